@@ -1,0 +1,1 @@
+"""Exact gradient flow for random sparse lifts, and for any equinox model."""
