@@ -1,0 +1,140 @@
+"""The sum over a fibre of edges that carry more than a number."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from flowlift.kernels.fibre import Fibre
+
+_BLOCK_BYTES = 1 << 22
+
+
+def fibre_sum_map(
+    fibre: Fibre,
+    edge_fn: Callable[[Array, Array], Array],
+    w: Float[Array, "edges *W"],
+    y: Float[Array, "n_u b *Y"],
+    *,
+    block_bytes: int = _BLOCK_BYTES,
+) -> Float[Array, "n_v b *Z"]:
+    r"""Sum mapped values over the lifted edges that enter each copy of the target.
+
+    z[v] = Σ_{e : target(e) = v} M(w[e], y[source(e)]). Edges are taken in blocks, whose inputs and
+    outputs together fit `block_bytes`; reverse mode recomputes a block rather than keeping it.
+    With a single source copy (a bias, an input vector) nothing is gathered.
+
+    Args:
+        fibre: the edges u → v.
+        edge_fn: M: one weight (*W) and a batch (b, *Y) to a batch (b, *Z).
+        w: one weight per edge, in the fibre's order; padding is ignored.
+        y: activations per source copy.
+        block_bytes: memory bound of one block.
+
+    Returns:
+        Pre-activations per target copy.
+    """
+    if fibre.n_sources == 1:
+        return _from_one_source(fibre, edge_fn, w, y)
+    out = jax.eval_shape(edge_fn, _row(w), _row(y))
+    per_edge = _bytes(_row(y)) + _bytes(out)
+    size = int(max(1, min(block_bytes // max(per_edge, 1), fibre.capacity)))
+    if fibre.regular is not None:
+        return _by_targets(fibre, edge_fn, w, y, max(1, size // fibre.regular))
+    return _by_edges(fibre, edge_fn, w, y, size, out)
+
+
+def fibre_sum_matrix(
+    fibre: Fibre, w: Float[Array, "edges m d"], y: Float[Array, "n_u b d"]
+) -> Float[Array, "n_v b m"]:
+    r"""Sum over a fibre of matrix edges: z[v] = Σ_{e : target(e) = v} w[e] y[source(e)].
+
+    An inner-product edge is the case m = 1.
+
+    Args:
+        fibre: the edges u → v.
+        w: an m × d matrix per edge.
+        y: d-dimensional activations per source copy.
+
+    Returns:
+        m-dimensional pre-activations per target copy.
+    """
+    if fibre.is_complete:
+        shape = (fibre.n_targets, fibre.n_sources, *w.shape[1:])
+        return jnp.einsum("vumd,ubd->vbm", w.reshape(shape), y, precision=lax.Precision.HIGHEST)
+    return fibre_sum_map(fibre, _matrix_edge, w, y)
+
+
+def _matrix_edge(w: Float[Array, "m d"], y: Float[Array, "b d"]) -> Float[Array, "b m"]:
+    return jnp.einsum("md,bd->bm", w, y, precision=lax.Precision.HIGHEST)
+
+
+def _row(x: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+
+
+def _bytes(x: jax.ShapeDtypeStruct) -> int:
+    return int(np.prod(x.shape)) * x.dtype.itemsize
+
+
+def _from_one_source(fibre, edge_fn, w, y):
+    """At most one edge enters each target: no sum, and one input for all."""
+    if fibre.regular == 1:
+        return jax.vmap(edge_fn, in_axes=(0, None))(w, y[0])
+    degree = jnp.diff(fibre.indptr)
+    safe = jnp.minimum(fibre.indptr[:-1], fibre.capacity - 1)
+    z = jax.vmap(edge_fn, in_axes=(0, None))(w[safe], y[0])
+    return jnp.where(lax.expand_dims(degree > 0, range(1, z.ndim)), z, 0)
+
+
+def _by_targets(fibre, edge_fn, w, y, size):
+    """Blocks of targets, each with the same number of edges: the sum is a reshape."""
+    k, n_v = fibre.regular, fibre.n_targets
+    size = min(size, n_v)
+    sources = _sources(fibre).reshape(n_v, k)
+    mapped = jax.vmap(jax.vmap(edge_fn))
+
+    @jax.checkpoint
+    def one(weights, index):
+        return jnp.sum(mapped(weights, y[index]), axis=1)
+
+    weights = w.reshape(n_v, k, *w.shape[1:])
+    whole = n_v - n_v % size
+    split = lambda x: x[:whole].reshape(whole // size, size, *x.shape[1:])
+    z = lax.map(lambda x: one(*x), (split(weights), split(sources)))
+    z = z.reshape(whole, *z.shape[2:])
+    if whole == n_v:
+        return z
+    return jnp.concatenate([z, one(weights[whole:], sources[whole:])])
+
+
+def _sources(fibre: Fibre) -> Array:
+    if not fibre.is_complete:
+        return fibre.sources
+    return jnp.tile(jnp.arange(fibre.n_sources), fibre.n_targets)
+
+
+def _by_edges(fibre, edge_fn, w, y, size, out):
+    """Blocks of edges, added to their targets one block after the other."""
+    n_blocks = -(-fibre.capacity // size)
+    extra = n_blocks * size - fibre.capacity
+    split = lambda x: jnp.pad(x, [(0, extra)] + [(0, 0)] * (x.ndim - 1)).reshape(
+        n_blocks, size, *x.shape[1:]
+    )
+    real = split(jnp.arange(fibre.capacity) < fibre.count)
+
+    @jax.checkpoint
+    def terms(weights, index, keep):
+        z = jax.vmap(edge_fn)(weights, y[index])
+        return jnp.where(lax.expand_dims(keep, range(1, z.ndim)), z, 0)
+
+    def add(z, x):
+        weights, s, t, keep = x
+        return z.at[t].add(terms(weights, s, keep)), None
+
+    zero = jnp.zeros((fibre.n_targets, *out.shape), out.dtype)
+    xs = (split(w), split(fibre.sources), split(fibre.targets), real)
+    return lax.scan(add, zero, xs)[0]
