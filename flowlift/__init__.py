@@ -1,1 +1,89 @@
-"""Exact gradient flow for random sparse lifts, and for any equinox model."""
+"""flowlift: exact gradient flow for random sparse lifts of small networks, and any equinox model.
+
+A study is one straight line: a perceptron module (`flowlift.modules`), a random sparse lift of it
+(`sample`), a task (`flowlift.tasks`), the flow d theta/dt = -grad L (`solve`), a picture
+(`flowlift.plot`). Flows run in float64: call jax.config.update("jax_enable_x64", True) first.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import diagnostics, experiments, lift, modules, plot, solvers, tasks
+    from .flow import (
+        FlowSolution,
+        GradientNormBelow,
+        LogTimes,
+        LossBelow,
+        Outcome,
+        Stagnation,
+        resume,
+        solve,
+    )
+    from .lift import BernoulliInDegree, Complete, FixedInDegree, Lift, sample
+
+__version__ = "0.1.0"
+
+# Loaded on first use: the command line answers `--help` without importing JAX.
+_HOME = {
+    **dict.fromkeys(
+        [
+            "FlowSolution",
+            "GradientNormBelow",
+            "LogTimes",
+            "LossBelow",
+            "Outcome",
+            "Stagnation",
+            "resume",
+            "solve",
+        ],
+        "flow",
+    ),
+    **dict.fromkeys(["BernoulliInDegree", "Complete", "FixedInDegree", "Lift", "sample"], "lift"),
+}
+_ROOMS = [
+    "diagnostics",
+    "experiments",
+    "flow",
+    "kernels",
+    "lift",
+    "modules",
+    "plot",
+    "solvers",
+    "tasks",
+]
+
+__all__ = [
+    "BernoulliInDegree",
+    "Complete",
+    "FixedInDegree",
+    "FlowSolution",
+    "GradientNormBelow",
+    "Lift",
+    "LogTimes",
+    "LossBelow",
+    "Outcome",
+    "Stagnation",
+    "diagnostics",
+    "experiments",
+    "lift",
+    "modules",
+    "plot",
+    "resume",
+    "sample",
+    "solve",
+    "solvers",
+    "tasks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,1 +1,24 @@
-"""flow."""
+"""The exact gradient flow: solve, resume, stops, schedules, solutions."""
+
+from .methods import SOLVERS
+from .outcome import FlowError, Outcome
+from .schedule import LogTimes
+from .solution import FlowSolution, FlowStats
+from .solve import ATOL, RTOL, resume, solve
+from .stops import GradientNormBelow, LossBelow, Stagnation
+
+__all__ = [
+    "ATOL",
+    "RTOL",
+    "SOLVERS",
+    "FlowError",
+    "FlowSolution",
+    "FlowStats",
+    "GradientNormBelow",
+    "LogTimes",
+    "LossBelow",
+    "Outcome",
+    "Stagnation",
+    "resume",
+    "solve",
+]

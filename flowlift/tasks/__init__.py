@@ -1,1 +1,38 @@
-"""tasks."""
+"""Tasks: what is to be learnt, with the loss stated to the last factor."""
+
+from .digits import digits
+from .logistic import LogisticExperiment, linear_model, logistic
+from .losses import AbstractLoss, CrossEntropy, PerSample, SquaredLoss, resolve_loss
+from .periodic import periodic
+from .task import (
+    AbstractObjective,
+    Population,
+    Supervised,
+    Task,
+    population,
+    predict,
+    supervised,
+)
+from .teachers import draw_teacher, student_teacher
+
+__all__ = [
+    "AbstractLoss",
+    "AbstractObjective",
+    "CrossEntropy",
+    "LogisticExperiment",
+    "PerSample",
+    "Population",
+    "SquaredLoss",
+    "Supervised",
+    "Task",
+    "digits",
+    "draw_teacher",
+    "linear_model",
+    "logistic",
+    "periodic",
+    "population",
+    "predict",
+    "resolve_loss",
+    "student_teacher",
+    "supervised",
+]

@@ -1,0 +1,156 @@
+"""Solvers by name: the diffrax solver, its step-size controller, and what an attempt costs."""
+
+import itertools
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jaxtyping import Array, Float, PyTree
+
+from ..solvers import Halt, WorkController, WorkState
+from .outcome import Outcome
+from .problem import State, field
+
+
+class Method(eqx.Module):
+    """A solver ready to run. Tolerances are arrays: changing them compiles nothing.
+
+    Attributes:
+        solver: the diffrax solver.
+        controller: its controller, which holds the true counts of work.
+        term: the field.
+        tally: the key of a host tally of evaluations, where their number per step is not known
+            beforehand; else None.
+        name: the solver's name.
+        points_per_leg: save times per leg: several where the solver's interpolant is as accurate
+            as its steps, else 1, so that each save time is the end of a step.
+    """
+
+    solver: diffrax.AbstractSolver
+    controller: WorkController
+    term: diffrax.ODETerm
+    tally: Array | None
+    name: str = eqx.field(static=True)
+    points_per_leg: int = eqx.field(static=True)
+
+    def evaluations(self, state: WorkState) -> int:
+        """Evaluations of the gradient so far, rejected steps included."""
+        if self.tally is None:
+            return int(state.work.gradients)
+        jax.effects_barrier()
+        return _TALLIES[int(self.tally)]
+
+
+# Half a decade of the default schedule.
+_POINTS_PER_LEG = 4
+_ACCURATE_INTERPOLANTS = (diffrax.Tsit5, diffrax.Dopri5)
+SOLVERS = {"tsit5": diffrax.Tsit5, "dopri8": diffrax.Dopri8, "kvaerno5": diffrax.Kvaerno5}
+
+
+def resolve_method(
+    solver: str | diffrax.AbstractSolver, rtol: float, atol: float, precision: str, size: int
+) -> Method:
+    """The method meant by a name or a diffrax solver.
+
+    Args:
+        solver: a name from `SOLVERS`, or a diffrax solver with an error estimate.
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        precision: "float64" or "float32".
+        size: number of parameters, for the cost of dense Jacobians.
+
+    Returns:
+        The method.
+
+    Raises:
+        ValueError: for an unknown name, or a solver without error estimate.
+    """
+    rtol_array, atol_array = (jnp.asarray(tolerance, precision) for tolerance in (rtol, atol))
+    built = _build(solver, rtol_array, atol_array)
+    control = diffrax.PIDController(rtol=rtol_array, atol=atol_array, norm=theta_norm)
+    name = solver if isinstance(solver, str) else type(solver).__name__
+    points = _POINTS_PER_LEG if isinstance(built, _ACCURATE_INTERPOLANTS) else 1
+    if isinstance(built, diffrax.AbstractERK):
+        # One evaluation is saved where the last stage of a step is the first of the next.
+        evaluations = built.tableau.num_stages - built.tableau.fsal
+        startup = 2 + built.tableau.fsal
+        controller = WorkController(control, evaluations, startup=startup)
+        return Method(built, controller, diffrax.ODETerm(field), None, name, points)
+    key = next(_KEYS)
+    _TALLIES[key] = 0
+    tally = jnp.asarray(key)
+    term = diffrax.ODETerm(CountedField(tally))
+    controller = WorkController(control, products=_jacobians(built) * (size + 2))
+    return Method(built, controller, term, tally, name, points)
+
+
+class CountedField(eqx.Module):
+    """The field, counting its evaluations on the host.
+
+    It serves implicit stock solvers, whose number of Newton iterations diffrax does not return.
+
+    Attributes:
+        tally: key of the tally.
+    """
+
+    tally: Array
+
+    def __call__(self, t, state: State, args) -> State:
+        """The field, and one more on the tally."""
+        jax.debug.callback(_count, self.tally)
+        return field(t, state, args)
+
+
+def theta_norm(error: State | PyTree) -> Float[Array, ""]:
+    """Root mean square over theta; the integrals take no part in error control."""
+    return optx.rms_norm(error[0])
+
+
+def halting_outcome(state: WorkState) -> Outcome | None:
+    """Why the controller ended the integration, if it did."""
+    return _OUTCOMES.get(Halt(int(state.halt)))
+
+
+_OUTCOMES = {
+    Halt.BUDGET: Outcome.BUDGET,
+    Halt.STEP_LIMIT: Outcome.STEP_LIMIT,
+    Halt.NON_FINITE: Outcome.NON_FINITE,
+    Halt.TIME_UNDERFLOW: Outcome.TIME_UNDERFLOW,
+}
+_KEYS = itertools.count()
+_TALLIES: dict[int, int] = {}
+
+
+def _jacobians(solver: diffrax.AbstractSolver) -> int:
+    """Dense Jacobians per attempted step of an implicit stock solver; one column costs a product."""
+    if not isinstance(solver, diffrax.AbstractImplicitSolver):
+        return 0
+    if getattr(solver, "calculate_jacobian", None) == diffrax.CalculateJacobian.every_stage:
+        return int(np.count_nonzero(solver.tableau.a_diagonal))
+    return 1
+
+
+def _count(key) -> None:
+    _TALLIES[int(key)] += 1
+
+
+def _build(solver, rtol: Array, atol: Array) -> diffrax.AbstractSolver:
+    if isinstance(solver, str):
+        if solver not in SOLVERS:
+            raise ValueError(
+                f"Argument `solver` must be a diffrax solver or one of {', '.join(SOLVERS)}, but "
+                f"is {solver!r}; choose one of them."
+            )
+        solver = SOLVERS[solver]()
+    if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+        raise ValueError(
+            f"Argument `solver` must be an adaptive diffrax solver, but is "
+            f"{type(solver).__name__}; take one with an error estimate, such as 'tsit5'."
+        )
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        finder = diffrax.VeryChord(rtol=rtol, atol=atol, norm=theta_norm)
+        solver = eqx.tree_at(lambda s: s.root_finder, solver, finder)
+    return solver

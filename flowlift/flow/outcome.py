@@ -1,0 +1,66 @@
+"""How a flow ended: one code and one sentence, kept with the result and counted."""
+
+import enum
+
+
+class Outcome(enum.StrEnum):
+    """Result code of a flow. What counts as a success is `reached`, and is defined here only."""
+
+    HORIZON = "horizon"
+    LOSS_BELOW = "loss below"
+    GRADIENT_BELOW = "gradient below"
+    STAGNATION = "stagnation"
+    BUDGET = "budget"
+    STEP_LIMIT = "step limit"
+    NON_FINITE = "non-finite"
+    TIME_UNDERFLOW = "time underflow"
+    SOLVER_FAILURE = "solver failure"
+
+    @property
+    def reached(self) -> bool:
+        """Whether the flow ended where it was asked to: at the horizon or by a stopping rule."""
+        return self in _REACHED
+
+    @property
+    def failed(self) -> bool:
+        """Whether the solver could not go on. A spent budget is neither reached nor failed."""
+        return self in _FAILED
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to change."""
+        return _SENTENCES[self]
+
+
+_REACHED = frozenset(
+    {Outcome.HORIZON, Outcome.LOSS_BELOW, Outcome.GRADIENT_BELOW, Outcome.STAGNATION}
+)
+_FAILED = frozenset({Outcome.NON_FINITE, Outcome.TIME_UNDERFLOW, Outcome.SOLVER_FAILURE})
+_SENTENCES = {
+    Outcome.HORIZON: "The flow was integrated to the horizon.",
+    Outcome.LOSS_BELOW: "The loss fell to the threshold of LossBelow.",
+    Outcome.GRADIENT_BELOW: "The gradient norm fell to the threshold of GradientNormBelow.",
+    Outcome.STAGNATION: "The loss stagnated in the sense of Stagnation.",
+    Outcome.BUDGET: "The budget of gradient evaluations is spent; raise `max_gradients`, loosen "
+    "`rtol`, or continue this solution with `flow.resume`.",
+    Outcome.STEP_LIMIT: "The limit of attempted steps was met; raise `max_steps`, loosen `rtol`, "
+    "or choose a solver for stiff problems.",
+    Outcome.NON_FINITE: "The loss or its gradient is not finite there; check the data and the "
+    "weights' scale, or lower `rtol` if an explicit step overflowed.",
+    Outcome.TIME_UNDERFLOW: "The step size fell below the resolution of time; the flow explodes or "
+    "its field is not smooth: loosen `rtol`, or use float64.",
+    Outcome.SOLVER_FAILURE: "The solver's own equations could not be solved; choose another "
+    "solver or lower `rtol`.",
+}
+
+
+class FlowError(RuntimeError):
+    """Raised by `solve(..., throw=True)` for an outcome that was not reached.
+
+    Attributes:
+        solution: what was computed so far, a `FlowSolution`.
+    """
+
+    def __init__(self, solution):
+        super().__init__(solution.message)
+        self.solution = solution

@@ -1,0 +1,101 @@
+"""What a flow leaves behind."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from .outcome import Outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowStats:
+    """Work done, in true counts: rejected steps are included.
+
+    Attributes:
+        gradients: gradients of L that the solver evaluated.
+        hvps: Hessian-vector products that the solver evaluated.
+        observation_gradients: gradients spent on records and stopping rules, counted apart (a
+            loss alone counts as one).
+        steps: attempted steps.
+        rejected: attempted steps that were rejected.
+        legs: calls of diffeqsolve.
+        seconds: wall time, compilation included; never used in a decision.
+    """
+
+    gradients: int = 0
+    hvps: int = 0
+    observation_gradients: int = 0
+    steps: int = 0
+    rejected: int = 0
+    legs: int = 0
+    seconds: float = 0.0
+
+    @property
+    def cost(self) -> int:
+        """Gradient equivalents: gradients + 2 Hessian-vector products."""
+        return self.gradients + 2 * self.hvps
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowSolution:
+    """A gradient flow theta(t), 0 <= t <= time, as plain NumPy records at the save times.
+
+    Time is that of d theta/dt = -grad L: t = learning rate x gradient descent steps for the task's
+    own L (a mean over samples; for squared loss without 1/2).
+
+    Attributes:
+        model: the model at theta(time): the end of the flow, never the best point seen.
+        time: the flow time reached.
+        result: how it ended.
+        times: the save times reached, from 0; the last one is `time`.
+        loss: L there.
+        gradient_norm: |grad L| there.
+        arc_length: int_0^t |grad L| dt, the length of the path of theta.
+        energy: int_0^t |grad L|^2 dt; L(0) - L(t) on the exact flow.
+        distance: |theta(t) - theta(0)|.
+        observations: further observers' records by name, (times, ...).
+        snapshots: models at the requested times that were reached.
+        stats: work done.
+        solver: which solver ran, and why if it was chosen automatically.
+        precision: "float64" or "float32".
+    """
+
+    model: PyTree
+    time: float
+    result: Outcome
+    times: Float[np.ndarray, " times"]
+    loss: Float[np.ndarray, " times"]
+    gradient_norm: Float[np.ndarray, " times"]
+    arc_length: Float[np.ndarray, " times"]
+    energy: Float[np.ndarray, " times"]
+    distance: Float[np.ndarray, " times"]
+    observations: Mapping[str, np.ndarray]
+    snapshots: Mapping[float, PyTree]
+    stats: FlowStats
+    solver: str
+    precision: str
+    # What `resume` needs; opaque to users.
+    checkpoint: object = dataclasses.field(repr=False, compare=False, default=None)
+
+    @property
+    def success(self) -> bool:
+        """Whether the flow ended at the horizon or by a stopping rule."""
+        return self.result.reached
+
+    @property
+    def message(self) -> str:
+        """What happened, where, and what to change."""
+        return (
+            f"{self.result.sentence} Reached t = {self.time:.6g} with loss {self.loss[-1]:.6g} "
+            f"after {self.stats.steps} steps."
+        )
+
+    def __repr__(self) -> str:
+        """A short summary, without arrays."""
+        return (
+            f"FlowSolution(result={self.result.value!r}, time={self.time:.6g}, "
+            f"loss={self.loss[-1]:.6g}, gradient_norm={self.gradient_norm[-1]:.3g}, "
+            f"gradients={self.stats.gradients}, hvps={self.stats.hvps}, solver={self.solver!r})"
+        )

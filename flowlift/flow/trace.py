@@ -1,0 +1,61 @@
+"""The records of a flow while it runs, on the host."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Array, PyTree
+
+
+@dataclasses.dataclass
+class Trace:
+    """Grows leg by leg; `resume` goes on with a copy.
+
+    Attributes:
+        time: the flow time reached.
+        times: save times so far.
+        records: recorded quantities, one chunk per leg.
+        snapshots: models by time.
+        observation_gradients: gradients spent on records and stopping rules.
+        legs: calls of diffeqsolve.
+        seconds: wall time.
+    """
+
+    time: float = 0.0
+    times: list[float] = dataclasses.field(default_factory=list)
+    records: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
+    snapshots: dict[float, PyTree] = dataclasses.field(default_factory=dict)
+    observation_gradients: int = 0
+    legs: int = 0
+    seconds: float = 0.0
+
+    def copy(self) -> "Trace":
+        """An independent copy; arrays are shared, they never change."""
+        records = {name: list(chunks) for name, chunks in self.records.items()}
+        return dataclasses.replace(
+            self, times=list(self.times), records=records, snapshots=dict(self.snapshots)
+        )
+
+    def append(self, times: Sequence[float], records: Mapping[str, Array]) -> None:
+        """Add records at some times.
+
+        Args:
+            times: increasing times, (n,).
+            records: arrays (n, ...) by name.
+        """
+        self.times.extend(float(t) for t in times)
+        self.observation_gradients += len(times)
+        for name, values in records.items():
+            self.records.setdefault(name, []).append(np.asarray(values))
+
+    def append_one(self, time: float, records: Mapping[str, Array]) -> None:
+        """Add records at one time, without a time axis."""
+        self.append([time], {name: np.asarray(value)[None] for name, value in records.items()})
+
+    def series(self, name: str) -> np.ndarray:
+        """A recorded quantity at all times so far, (times, ...)."""
+        return np.concatenate(self.records[name])
+
+    def last(self, name: str) -> float:
+        """A recorded scalar at the last time."""
+        return float(self.records[name][-1][-1])

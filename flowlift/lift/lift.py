@@ -1,0 +1,189 @@
+"""The lift of a perceptron module: a sparse network as an equinox pytree (theory, section 2)."""
+
+import hashlib
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree, UInt8
+
+from ..kernels import Fibre, fibre_sum, fibre_sum_map
+from ..modules import Constant, Edge, Input, PerceptronModule, Scalar, Vertex, edge_name
+
+
+class Lift(eqx.Module):
+    """A lifted network: copies of vertices, sparse edges over base edges, one weight per edge.
+
+    Theory, section 2 [paper: graph and homomorphism; read: the sums]. For a copy v' over v and
+    each base edge a entering v,
+
+        z_{v',a} = sum over lifted edges e' = (u', v') over a of M_a(w_{e'}, y_{u'})  (empty sum 0)
+        y_{v'}   = sigma_v((z_{v',a})_a).
+
+    The inexact leaves are exactly the trainable weights; the graph is integer data, so that two
+    lifts of equal shapes share one compilation. Over a base edge whose law gives a random number
+    of edges the arrays are padded; padding carries weight 0, never contributes and has gradient 0.
+
+    Build one with `flowlift.sample` or `from_edges`, which verify the homomorphism.
+
+    Attributes:
+        weights: for each base edge, the weights of its lifted edges, (edges, *W_e), sorted by
+            (target, source), padding last.
+        fibres: for each base edge, the lifted edges over it.
+        module: the base module.
+        sizes: (vertex, copies) pairs.
+        seed: the seed drawn from; -1 for a lift built by hand.
+        digest: SHA-256 of the graph, as bytes.
+        method: how sums over fibres are computed, "auto" or a name known to `flowlift.kernels`.
+    """
+
+    weights: dict[str, Float[Array, "..."]]
+    fibres: dict[str, Fibre]
+    seed: Int[np.ndarray, ""] | Int[Array, ""]
+    digest: UInt8[np.ndarray, "32"] | UInt8[Array, "32"]
+    module: PerceptronModule = eqx.field(static=True)
+    sizes: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    method: str = eqx.field(static=True, default="auto")
+
+    @property
+    def copies(self) -> dict[str, int]:
+        """The number of copies of each vertex."""
+        return dict(self.sizes)
+
+    @property
+    def graph_hash(self) -> str:
+        """SHA-256 of the lifted graph, hexadecimal: equal graphs, equal hashes, on any device."""
+        return bytes(np.asarray(self.digest)).hex()
+
+    @property
+    def n_edges(self) -> int:
+        """Number of lifted edges, padding not counted, over all base edges."""
+        return sum(int(fibre.count) for fibre in self.fibres.values())
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable numbers, padding not counted."""
+        return sum(
+            int(fibre.count) * int(np.prod(self.weights[name].shape[1:], dtype=int))
+            for name, fibre in self.fibres.items()
+        )
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the output is twice continuously differentiable in the weights (declared)."""
+        return self.module.smooth
+
+    def edges(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The lifted edges over one base edge, as plain arrays without padding.
+
+        Args:
+            name: the base edge.
+
+        Returns:
+            Sources (edges,), targets (edges,) and weights (edges, *W_e).
+        """
+        fibre = self.fibres[name]
+        sources, targets = fibre.edges()
+        return sources, targets, np.asarray(self.weights[name])[: len(sources)]
+
+    def __call__(self, x: PyTree[Array]) -> PyTree[Array]:
+        """The output for one sample, as equinox models have it; see `batch`."""
+        outputs = self.batch(jax.tree.map(lambda leaf: leaf[None], x))
+        return jax.tree.map(lambda leaf: leaf[0], outputs)
+
+    def batch(self, xs: PyTree[Array]) -> PyTree[Array]:
+        """The outputs for many samples, fibre by fibre in topological order.
+
+        Cost: one multiply-add per lifted edge and sample, one sigma per copy and sample. Memory:
+        copies x samples.
+
+        Args:
+            xs: with one input vertex, an array (samples, *data shape), where the data shape is
+                Y_v for a single copy and (copies, *Y_v) for a fibre; with several, a dict of such
+                arrays by vertex name.
+
+        Returns:
+            Likewise for the output vertices.
+        """
+        y = self.activations(xs)
+        outputs = {v.name: _to_data(y[v.name], v.copies) for v in self.module.outputs}
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def activations(self, xs: PyTree[Array]) -> dict[str, Array]:
+        """Every copy's activation, for looking inside.
+
+        Args:
+            xs: as for `batch`.
+
+        Returns:
+            For each vertex, an array (copies, samples, *Y_v); the constant's samples axis is 1.
+        """
+        xs = xs if isinstance(xs, Mapping) else {self.module.inputs[0].name: xs}
+        _check_inputs(self.module, xs)
+        y: dict[str, Array] = {}
+        for name in self.module.order:
+            y[name] = self._activation(self.module.by_name[name], xs, y)
+        return y
+
+    def _activation(self, vertex: Vertex, xs: Mapping, y: dict[str, Array]) -> Array:
+        if isinstance(vertex, Input):
+            return _from_data(xs[vertex.name], vertex.copies)
+        if isinstance(vertex, Constant):
+            return jnp.ones((1, 1), jnp.result_type(*xs.values()))
+        zs = tuple(self._fibre_sum(e, y[e.source]) for e in self.module.entering(vertex.name))
+        samples = next(iter(xs.values())).shape[0]
+        result = vertex.map.batched(zs)
+        return jnp.broadcast_to(result, (result.shape[0], samples, *result.shape[2:]))
+
+    def _fibre_sum(self, edge: Edge, y: Array) -> Array:
+        name = edge_name(edge)
+        fibre, w = self.fibres[name], self.weights[name]
+        if isinstance(edge.map, Scalar):
+            columns = y.reshape(y.shape[0], -1)
+            z = fibre_sum(fibre, w, columns, method=self.method)
+            return z.reshape(fibre.n_targets, *y.shape[1:])
+        return fibre_sum_map(fibre, jax.vmap(edge.map, in_axes=(None, 0)), w, y)
+
+
+def graph_digest(fibres: Mapping[str, Fibre], sizes: Mapping[str, int]) -> np.ndarray:
+    """SHA-256 over the numbers of copies and the sorted edges of every base edge.
+
+    Args:
+        fibres: the lifted edges over each base edge.
+        sizes: copies by vertex name.
+
+    Returns:
+        32 bytes, independent of platform and of the law that drew the graph.
+    """
+    digest = hashlib.sha256(repr(sorted(sizes.items())).encode())
+    for name in sorted(fibres):
+        digest.update(name.encode())
+        for indices in fibres[name].edges():
+            digest.update(np.ascontiguousarray(indices, dtype="<i8"))
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _check_inputs(module: PerceptronModule, xs: Mapping) -> None:
+    wanted = {v.name for v in module.inputs}
+    if set(xs) != wanted:
+        raise ValueError(
+            f"Argument `xs` must have one array per input vertex, {sorted(wanted)}, but has "
+            f"{sorted(xs)}; pass a dict with these keys."
+        )
+    for vertex in module.inputs:
+        expected = (() if vertex.copies is None else (vertex.copies,)) + vertex.shape
+        if xs[vertex.name].shape[1:] != expected:
+            raise ValueError(
+                f"Argument `xs` must have samples of shape {expected} for vertex "
+                f"{vertex.name!r}, but has {xs[vertex.name].shape[1:]}; reshape the data."
+            )
+
+
+def _from_data(x: Array, copies: int | None) -> Array:
+    return x[None] if copies is None else jnp.moveaxis(x, 1, 0)
+
+
+def _to_data(y: Array, copies: int | None) -> Array:
+    return y[0] if copies is None else jnp.moveaxis(y, 0, 1)

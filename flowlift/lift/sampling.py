@@ -1,0 +1,260 @@
+"""Drawing random sparse lifts, and building lifts from given edges (theory, section 3)."""
+
+import math
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..kernels import Fibre
+from ..modules import Edge, Output, PerceptronModule, edge_name
+from ..precision import check_precision
+from .edge_laws import AbstractEdgeLaw, Complete
+from .lift import Lift, graph_digest
+from .streams import Purpose, check_seed, stream
+from .weight_laws import AbstractWeightLaw, Gaussian, Zero
+
+Sizes = dict[str, int]
+
+
+def sample(
+    module: PerceptronModule,
+    *,
+    copies: int | Mapping[str, int],
+    edges: AbstractEdgeLaw | Mapping[str, AbstractEdgeLaw],
+    seed: int,
+    weights: AbstractWeightLaw | Mapping[str, AbstractWeightLaw] | None = None,
+    precision: str = "float64",
+    method: str = "auto",
+) -> Lift:
+    """Draw a random sparse lift (theory, section 3 [choice]).
+
+    The graph is drawn first, then the weights, independently, from two named streams of the seed,
+    on the host: the same seed gives the same lift on any device. Over base edges that are not
+    named in `edges`, a read-out (an edge into an output) and an edge from a single copy (a vector
+    input, the constant) are `Complete`: an output fed by O(1) units could not average.
+
+    Cost: O(edges) time and memory.
+
+    Args:
+        module: the base module.
+        copies: the lift size: copies of every hidden vertex, or of each by name.
+        edges: one law for all remaining base edges, or a dict of laws by edge name, in which "*"
+            stands for the remaining ones.
+        seed: an integer from 0 to 2^63 - 1.
+        weights: None for `Gaussian(1)` and zero read-outs [choice]; one law for all edges but
+            read-outs; or a dict of laws by edge name, in which "*" stands for all edges but
+            read-outs. Edges of the constant follow the same rule.
+        precision: "float64" or "float32".
+        method: how fibres are summed; "auto" chooses by measured thresholds.
+
+    Returns:
+        The lift.
+
+    Raises:
+        ValueError: for unknown vertices or edges, copies below 1, an in-degree above the number
+            of copies, a bad seed, or float64 without JAX's x64 mode.
+    """
+    check_precision(precision)
+    check_seed(seed)
+    sizes = resolve_copies(module, copies)
+    edge_laws = _resolve_edge_laws(module, edges, sizes)
+    weight_laws = _resolve_weight_laws(module, weights)
+    pairs = _draw_graph(module, sizes, edge_laws, seed)
+    values = _draw_weights(module, sizes, weight_laws, pairs, seed)
+    return _assemble(module, sizes, edge_laws, pairs, values, seed, precision, method)
+
+
+def from_edges(
+    module: PerceptronModule,
+    *,
+    copies: int | Mapping[str, int],
+    edges: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    precision: str = "float64",
+    method: str = "auto",
+) -> Lift:
+    """Build a lift from explicit edges and weights.
+
+    Args:
+        module: the base module.
+        copies: as for `sample`.
+        edges: for **every** base edge, sources (edges,), targets (edges,) and weights
+            (edges, *W_e), in any order.
+        precision: "float64" or "float32".
+        method: as for `sample`.
+
+    Returns:
+        The lift, its seed -1.
+
+    Raises:
+        ValueError: if the homomorphism to the base graph fails: an unknown or missing base edge,
+            an end outside the fibre of its vertex, a repeated edge; or if weights have the wrong
+            shape or are not finite.
+    """
+    check_precision(precision)
+    sizes = resolve_copies(module, copies)
+    _check_keys("edges", edges, module)
+    if missing := set(module.edge_by_name) - set(edges):
+        raise ValueError(
+            f"Argument `edges` must name every base edge, but lacks {sorted(missing)}; "
+            "give empty arrays where a fibre has no edge."
+        )
+    pairs, values = {}, {}
+    for name, edge in module.edge_by_name.items():
+        pairs[name], values[name] = _checked_edges(module, edge, edges[name])
+    return _assemble(module, sizes, {}, pairs, values, -1, precision, method)
+
+
+def resolve_copies(module: PerceptronModule, copies: int | Mapping[str, int]) -> Sizes:
+    """The number of copies of every vertex: fixed for inputs and outputs, given for hidden ones.
+
+    Args:
+        module: the base module.
+        copies: a number for all hidden vertices, or one for each by name.
+
+    Returns:
+        Copies by vertex name.
+
+    Raises:
+        ValueError: for unknown, fixed or missing vertices, or numbers below 1.
+    """
+    hidden = [v.name for v in module.hidden]
+    given = dict(copies) if isinstance(copies, Mapping) else dict.fromkeys(hidden, copies)
+    for name, n in given.items():
+        if name not in hidden:
+            raise ValueError(
+                f"Argument `copies` must name hidden vertices, {hidden}, but names {name!r}; "
+                "the fibres over inputs and outputs are fixed."
+            )
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise ValueError(
+                f"Argument `copies[{name!r}]` must be an integer of at least 1, but is {n!r}; "
+                "give the lift size."
+            )
+    if missing := set(hidden) - set(given):
+        raise ValueError(
+            f"Argument `copies` must cover every hidden vertex, but lacks {sorted(missing)}; "
+            "add them."
+        )
+    fixed = {v.name: getattr(v, "copies", None) or 1 for v in module.vertices}
+    return {**fixed, **{name: int(n) for name, n in given.items()}}
+
+
+def _check_keys(argument: str, given: Mapping, module: PerceptronModule) -> None:
+    for name in given:
+        if name != "*" and name not in module.edge_by_name:
+            raise ValueError(
+                f"Argument `{argument}` must name base edges, but names {name!r}; use one of "
+                f"{', '.join(module.edge_by_name)}."
+            )
+
+
+def _resolve_edge_laws(module, edges, sizes: Sizes) -> dict[str, AbstractEdgeLaw]:
+    given = edges if isinstance(edges, Mapping) else {"*": edges}
+    _check_keys("edges", given, module)
+    laws = {}
+    for name, edge in module.edge_by_name.items():
+        readout = isinstance(module.by_name[edge.target], Output)
+        fallback = Complete() if readout or sizes[edge.source] == 1 else given.get("*")
+        law = given.get(name, fallback)
+        if not isinstance(law, AbstractEdgeLaw):
+            raise ValueError(
+                f"Argument `edges[{name!r}]` must be an edge law, but is {law!r}; "
+                "give one such as FixedInDegree(8)."
+            )
+        law.check(sizes[edge.source], sizes[edge.target], name)
+        laws[name] = law
+    return laws
+
+
+def _resolve_weight_laws(module, weights) -> dict[str, AbstractWeightLaw]:
+    given = weights if isinstance(weights, Mapping) else {"*": weights or Gaussian()}
+    _check_keys("weights", given, module)
+    laws = {}
+    for name, edge in module.edge_by_name.items():
+        readout = isinstance(module.by_name[edge.target], Output)
+        law = given.get(name, Zero() if readout else given.get("*", Gaussian()))
+        if not isinstance(law, AbstractWeightLaw):
+            raise ValueError(
+                f"Argument `weights[{name!r}]` must be a weight law, but is {law!r}; "
+                "give one such as Gaussian(1.0)."
+            )
+        laws[name] = law
+    return laws
+
+
+def _keys(module: PerceptronModule, edge: Edge, sizes: Sizes) -> tuple[int, int, int]:
+    return module.edges.index(edge), sizes[edge.source], sizes[edge.target]
+
+
+def _draw_graph(module, sizes: Sizes, laws, seed: int) -> dict:
+    pairs = {}
+    for name, edge in module.edge_by_name.items():
+        rng = stream(seed, Purpose.GRAPH, *_keys(module, edge, sizes))
+        pairs[name] = laws[name].draw(sizes[edge.source], sizes[edge.target], rng)
+    return pairs
+
+
+def _draw_weights(module, sizes: Sizes, laws, pairs, seed: int) -> dict:
+    values = {}
+    for name, edge in module.edge_by_name.items():
+        rng = stream(seed, Purpose.WEIGHTS, *_keys(module, edge, sizes))
+        shape, fan_in = module.weight_shape(edge), edge.map.fan_in(module.shapes[edge.source])
+        count = len(pairs[name][0])
+        values[name] = laws[name].draw(count, shape, fan_in, sizes[edge.source], rng)
+    return values
+
+
+def _checked_edges(module: PerceptronModule, edge: Edge, given) -> tuple:
+    name = edge_name(edge)
+    sources, targets, weights = (np.asarray(a) for a in given)
+    shape = (len(sources), *module.weight_shape(edge))
+    if weights.shape != shape:
+        raise ValueError(
+            f"Argument `edges[{name!r}]` must have weights of shape {shape}, but has "
+            f"{weights.shape}; one weight in W_e per edge."
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError(
+            f"Argument `edges[{name!r}]` must have finite weights, but holds "
+            f"{np.count_nonzero(~np.isfinite(weights))} that are not; remove them."
+        )
+    return (sources, targets), weights
+
+
+def _assemble(module, sizes: Sizes, laws, pairs, values, seed: int, precision, method) -> Lift:
+    fibres, weights = {}, {}
+    for name, edge in module.edge_by_name.items():
+        n_sources, n_targets = sizes[edge.source], sizes[edge.target]
+        try:
+            fibres[name], order = _fibre(laws.get(name), pairs[name], n_sources, n_targets)
+        except ValueError as error:
+            raise ValueError(
+                f"Argument `edges[{name!r}]` must map onto the base edge {edge.source!r} -> "
+                f"{edge.target!r}: {error}"
+            ) from error
+        ordered = values[name][order]
+        padding = fibres[name].capacity - len(ordered)
+        padded = np.pad(ordered, [(0, padding)] + [(0, 0)] * (ordered.ndim - 1))
+        weights[name] = jnp.asarray(padded, dtype=precision)
+    return Lift(
+        weights=weights,
+        fibres=fibres,
+        seed=np.asarray(seed, np.int64),
+        digest=graph_digest(fibres, sizes),
+        module=module,
+        sizes=tuple(sizes.items()),
+        method=method,
+    )
+
+
+def _fibre(law: AbstractEdgeLaw | None, pairs, n_sources: int, n_targets: int):
+    if isinstance(law, Complete):
+        return Fibre.complete(n_sources, n_targets), slice(None)
+    if law is None:
+        return Fibre.build(*pairs, n_sources, n_targets)
+    capacity = max(1, law.capacity(n_sources, n_targets))
+    while capacity < len(pairs[0]):
+        capacity = 64 * math.ceil(1.05 * capacity / 64)
+    regular = law.in_degree(n_sources)
+    return Fibre.build(*pairs, n_sources, n_targets, capacity=capacity, regular=regular)

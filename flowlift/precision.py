@@ -1,0 +1,26 @@
+"""Which floating-point type a computation runs in, said once."""
+
+import jax
+
+PRECISIONS = ("float64", "float32")
+
+
+def check_precision(precision: str) -> None:
+    """Refuse an unknown precision, and float64 while JAX would silently make it float32.
+
+    Args:
+        precision: "float64" or "float32".
+
+    Raises:
+        ValueError: in either case, with the remedy.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"Argument `precision` must be one of {', '.join(PRECISIONS)}, but is {precision!r}; "
+            "choose one of them."
+        )
+    if precision == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore
+        raise ValueError(
+            "Argument `precision` must be 'float32' while JAX's x64 mode is off, but is "
+            "'float64'; call jax.config.update('jax_enable_x64', True) before making any array."
+        )

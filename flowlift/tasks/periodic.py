@@ -1,0 +1,78 @@
+"""Periodic signals: sums of given harmonics, on a uniform grid."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..precision import check_precision
+from .task import Task, supervised
+
+
+def periodic(
+    harmonics: Mapping[int, float | tuple[float, float]],
+    *,
+    samples: int = 256,
+    embedding: str = "circle",
+    precision: str = "float64",
+) -> Task:
+    """Learn f*(s) = sum_k a_k sin(2 pi k s) + b_k cos(2 pi k s) on s = 0, 1/n, ..., (n-1)/n.
+
+    The grid is uniform, so the mean over samples of squares is the exact L^2 norm of any
+    trigonometric polynomial of degree below n/2.
+
+    Args:
+        harmonics: frequency k >= 0 to a_k or (a_k, b_k).
+        samples: grid points n, more than twice the largest frequency.
+        embedding: "circle", inputs (cos 2 pi s, sin 2 pi s), d = 2; "line", inputs 2 s - 1, d = 1.
+        precision: "float64" or "float32".
+
+    Returns:
+        The task. Its facts hold "target power", the mean of f*^2.
+
+    Raises:
+        ValueError: for no or unresolved harmonics, non-finite coefficients, or an unknown
+            embedding.
+    """
+    check_precision(precision)
+    coefficients = {
+        k: np.broadcast_to(np.asarray([v, 0.0] if np.isscalar(v) else v), (2,))
+        for k, v in harmonics.items()
+    }
+    _check_harmonics(coefficients, samples, embedding)
+    s = np.arange(samples) / samples
+    targets = sum(
+        a * np.sin(2 * np.pi * k * s) + b * np.cos(2 * np.pi * k * s)
+        for k, (a, b) in coefficients.items()
+    )
+    angle = 2 * np.pi * s
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    x = circle if embedding == "circle" else (2 * s - 1)[:, None]
+    return supervised(
+        x.astype(precision),
+        np.asarray(targets).astype(precision),
+        name="periodic",
+        provenance={
+            "harmonics": {int(k): [float(a), float(b)] for k, (a, b) in coefficients.items()},
+            "samples": samples,
+            "embedding": embedding,
+        },
+        facts={"target power": float(np.mean(np.square(targets)))},
+    )
+
+
+def _check_harmonics(coefficients, samples: int, embedding: str) -> None:
+    if embedding not in ("circle", "line"):
+        raise ValueError(
+            f"Argument `embedding` must be 'circle' or 'line', but is {embedding!r}; choose one."
+        )
+    highest = max(coefficients, default=-1)
+    if min(coefficients, default=-1) < 0 or not samples > 2 * highest:
+        raise ValueError(
+            "Argument `harmonics` must hold frequencies from 0 to below samples / 2 = "
+            f"{samples / 2:g}, but holds {sorted(coefficients)}; take more samples."
+        )
+    if not all(np.isfinite(c).all() for c in coefficients.values()):
+        raise ValueError(
+            f"Argument `harmonics` must have finite coefficients, but has {coefficients}; "
+            "correct them."
+        )
