@@ -41,17 +41,10 @@ _HOME = {
     ),
     **dict.fromkeys(["BernoulliInDegree", "Complete", "FixedInDegree", "Lift", "sample"], "lift"),
 }
-_ROOMS = [
-    "diagnostics",
-    "experiments",
-    "flow",
-    "kernels",
-    "lift",
-    "modules",
-    "plot",
-    "solvers",
-    "tasks",
-]
+_ROOMS = frozenset(
+    {"diagnostics", "experiments", "flow", "kernels", "lift"}
+    | {"modules", "plot", "solvers", "tasks"}
+)
 
 __all__ = [
     "BernoulliInDegree",

@@ -6,8 +6,6 @@ solver and controller states are handed on, so that legs cost next to nothing an
 and float32 time would stall for large t.
 """
 
-from collections.abc import Mapping
-
 import diffrax
 import equinox as eqx
 import jax
@@ -103,7 +101,7 @@ def advance(
     save: Float[Array, " m"],
     limits: Limits,
     observers: Observers,
-) -> tuple[Position, Mapping[str, Array], Float[Array, " m"], Float[Array, ""], diffrax.RESULTS]:
+) -> tuple[Position, dict[str, Array], Float[Array, " m"], Float[Array, ""], diffrax.RESULTS]:
     """One leg.
 
     Args:

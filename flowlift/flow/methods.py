@@ -1,6 +1,8 @@
 """Solvers by name: the diffrax solver, its step-size controller, and what an attempt costs."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any, cast
 
 import diffrax
 import equinox as eqx
@@ -74,11 +76,12 @@ def resolve_method(
     name = solver if isinstance(solver, str) else type(solver).__name__
     points = _POINTS_PER_LEG if isinstance(built, _ACCURATE_INTERPOLANTS) else 1
     if isinstance(built, diffrax.AbstractERK):
+        tableau = cast(diffrax.ButcherTableau, built.tableau)
         # One evaluation is saved where the last stage of a step is the first of the next.
-        evaluations = built.tableau.num_stages - built.tableau.fsal
-        startup = 2 + built.tableau.fsal
+        evaluations = tableau.num_stages - tableau.fsal
+        startup = 2 + tableau.fsal
         controller = WorkController(control, evaluations, startup=startup)
-        return Method(built, controller, diffrax.ODETerm(field), None, name, points)
+        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
     key = next(_KEYS)
     _TALLIES[key] = 0
     tally = jnp.asarray(key)
@@ -125,11 +128,11 @@ _TALLIES: dict[int, int] = {}
 
 
 def _jacobians(solver: diffrax.AbstractSolver) -> int:
-    """Dense Jacobians per attempted step of an implicit stock solver; one column costs a product."""
+    """Dense Jacobians per attempted step; each column of one costs a product."""
     if not isinstance(solver, diffrax.AbstractImplicitSolver):
         return 0
     if getattr(solver, "calculate_jacobian", None) == diffrax.CalculateJacobian.every_stage:
-        return int(np.count_nonzero(solver.tableau.a_diagonal))
+        return int(np.count_nonzero(cast(Any, solver).tableau.a_diagonal))
     return 1
 
 
@@ -151,6 +154,6 @@ def _build(solver, rtol: Array, atol: Array) -> diffrax.AbstractSolver:
             f"{type(solver).__name__}; take one with an error estimate, such as 'tsit5'."
         )
     if isinstance(solver, diffrax.AbstractImplicitSolver):
-        finder = diffrax.VeryChord(rtol=rtol, atol=atol, norm=theta_norm)
+        finder = diffrax.VeryChord(rtol=cast(Any, rtol), atol=cast(Any, atol), norm=theta_norm)
         solver = eqx.tree_at(lambda s: s.root_finder, solver, finder)
     return solver

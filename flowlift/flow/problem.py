@@ -1,6 +1,6 @@
-"""The flow of one model on one objective: the field -grad L on a flat vector, and what is watched."""
+"""The flow of a model on an objective: the field -grad L on a flat vector, and the records."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -135,7 +135,7 @@ def field(t: Float[Array, ""], state: State, args: tuple[Problem, object]) -> St
 Observers = tuple[tuple[str, Callable[[PyTree], Array]], ...]
 
 
-def observe(state: State, problem: Problem, observers: Observers) -> Mapping[str, Array]:
+def observe(state: State, problem: Problem, observers: Observers) -> dict[str, Array]:
     """What is recorded at one time. One gradient, plus the observers' own work.
 
     Args:

@@ -23,7 +23,7 @@ class LogTimes:
     def __post_init__(self):
         if isinstance(self.per_decade, bool) or not isinstance(self.per_decade, int):
             raise ValueError(
-                f"Argument `per_decade` must be an integer, but is {self.per_decade!r}; give e.g. 8."
+                f"Argument `per_decade` must be an integer, but is {self.per_decade!r}; give 8."
             )
         if self.per_decade < 1:
             raise ValueError(

@@ -23,6 +23,7 @@ from .stops import GradientNormBelow, LossBelow, Stagnation, Stop, check_stops, 
 from .trace import Trace
 
 RTOL = 1e-6
+SAVE = LogTimes()
 ATOL = 1e-9
 
 
@@ -73,7 +74,7 @@ def solve(
     solver: str | diffrax.AbstractSolver = "tsit5",
     rtol: float = RTOL,
     atol: float = ATOL,
-    save: LogTimes | Sequence[float] = LogTimes(),
+    save: LogTimes | Sequence[float] = SAVE,
     stops: Sequence[Stop] = (),
     max_gradients: float = math.inf,
     max_steps: int = 10_000_000,
@@ -127,8 +128,8 @@ def solve(
     problem = make_problem(model, objective, precision, trainable)
     problem.objective.check(eqx.combine(problem.theta0, problem.rest))
     method = resolve_method(solver, rtol, atol, precision, problem.start.size)
-    observers = tuple((observers or {}).items())
-    settings = Settings(problem, method, observers, precision, max_steps)
+    watched = tuple((observers or {}).items())
+    settings = Settings(problem, method, watched, precision, max_steps)
     return _integrate(Checkpoint(settings, None, Trace()), plan, throw)
 
 
@@ -136,7 +137,7 @@ def resume(
     solution: FlowSolution,
     horizon: float,
     *,
-    save: LogTimes | Sequence[float] = LogTimes(),
+    save: LogTimes | Sequence[float] = SAVE,
     stops: Sequence[Stop] = (),
     max_gradients: float = math.inf,
     snapshots: Sequence[float] = (),

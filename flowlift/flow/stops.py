@@ -1,6 +1,7 @@
 """Stopping rules. None of them reads a clock: results do not depend on the machine."""
 
 import dataclasses
+from typing import TypeVar
 
 import numpy as np
 
@@ -77,9 +78,10 @@ class Stagnation:
 
 
 Stop = LossBelow | GradientNormBelow | Stagnation
+Kind = TypeVar("Kind", LossBelow, GradientNormBelow, Stagnation)
 
 
-def find(stops: tuple[Stop, ...], kind: type) -> Stop | None:
+def find(stops: tuple[Stop, ...], kind: type[Kind]) -> Kind | None:
     """The rule of one kind, if any."""
     return next((stop for stop in stops if isinstance(stop, kind)), None)
 

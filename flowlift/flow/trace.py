@@ -1,10 +1,11 @@
 """The records of a flow while it runs, on the host."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
 
 @dataclasses.dataclass
@@ -36,19 +37,20 @@ class Trace:
             self, times=list(self.times), records=records, snapshots=dict(self.snapshots)
         )
 
-    def append(self, times: Sequence[float], records: Mapping[str, Array]) -> None:
+    def append(self, times: Iterable[float], records: Mapping[str, ArrayLike]) -> None:
         """Add records at some times.
 
         Args:
             times: increasing times, (n,).
             records: arrays (n, ...) by name.
         """
+        before = len(self.times)
         self.times.extend(float(t) for t in times)
-        self.observation_gradients += len(times)
+        self.observation_gradients += len(self.times) - before
         for name, values in records.items():
             self.records.setdefault(name, []).append(np.asarray(values))
 
-    def append_one(self, time: float, records: Mapping[str, Array]) -> None:
+    def append_one(self, time: float, records: Mapping[str, ArrayLike]) -> None:
         """Add records at one time, without a time axis."""
         self.append([time], {name: np.asarray(value)[None] for name, value in records.items()})
 

@@ -161,7 +161,7 @@ def graph_digest(fibres: Mapping[str, Fibre], sizes: Mapping[str, int]) -> np.nd
     for name in sorted(fibres):
         digest.update(name.encode())
         for indices in fibres[name].edges():
-            digest.update(np.ascontiguousarray(indices, dtype="<i8"))
+            digest.update(np.asarray(indices, dtype="<i8").tobytes())
     return np.frombuffer(digest.digest(), np.uint8)
 
 

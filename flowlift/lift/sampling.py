@@ -251,10 +251,11 @@ def _assemble(module, sizes: Sizes, laws, pairs, values, seed: int, precision, m
 def _fibre(law: AbstractEdgeLaw | None, pairs, n_sources: int, n_targets: int):
     if isinstance(law, Complete):
         return Fibre.complete(n_sources, n_targets), slice(None)
+    sources, targets = pairs
     if law is None:
-        return Fibre.build(*pairs, n_sources, n_targets)
+        return Fibre.build(sources, targets, n_sources, n_targets)
     capacity = max(1, law.capacity(n_sources, n_targets))
-    while capacity < len(pairs[0]):
+    while capacity < len(sources):
         capacity = 64 * math.ceil(1.05 * capacity / 64)
     regular = law.in_degree(n_sources)
-    return Fibre.build(*pairs, n_sources, n_targets, capacity=capacity, regular=regular)
+    return Fibre.build(sources, targets, n_sources, n_targets, capacity, regular)

@@ -165,6 +165,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
             t0, t1, y0, y1_candidate, args, error, error_order, state.inner
         )
         proposed, taken = next1 - next0, t1 - t0
+        finite = keep | _all_finite((y1_candidate, error))
         # A step shortened by the end of a segment says nothing against the longer one before it.
         shortened = keep & (taken < 0.999 * state.step)
         new = WorkState(
@@ -173,9 +174,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
             attempts=state.attempts + 1,
             accepted=state.accepted + keep,
             step=jnp.where(shortened, jnp.maximum(proposed, state.step), proposed),
-            non_finite=jnp.where(
-                keep | _all_finite((y1_candidate, error)), 0, state.non_finite + 1
-            ),
+            non_finite=jnp.where(finite, 0, state.non_finite + 1),
             halt=state.halt,
             max_gradients=state.max_gradients,
             max_attempts=state.max_attempts,

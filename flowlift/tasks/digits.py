@@ -72,5 +72,4 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
             "Task 'digits' needs scikit-learn, which is not installed; run "
             "pip install 'flowlift[data]'."
         ) from error
-    data = load_digits()
-    return data.data, data.target
+    return load_digits(return_X_y=True)  # pyright: ignore[reportReturnType]

@@ -102,8 +102,8 @@ class Task:
 
 
 def supervised(
-    inputs: PyTree[Array],
-    targets: Array,
+    inputs: PyTree,
+    targets: Array | np.ndarray,
     loss: str | AbstractLoss | Callable = "squared",
     *,
     name: str = "supervised",
@@ -180,7 +180,7 @@ def predict(model: PyTree, inputs: PyTree[Array], apply: Callable | None = None)
     return jax.vmap(model)(inputs)
 
 
-def _check_data(arrays: Mapping[str, Array]) -> None:
+def _check_data(arrays: Mapping[str, Array | np.ndarray]) -> None:
     lengths = {name: np.shape(array)[:1] for name, array in arrays.items()}
     if len(set(lengths.values())) != 1 or next(iter(lengths.values())) in ((), (0,)):
         raise ValueError(
