@@ -6,6 +6,8 @@ solver and controller states are handed on, so that legs cost next to nothing an
 and float32 time would stall for large t.
 """
 
+from typing import Any, cast
+
 import diffrax
 import equinox as eqx
 import jax
@@ -142,7 +144,7 @@ def advance(
         max_steps=LEG_ATTEMPTS,
         throw=False,
     )
-    (times, (reached,)), (records, states) = solution.ts, solution.ys
+    (times, (reached,)), (records, states) = cast(Any, solution.ts), cast(Any, solution.ys)
     state = jax.tree.map(lambda leaf: leaf[0], states)
     new = Position(state, solution.solver_state, solution.controller_state)
     return new, records, times, reached, solution.result

@@ -13,6 +13,9 @@ from ..kernels import Fibre, fibre_sum, fibre_sum_map
 from ..modules import Constant, Edge, Input, PerceptronModule, Scalar, Vertex, edge_name
 
 
+ArrayLike = Array | np.ndarray
+
+
 class Lift(eqx.Module):
     """A lifted network: copies of vertices, sparse edges over base edges, one weight per edge.
 
@@ -88,12 +91,12 @@ class Lift(eqx.Module):
         sources, targets = fibre.edges()
         return sources, targets, np.asarray(self.weights[name])[: len(sources)]
 
-    def __call__(self, x: PyTree[Array]) -> PyTree[Array]:
+    def __call__(self, x: PyTree[ArrayLike]) -> PyTree[Array]:
         """The output for one sample, as equinox models have it; see `batch`."""
         outputs = self.batch(jax.tree.map(lambda leaf: leaf[None], x))
         return jax.tree.map(lambda leaf: leaf[0], outputs)
 
-    def batch(self, xs: PyTree[Array]) -> PyTree[Array]:
+    def batch(self, xs: PyTree[ArrayLike]) -> PyTree[Array]:
         """The outputs for many samples, fibre by fibre in topological order.
 
         Cost: one multiply-add per lifted edge and sample, one sigma per copy and sample. Memory:
@@ -111,7 +114,7 @@ class Lift(eqx.Module):
         outputs = {v.name: _to_data(y[v.name], v.copies) for v in self.module.outputs}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
-    def activations(self, xs: PyTree[Array]) -> dict[str, Array]:
+    def activations(self, xs: PyTree[ArrayLike]) -> dict[str, Array]:
         """Every copy's activation, for looking inside.
 
         Args:
@@ -181,7 +184,8 @@ def _check_inputs(module: PerceptronModule, xs: Mapping) -> None:
             )
 
 
-def _from_data(x: Array, copies: int | None) -> Array:
+def _from_data(x: ArrayLike, copies: int | None) -> Array:
+    x = jnp.asarray(x)
     return x[None] if copies is None else jnp.moveaxis(x, 1, 0)
 
 
