@@ -1,0 +1,44 @@
+# Two commands on a fresh machine: `make demo` runs the main job, `make test` passes the tests.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# Two processes with a BLAS thread pool each slow one another down thirtyfold.
+export OPENBLAS_NUM_THREADS = 1
+
+.PHONY: demo test test-slow test-gpu lint docs bench clean
+
+demo: .venv/.data
+	$(BIN)/flowlift run studies/01_digits/study.toml --output results/01_digits
+	$(BIN)/flowlift plot results/01_digits
+
+test: .venv/.test
+	$(BIN)/pytest -n 2
+
+test-slow: .venv/.test
+	$(BIN)/pytest -n 2 -m "slow and not gpu"
+
+test-gpu: .venv/.test
+	$(BIN)/python -m tests.gpu
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+docs: .venv/.dev
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+bench: .venv/.test
+	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/solvers.py
+
+clean:
+	rm -rf .venv results docs/_build
+
+.venv/.made:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# One stamp per extra: installed once, and again when the dependencies change.
+.venv/.%: pyproject.toml | .venv/.made
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
