@@ -220,7 +220,8 @@ def _integrate(checkpoint: Checkpoint, plan: Plan, throw: bool) -> FlowSolution:
 
 
 def _begin(settings: Settings, trace: Trace, plan: Plan) -> Position:
-    position = start(settings.problem, settings.method, jnp.asarray(plan.times[0]))
+    leg = jnp.asarray(plan.times[0], settings.precision)
+    position = start(settings.problem, settings.method, leg)
     records = observe_once(position.state, settings.problem, settings.observers)
     trace.append_one(0.0, records)
     return position
@@ -243,11 +244,12 @@ def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcom
     before = int(position.controller.accepted)
     points = settings.method.points_per_leg
     target = _next_times(plan, trace.time, points)
+    save = np.pad(target - trace.time, (0, points - len(target)), mode="edge")
     position, records, saved, reached, code = advance(
         settings.problem,
         settings.method,
         position,
-        jnp.asarray(np.pad(target - trace.time, (0, points - len(target)), mode="edge")),
+        jnp.asarray(save, settings.precision),
         _limits(plan.stops, settings.precision),
         settings.observers,
     )

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int, PyTree, UInt8
 from ..kernels import Fibre, fibre_sum, fibre_sum_map
 from ..modules import Constant, Edge, Input, PerceptronModule, Scalar, Vertex, edge_name
 
-
 ArrayLike = Array | np.ndarray
 
 
