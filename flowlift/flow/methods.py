@@ -79,8 +79,8 @@ def resolve_method(
         tableau = cast(diffrax.ButcherTableau, built.tableau)
         # One evaluation is saved where the last stage of a step is the first of the next.
         evaluations = tableau.num_stages - tableau.fsal
-        startup = 2 + tableau.fsal
-        controller = WorkController(control, evaluations, startup=startup)
+        reused = int(tableau.fsal)
+        controller = WorkController(control, evaluations, until_accepted=reused, startup=2)
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
     key = next(_KEYS)
     _TALLIES[key] = 0

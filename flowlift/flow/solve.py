@@ -253,7 +253,10 @@ def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcom
         _limits(plan.stops, settings.precision),
         settings.observers,
     )
-    n_saved = int(np.isfinite(np.asarray(saved)[: len(target)]).sum())
+    reached_slots = np.isfinite(np.asarray(saved))
+    n_saved = int(reached_slots[: len(target)].sum())
+    # Padding repeats the last save time, and is evaluated with it.
+    trace.observation_gradients += int(reached_slots.sum()) - n_saved
     complete = bool(code == diffrax.RESULTS.successful)
     trace.append(target[:n_saved], {name: v[:n_saved] for name, v in records.items()})
     trace.time = float(target[-1]) if complete else trace.time + float(reached)

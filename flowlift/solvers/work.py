@@ -122,12 +122,16 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         evaluations: field evaluations per attempted step of a stock solver, which returns a bare
             error estimate; ignored for solvers that return a `StepReport`.
         products: Jacobian-vector products per attempted step, likewise.
+        until_accepted: further evaluations per attempt as long as no step has been accepted: a
+            solver that reuses the last stage of a step as the first of the next has none to reuse,
+            and diffrax's rollback makes it forget that it evaluated one.
         startup: field evaluations of the solver's and the controller's `init`.
     """
 
     inner: diffrax.AbstractStepSizeController
     evaluations: int = eqx.field(static=True, default=0)
     products: int = eqx.field(static=True, default=0)
+    until_accepted: int = eqx.field(static=True, default=0)
     startup: int = eqx.field(static=True, default=0)
 
     def wrap(self, direction) -> "WorkController":
@@ -160,7 +164,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     ):
         """The inner controller's verdict, with the attempt counted."""
         state = controller_state
-        error, work = self._unpack(y_error)
+        error, work = self._unpack(y_error, state.accepted)
         keep, next0, next1, made_jump, inner, result = self.inner.adapt_step_size(
             t0, t1, y0, y1_candidate, args, error, error_order, state.inner
         )
@@ -187,11 +191,12 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         result = diffrax.RESULTS.where(result == diffrax.RESULTS.successful, halted, result)
         return keep, next0, next1, made_jump, new, result
 
-    def _unpack(self, y_error) -> tuple[PyTree, Work]:
+    def _unpack(self, y_error, accepted) -> tuple[PyTree, Work]:
         if isinstance(y_error, StepReport):
             # diffrax's guard against NaN has made the counts floating-point.
             return y_error.error, jax.tree.map(lambda n: n.astype(int), y_error.work)
-        return y_error, Work.of(self.evaluations, self.products)
+        evaluations = self.evaluations + jnp.where(accepted == 0, self.until_accepted, 0)
+        return y_error, Work.of(evaluations, self.products)
 
 
 def _all_finite(tree: PyTree):
