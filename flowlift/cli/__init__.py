@@ -1,1 +1,5 @@
-"""cli."""
+"""The command line: parse, call the library, print."""
+
+from .main import main
+
+__all__ = ["main"]

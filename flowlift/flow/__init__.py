@@ -1,10 +1,11 @@
 """The exact gradient flow: solve, resume, stops, schedules, solutions."""
 
+from .dataset import dataset
 from .methods import SOLVERS
 from .outcome import FlowError, Outcome
 from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
-from .solve import ATOL, RTOL, resume, solve
+from .solve import ATOL, RTOL, check_settings, resume, solve
 from .stops import GradientNormBelow, LossBelow, Stagnation
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "LossBelow",
     "Outcome",
     "Stagnation",
+    "check_settings",
+    "dataset",
     "resume",
     "solve",
 ]

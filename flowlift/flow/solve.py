@@ -120,10 +120,8 @@ def solve(
         ValueError: for a bad argument, before any computation.
         FlowError: if `throw` and the flow neither met the horizon nor a stopping rule.
     """
-    check_precision(precision)
-    _check_tolerances(rtol, atol, precision)
+    check_settings(rtol, atol, max_steps, precision)
     plan = _plan(0.0, horizon, save, snapshots, stops, max_gradients)
-    _check_max_steps(max_steps)
     objective = resolve_objective(task)
     problem = make_problem(model, objective, precision, trainable)
     problem.objective.check(eqx.combine(problem.theta0, problem.rest))
@@ -358,6 +356,23 @@ def _plan(after: float, horizon, save, snapshots, stops, max_gradients) -> Plan:
     wanted = tuple(float(t) for t in wanted if t in np.asarray(snapshots, float))
     times = np.union1d(times, np.asarray(wanted))
     return Plan(horizon, times, wanted, tuple(stops), float(max_gradients))
+
+
+def check_settings(rtol: float, atol: float, max_steps: int, precision: str) -> None:
+    """Refuse tolerances, a step limit or a precision that `solve` would refuse.
+
+    Args:
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        max_steps: limit of attempted steps.
+        precision: "float64" or "float32".
+
+    Raises:
+        ValueError: for a bad argument.
+    """
+    check_precision(precision)
+    _check_tolerances(rtol, atol, precision)
+    _check_max_steps(max_steps)
 
 
 def _check_tolerances(rtol: float, atol: float, precision: str) -> None:

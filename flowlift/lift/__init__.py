@@ -10,7 +10,7 @@ from .edge_laws import (
     OneToOne,
 )
 from .lift import Lift, graph_digest
-from .sampling import from_edges, resolve_copies, sample
+from .sampling import check_plan, from_edges, resolve_copies, sample
 from .streams import Purpose, check_seed, stream
 from .weight_laws import (
     AbstractWeightLaw,
@@ -37,6 +37,7 @@ __all__ = [
     "Purpose",
     "Uniform",
     "Zero",
+    "check_plan",
     "check_seed",
     "from_edges",
     "graph_digest",

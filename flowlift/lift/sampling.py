@@ -65,6 +65,28 @@ def sample(
     return _assemble(module, sizes, edge_laws, pairs, values, seed, precision, method)
 
 
+def check_plan(
+    module: PerceptronModule,
+    *,
+    copies: int | Mapping[str, int],
+    edges: AbstractEdgeLaw | Mapping[str, AbstractEdgeLaw],
+    weights: AbstractWeightLaw | Mapping[str, AbstractWeightLaw] | None = None,
+) -> None:
+    """Refuse what `sample` would refuse of copies and laws, without drawing anything.
+
+    Args:
+        module: the base module.
+        copies: as for `sample`.
+        edges: as for `sample`.
+        weights: as for `sample`.
+
+    Raises:
+        ValueError: as for `sample`.
+    """
+    _resolve_edge_laws(module, edges, resolve_copies(module, copies))
+    _resolve_weight_laws(module, weights)
+
+
 def from_edges(
     module: PerceptronModule,
     *,

@@ -52,6 +52,10 @@ class Scalar(AbstractEdgeMap):
         """The product w y."""
         return w * y
 
+    def __str__(self) -> str:
+        """The formula."""
+        return "w y"
+
 
 @dataclasses.dataclass(frozen=True)
 class InnerProduct(AbstractEdgeMap):
@@ -69,6 +73,10 @@ class InnerProduct(AbstractEdgeMap):
     def __call__(self, w, y):
         """The contraction of the last axis of y with w."""
         return y @ w
+
+    def __str__(self) -> str:
+        """The formula."""
+        return "⟨w, y⟩"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +116,10 @@ class Matrix(AbstractEdgeMap):
     def _rows(self, source: Shape) -> Shape:
         return (self.rows,)
 
+    def __str__(self) -> str:
+        """The formula."""
+        return "W y"
+
 
 @dataclasses.dataclass(frozen=True)
 class Bias(AbstractEdgeMap):
@@ -146,6 +158,10 @@ class Bias(AbstractEdgeMap):
         """One: every entry of Z_e has its own weight."""
         return 1
 
+    def __str__(self) -> str:
+        """The formula."""
+        return "bias"
+
 
 @dataclasses.dataclass(frozen=True)
 class Identity(AbstractEdgeMap):
@@ -166,6 +182,10 @@ class Identity(AbstractEdgeMap):
     def fan_in(self, source: Shape) -> int:
         """One."""
         return 1
+
+    def __str__(self) -> str:
+        """The formula."""
+        return "y"
 
 
 def _last_axis(source: Shape, name: str) -> Shape:

@@ -1,1 +1,9 @@
-"""plot."""
+"""Figures: pure functions (data, ax=None) -> ax, one a file."""
+
+from .base_graph import base_graph
+from .loss_vs_size import loss_vs_size
+from .loss_vs_time import loss_vs_time
+from .save import save_figures
+from .style import caption
+
+__all__ = ["base_graph", "caption", "loss_vs_size", "loss_vs_time", "save_figures"]

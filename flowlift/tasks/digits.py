@@ -6,13 +6,13 @@ from ..lift import Purpose, stream
 from ..precision import check_precision
 from .task import Task, supervised
 
-KINDS = ("regression", "classification")
+PROBLEMS = ("regression", "classification")
 
 
 def digits(
     samples: int | None = None,
     *,
-    kind: str = "regression",
+    problem: str = "regression",
     seed: int = 0,
     shape: tuple[int, ...] = (64,),
     precision: str = "float64",
@@ -23,8 +23,8 @@ def digits(
 
     Args:
         samples: how many of the 1797 images, drawn without replacement; None for all.
-        kind: "regression", one-hot targets in R^10 and squared loss (summed over the ten outputs,
-            mean over samples); "classification", labels and softmax cross-entropy.
+        problem: "regression", one-hot targets in R^10 and squared loss (summed over the ten
+            outputs, mean over samples); "classification", labels and softmax cross-entropy.
         seed: seeds the choice of samples.
         shape: of one input, e.g. (64,), (8, 8) (rows as tokens) or (1, 8, 8).
         precision: "float64" or "float32".
@@ -33,16 +33,17 @@ def digits(
         The task, with inputs (samples, *shape).
 
     Raises:
-        ValueError: for an unknown kind, a number of samples outside 1..1797, or a shape that does
-            not hold 64 numbers.
+        ValueError: for an unknown problem, a number of samples outside 1..1797, or a shape that
+            does not hold 64 numbers.
         ImportError: without scikit-learn.
     """
     check_precision(precision)
     pixels, labels = _load()
     count = len(labels) if samples is None else samples
-    if kind not in KINDS:
+    if problem not in PROBLEMS:
         raise ValueError(
-            f"Argument `kind` must be one of {', '.join(KINDS)}, but is {kind!r}; choose one."
+            f"Argument `problem` must be one of {', '.join(PROBLEMS)}, but is {problem!r}; "
+            "choose one."
         )
     if not isinstance(count, int) or not 1 <= count <= len(labels):
         raise ValueError(
@@ -57,8 +58,8 @@ def digits(
     chosen = stream(seed, Purpose.DATA).permutation(len(labels))[:count]
     x = ((pixels - pixels.mean()) / pixels.std())[chosen].reshape(count, *shape).astype(precision)
     provenance = {"source": "sklearn.datasets.load_digits", "samples": count, "seed": seed}
-    name = f"digits-{kind}"
-    if kind == "classification":
+    name = f"digits-{problem}"
+    if problem == "classification":
         return supervised(x, labels[chosen], "cross-entropy", name=name, provenance=provenance)
     targets = np.eye(10, dtype=precision)[labels[chosen]]
     return supervised(x, targets, name=name, provenance=provenance)

@@ -1,0 +1,112 @@
+"""`flowlift run`, `flowlift plot`: nothing heavy is imported before a command is known."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Run a study: train its lifts by exact gradient flow, print the table, keep the results.
+
+    Every value of the study file is a flag too; `flowlift run STUDY.toml --help` lists them.
+    Finished cells are not run again.
+    """
+
+    study: tyro.conf.Positional[Path]
+    """The study file (TOML)."""
+    output: Path | None = None
+    """Folder of results; by default results/NAME, after the study's name."""
+    set: tuple[str, ...] = ()
+    """Assignments KEY=VALUE in TOML, made before the file is checked, for whole tables: --set
+    'module={kind="attention", tokens=8, channels=8}'."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """Draw the figures of a study's results."""
+
+    results: tyro.conf.Positional[Path]
+    """The folder that `flowlift run` wrote."""
+    output: Path | None = None
+    """Folder of figures; by default RESULTS/figures."""
+    suffix: str = "png"
+    """png, pdf or svg."""
+
+
+Command = (
+    Annotated[Run, tyro.conf.subcommand("run")] | Annotated[Plot, tyro.conf.subcommand("plot")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The program `flowlift`.
+
+    Args:
+        arguments: the command line without the program's name; that of the process if None.
+
+    Raises:
+        SystemExit: with status 2 for a refused argument, and with tyro's own for a wrong flag.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given[:1] == ["run"]:
+            _run(given)
+        else:
+            _plot(_parse(given))
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"flowlift: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _parse(given: list[str]) -> Run | Plot:
+    return tyro.cli(Command, args=given, prog="flowlift", description=_ABOUT)  # pyright: ignore
+
+
+_ABOUT = "Exact gradient flow for random sparse lifts of small networks, and any equinox model."
+
+
+def _run(given: list[str]) -> None:
+    """The command's own flags first, then those of the study, whose defaults its file gives."""
+    help_wanted = [flag for flag in given if flag in ("-h", "--help")]
+    if help_wanted and all(word.startswith("-") for word in given[1:]):
+        _parse(given)
+    own = [word for word in given[1:] if word not in help_wanted]
+    command, rest = tyro.cli(Run, args=own, prog="flowlift run", return_unknown_args=True)
+    _use_float64()
+    from ..experiments import Study, as_text, read_study, run_study, summary
+
+    study = tyro.cli(
+        Study,
+        default=read_study(command.study, command.set),
+        args=[*rest, *help_wanted],
+        prog=f"flowlift run {command.study}",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    output = command.output or Path("results") / study.name
+    results = run_study(study, output)
+    print(as_text(summary(results)))
+    print(f"\nResults: {output}. Figures: flowlift plot {output}")
+
+
+def _plot(command: Run | Plot) -> None:
+    if isinstance(command, Run):
+        return
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from ..experiments import load
+    from ..plot import save_figures
+
+    output = command.output or command.results / "figures"
+    for file in save_figures(load(command.results), output, suffix=command.suffix):
+        print(file)
+
+
+def _use_float64() -> None:
+    """Settings that must precede JAX: 64-bit numbers, one BLAS thread a process."""
+    os.environ["JAX_ENABLE_X64"] = "1"
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

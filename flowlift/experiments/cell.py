@@ -1,0 +1,172 @@
+"""A cell of a study: lifts of one size, several seeds, one compilation."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import xarray
+
+from ..flow import FlowSolution, check_settings, dataset, solve
+from ..lift import Lift, check_plan, sample
+from ..modules import PerceptronModule
+from ..tasks import Task
+from .choices import build_module, build_task
+from .study import Study
+from .study_file import plain, to_toml
+
+SCHEMA = 1
+LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray")
+_OF_A_LIFT = {
+    "parameters": "trainable numbers of the lift, padding not counted",
+    "edges": "lifted edges, padding not counted",
+    "graph_hash": "SHA-256 of the lifted graph",
+}
+_AT_BOTH_ENDS = ("initial_loss", "final_loss", "final_gradient_norm")
+
+
+def check_study(study: Study) -> None:
+    """Refuse a study that could not be run, before any flow is computed.
+
+    Args:
+        study: the study.
+
+    Raises:
+        ValueError: for what the module, the laws, the task or the flow refuses.
+    """
+    plan = study.flow
+    check_settings(plan.rtol, plan.atol, plan.max_steps, study.precision)
+    if not 0 < plan.horizon < float("inf"):
+        raise ValueError(
+            f"Argument `flow.horizon` must be a positive finite flow time, but is "
+            f"{plan.horizon!r}; give the end T."
+        )
+    plan.schedule.times(plan.horizon)
+    _ = plan.stops
+    module = build_module(study.module)
+    for size in study.lift.sizes:
+        check_plan(module, **_laws(study, module, size))
+    build_task(study.task, study.precision)
+
+
+def cell_name(study: Study, size: int, seeds: Sequence[int]) -> str:
+    """The identity of a cell: a hash of all that determines its numbers, and of nothing else.
+
+    Args:
+        study: the study.
+        size: the lift size.
+        seeds: the seeds.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    record = plain(study)
+    for key in ("name", "seeds", "first_seed"):
+        del record[key]
+    del record["lift"]["sizes"]
+    record |= {"size": size, "seeds": list(seeds), "schema": SCHEMA}
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run_cell(
+    study: Study,
+    size: int,
+    seeds: Sequence[int],
+    on_run: Callable[[int, FlowSolution], None] | None = None,
+) -> xarray.Dataset:
+    """Draw and train the lifts of one size.
+
+    Args:
+        study: the study.
+        size: the lift size.
+        seeds: the seeds of the lifts.
+        on_run: called with seed and solution after every flow.
+
+    Returns:
+        A dataset with dimensions `size` (of length 1), `seed` and `time`: the study's save times,
+        with NaN where a flow had ended before. How and where each flow ended is kept apart.
+    """
+    module, task = build_module(study.module), build_task(study.task, study.precision)
+    runs = []
+    for seed in seeds:
+        model = _draw(study, module, size, seed)
+        solution = _flow(study, model, task)
+        runs.append(_one_run(study, model, solution))
+        if on_run:
+            on_run(seed, solution)
+    data = xarray.concat(runs, xarray.IndexVariable("seed", list(seeds)))
+    data = data.expand_dims(size=[size]).assign_attrs(_provenance(study))
+    data["seed"].attrs, data["size"].attrs = dict(_SEED), dict(_SIZE)
+    return data
+
+
+def _laws(study: Study, module: PerceptronModule, size: int) -> dict[str, Any]:
+    plan = study.lift
+    return {
+        "copies": plan.copies(module, size),
+        "edges": {"*": plan.edges, **plan.edges_over},
+        "weights": {"*": plan.weights, **plan.weights_over},
+    }
+
+
+def _draw(study: Study, module: PerceptronModule, size: int, seed: int) -> Lift:
+    return sample(module, **_laws(study, module, size), seed=seed, precision=study.precision)
+
+
+def _flow(study: Study, model: Lift, task: Task) -> FlowSolution:
+    plan = study.flow
+    return solve(
+        model,
+        task,
+        plan.horizon,
+        solver=plan.solver,
+        rtol=plan.rtol,
+        atol=plan.atol,
+        save=plan.schedule,
+        stops=plan.stops,
+        max_gradients=plan.max_gradients,
+        max_steps=plan.max_steps,
+        precision=study.precision,
+    )
+
+
+def _one_run(study: Study, model: Lift, solution: FlowSolution) -> xarray.Dataset:
+    """A flow on the study's save times, with the facts of its lift and both its ends."""
+    data = dataset(solution)
+    last = data.isel(time=-1)
+    ends = {
+        "initial_loss": data.loss[0],
+        "final_loss": last.loss,
+        "final_gradient_norm": last.gradient_norm,
+    }
+    facts = {
+        "parameters": model.n_parameters,
+        "edges": model.n_edges,
+        "graph_hash": np.asarray(model.graph_hash),
+    }
+    grid = np.append(0.0, study.flow.schedule.times(study.flow.horizon))
+    return data.reindex(time=grid).assign(
+        {name: ((), end.values, end.attrs) for name, end in ends.items()}
+        | {n: ((), v, {"long_name": _OF_A_LIFT[n], "units": "1"}) for n, v in facts.items()}
+    )
+
+
+_SEED = {"long_name": "seed of the lift's graph and weights", "units": "1"}
+_SIZE = {"long_name": "lift size n", "units": "1"}
+
+
+def _provenance(study: Study) -> dict[str, Any]:
+    versions = {f"version_{name}": importlib.metadata.version(name) for name in LIBRARIES}
+    return {
+        "title": f"gradient flows of random sparse lifts: {study.name}",
+        "schema": SCHEMA,
+        "study": to_toml(study),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": jax.devices()[0].device_kind,
+        **versions,
+    }

@@ -1,0 +1,83 @@
+"""A flow as a labelled table: the one form in which results are stored, gathered and plotted."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .problem import RECORDED
+from .solution import FlowSolution
+
+if TYPE_CHECKING:
+    import xarray
+
+# Variable: meaning, unit. Loss and time are in units of the task's own loss, as stated there.
+ALONG = {
+    "loss": ("loss L", "loss"),
+    "gradient_norm": ("gradient norm |grad L|", "loss / parameter"),
+    "arc_length": ("arc length, the integral of |grad L| dt", "parameter"),
+    "energy": ("energy, the integral of |grad L|^2 dt; L(0) - L(t) on the exact flow", "loss"),
+    "distance": ("distance |theta(t) - theta(0)|", "parameter"),
+}
+TIME = {
+    "long_name": "flow time t",
+    "units": "learning rate × steps",
+}
+AT_THE_END = {
+    "end_time": ("flow time reached", TIME["units"]),
+    "result": ("how the flow ended", "1"),
+    "solver": ("which solver ran", "1"),
+    "gradients": ("gradients evaluated by the solver, rejected steps included", "1"),
+    "hvps": ("Hessian-vector products evaluated by the solver", "1"),
+    "observation_gradients": ("gradients spent on records and stopping rules", "1"),
+    "steps": ("attempted steps", "1"),
+    "rejected": ("rejected steps", "1"),
+    "seconds": ("wall time, compilation included", "s"),
+}
+
+
+def dataset(solution: FlowSolution) -> "xarray.Dataset":
+    """The records of a flow along the dimension `time`, and how it ended as scalars.
+
+    Further observers' records are kept under their own names, with dimensions after `time`
+    named `<name>_0`, `<name>_1`, ...
+
+    Args:
+        solution: the flow.
+
+    Returns:
+        The dataset, with units and meanings as attributes.
+    """
+    import xarray
+
+    along = {
+        name: (("time",), getattr(solution, name), _attributes(*ALONG[name])) for name in RECORDED
+    }
+    observed = {
+        name: (("time", *(f"{name}_{i}" for i in range(values.ndim - 1))), values)
+        for name, values in solution.observations.items()
+    }
+    ends = {name: ((), value, _attributes(*AT_THE_END[name])) for name, value in _ends(solution)}
+    return xarray.Dataset(
+        {**along, **observed, **ends},
+        coords={"time": ("time", solution.times, TIME)},
+        attrs={"precision": solution.precision},
+    )
+
+
+def _attributes(meaning: str, unit: str) -> dict[str, str]:
+    return {"long_name": meaning, "units": unit}
+
+
+def _ends(solution: FlowSolution):
+    stats = solution.stats
+    return {
+        "end_time": solution.time,
+        "result": np.asarray(solution.result.value),
+        "solver": np.asarray(solution.solver),
+        "gradients": stats.gradients,
+        "hvps": stats.hvps,
+        "observation_gradients": stats.observation_gradients,
+        "steps": stats.steps,
+        "rejected": stats.rejected,
+        "seconds": stats.seconds,
+    }.items()

@@ -1,0 +1,53 @@
+"""Final loss against lift size."""
+
+import numpy as np
+import xarray
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+from .style import axes_for, caption, label
+
+_MARKERS = {True: ("o", "ended as asked"), False: ("x", "budget, limit or failure")}
+
+
+def loss_vs_size(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
+    """Final loss against lift size on log-log axes: every seed a point, the median a line.
+
+    Args:
+        data: a study's results (`flowlift.experiments.load`).
+        ax: axes to draw into; a new figure if None.
+
+    Returns:
+        The axes. Flows that ended by a budget, a limit or a failure have a mark of their own.
+    """
+    from ..flow import Outcome
+
+    ax = axes_for(ax)
+    sizes, losses = data["size"].values, data.final_loss.transpose("size", "seed").values
+    reached = {outcome.value: outcome.reached for outcome in Outcome}
+    verdicts = np.vectorize(lambda r: reached.get(str(r), False), otypes=[bool])(
+        data.result.transpose("size", "seed").values
+    )
+    where = np.broadcast_to(sizes[:, None], losses.shape)
+    for verdict, (marker, name) in _MARKERS.items():
+        chosen = (verdicts == verdict) & np.isfinite(losses)
+        if chosen.any():
+            ax.plot(where[chosen], losses[chosen], marker, color="C0", alpha=0.6, label=name)
+    ax.plot(sizes, np.nanmedian(losses, axis=1), "-", color="0.2", label="median over seeds")
+    ax.set(xscale="log", yscale="log", xlabel=label(data["size"]), ylabel="loss L at the end")
+    ax.set_xticks(sizes, [str(n) for n in sizes])
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_minor_formatter(ScalarFormatter())
+    ax.grid(alpha=0.25)
+    ax.legend(fontsize=8)
+    caption(ax, _caption(data))
+    return ax
+
+
+def _caption(data: xarray.Dataset) -> str:
+    end = float(data.end_time.max())
+    return (
+        f"Loss where each flow ended (at most t = {end:.4g}), {data.sizes['seed']} seeds per lift"
+        " size. If gradient flow reaches lower losses the larger the lift, points fall to the"
+        " right."
+    )

@@ -1,0 +1,55 @@
+"""Loss against flow time."""
+
+import numpy as np
+import xarray
+from matplotlib.axes import Axes
+
+from .style import axes_for, caption, label, ordered_colours
+
+
+def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
+    """Loss against flow time on log-log axes: median over seeds, and the band of all of them.
+
+    Args:
+        data: `loss` along `time`, and along `size` and `seed` where there are any: the dataset of
+            a single flow (`flowlift.flow.dataset`) or of a study (`flowlift.experiments.load`).
+        ax: axes to draw into; a new figure if None.
+
+    Returns:
+        The axes. t = 0 has no place on a logarithmic axis and is not drawn.
+    """
+    ax = axes_for(ax)
+    loss = data.loss.where(data.time > 0, drop=True)
+    sizes = data["size"].values if "size" in loss.dims else [None]
+    for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
+        rows = loss if size is None else loss.sel(size=size)
+        _band(ax, loss.time.values, rows, colour, "" if size is None else f"n = {size}")
+    ax.set(xscale="log", yscale="log", xlabel=label(loss.time), ylabel=label(data.loss))
+    ax.grid(alpha=0.25)
+    if len(sizes) > 1:
+        ax.legend(title="lift size", fontsize=8, title_fontsize=8)
+    caption(ax, _caption("size" in loss.dims, data.sizes.get("seed", 1)))
+    return ax
+
+
+def _band(ax: Axes, times, rows: xarray.DataArray, colour, name: str) -> None:
+    runs = np.atleast_2d(rows.transpose(..., "time").values)
+    runs = runs[np.isfinite(runs).any(axis=1)]
+    alive = np.isfinite(runs).any(axis=0)
+    middle = np.full(len(times), np.nan)
+    low, high = middle.copy(), middle.copy()
+    middle[alive] = np.nanmedian(runs[:, alive], axis=0)
+    low[alive], high[alive] = np.nanmin(runs[:, alive], 0), np.nanmax(runs[:, alive], 0)
+    ax.plot(times, middle, color=colour, label=name)
+    if len(runs) > 1:
+        ax.fill_between(times, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _caption(sizes: bool, seeds: int) -> str:
+    text = "Loss along the exact gradient flow; it never rises."
+    if sizes and seeds > 1:
+        text += (
+            f" Lines: median over {seeds} seeds per size; bands: all seeds. If larger lifts"
+            " converge further, curves of larger n lie lower at late times."
+        )
+    return text
