@@ -39,7 +39,7 @@ def check_study(study: Study) -> None:
         ValueError: for what the module, the laws, the task or the flow refuses.
     """
     plan = study.flow
-    check_settings(plan.rtol, plan.atol, plan.max_steps, study.precision)
+    check_settings(plan.solver, plan.rtol, plan.atol, plan.max_steps, study.precision)
     if not 0 < plan.horizon < float("inf"):
         raise ValueError(
             f"Argument `flow.horizon` must be a positive finite flow time, but is "

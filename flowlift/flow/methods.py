@@ -140,19 +140,31 @@ def _count(key) -> None:
     _TALLIES[int(key)] += 1
 
 
-def _build(solver, rtol: Array, atol: Array) -> diffrax.AbstractSolver:
+def check_solver(solver: str | diffrax.AbstractSolver) -> None:
+    """Refuse what is neither a known name nor an adaptive diffrax solver.
+
+    Args:
+        solver: the candidate.
+
+    Raises:
+        ValueError: if it is something else.
+    """
     if isinstance(solver, str):
         if solver not in SOLVERS:
             raise ValueError(
                 f"Argument `solver` must be a diffrax solver or one of {', '.join(SOLVERS)}, but "
                 f"is {solver!r}; choose one of them."
             )
-        solver = SOLVERS[solver]()
-    if not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+    elif not isinstance(solver, diffrax.AbstractAdaptiveSolver):
         raise ValueError(
             f"Argument `solver` must be an adaptive diffrax solver, but is "
             f"{type(solver).__name__}; take one with an error estimate, such as 'tsit5'."
         )
+
+
+def _build(solver, rtol: Array, atol: Array) -> diffrax.AbstractSolver:
+    check_solver(solver)
+    solver = SOLVERS[solver]() if isinstance(solver, str) else solver
     if isinstance(solver, diffrax.AbstractImplicitSolver):
         finder = diffrax.VeryChord(rtol=cast(Any, rtol), atol=cast(Any, atol), norm=theta_norm)
         solver = eqx.tree_at(lambda s: s.root_finder, solver, finder)

@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 from ..precision import check_precision
 from ..tasks import AbstractObjective, Task, population
 from .legs import Limits, Position, advance, observe_once, start
-from .methods import Method, halting_outcome, resolve_method
+from .methods import Method, check_solver, halting_outcome, resolve_method
 from .outcome import FlowError, Outcome
 from .problem import RECORDED, Observers, Problem, make_problem
 from .schedule import LogTimes, resolve_times
@@ -120,7 +120,7 @@ def solve(
         ValueError: for a bad argument, before any computation.
         FlowError: if `throw` and the flow neither met the horizon nor a stopping rule.
     """
-    check_settings(rtol, atol, max_steps, precision)
+    check_settings(solver, rtol, atol, max_steps, precision)
     plan = _plan(0.0, horizon, save, snapshots, stops, max_gradients)
     objective = resolve_objective(task)
     problem = make_problem(model, objective, precision, trainable)
@@ -358,10 +358,13 @@ def _plan(after: float, horizon, save, snapshots, stops, max_gradients) -> Plan:
     return Plan(horizon, times, wanted, tuple(stops), float(max_gradients))
 
 
-def check_settings(rtol: float, atol: float, max_steps: int, precision: str) -> None:
-    """Refuse tolerances, a step limit or a precision that `solve` would refuse.
+def check_settings(
+    solver: str | diffrax.AbstractSolver, rtol: float, atol: float, max_steps: int, precision: str
+) -> None:
+    """Refuse a solver, tolerances, a step limit or a precision that `solve` would refuse.
 
     Args:
+        solver: a name from `SOLVERS`, or an adaptive diffrax solver.
         rtol: relative tolerance.
         atol: absolute tolerance.
         max_steps: limit of attempted steps.
@@ -371,6 +374,7 @@ def check_settings(rtol: float, atol: float, max_steps: int, precision: str) -> 
         ValueError: for a bad argument.
     """
     check_precision(precision)
+    check_solver(solver)
     _check_tolerances(rtol, atol, precision)
     _check_max_steps(max_steps)
 

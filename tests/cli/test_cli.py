@@ -1,0 +1,91 @@
+"""The command line, called as a user would."""
+
+import pytest
+
+from flowlift import experiments
+from flowlift.cli import main
+
+TEXT = """
+name = "tiny"
+[module]
+kind = "mlp"
+inputs = 2
+depth = 1
+[lift]
+sizes = [4]
+edges = { kind = "complete" }
+[task]
+kind = "periodic"
+harmonics = { 1 = 1.0 }
+samples = 8
+[flow]
+horizon = 1.0
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TEXT)
+    return str(path)
+
+
+def refused(arguments, capsys) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    return " ".join((captured.out + captured.err).replace("│", " ").split())
+
+
+def test_run_then_plot(file, tmp_path, capsys):
+    output = str(tmp_path / "results")
+    main(["run", file, "--flow.horizon", "2", "--seeds", "2", "--output", output])
+    printed = capsys.readouterr().out
+    assert "lift size" in printed
+    assert "2 horizon" in printed
+    study = experiments.read_study(tmp_path / "results" / "study.toml")
+    assert (study.flow.horizon, study.seeds) == (2.0, 2)
+    assert dict(experiments.load(output).sizes) | {"time": 0} == {"size": 1, "seed": 2, "time": 0}
+    main(["plot", output])
+    for file in capsys.readouterr().out.split():
+        assert file.endswith(".png")
+    assert len(list((tmp_path / "results" / "figures").iterdir())) == 2
+
+
+def test_results_go_to_a_folder_of_the_studys_name(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["run", file, "--set", "flow.horizon=0.5", 'lift.edges={kind="one_to_one"}',
+          'lift.edges_over={"h1->y"={kind="complete"}, "x->h1"={kind="complete"}}'])  # fmt: skip
+    assert (tmp_path / "results" / "tiny" / "study.toml").exists()
+
+
+def test_mistakes_are_sentences_not_tracebacks(file, tmp_path, capsys):
+    assert "Perhaps you meant: --flow.horizon" in refused(
+        ["run", file, "--flow.horizn", "3"], capsys
+    )
+    assert "`flow.horizon` must be a positive" in refused(
+        ["run", file, "--flow.horizon", "0"], capsys
+    )
+    assert "does not exist" in refused(["run", str(tmp_path / "none.toml")], capsys)
+    assert "holds no finished cell" in refused(["plot", str(tmp_path)], capsys)
+    unknown = refused(["run", file, "--set", "module.dpth=2"], capsys)
+    assert "nearest known key is `module.depth`" in unknown
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["plot", "--help"]])
+def test_help(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 0
+    assert "usage: flowlift" in capsys.readouterr().out
+
+
+def test_help_of_a_study_lists_its_values(file, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", file, "--help"])
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--flow.horizon" in printed
+    assert "(default: 1.0)" in printed
+    assert "learning rate x steps" in printed

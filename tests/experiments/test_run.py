@@ -1,0 +1,139 @@
+"""Runs of a study equal flows solved by hand, are kept whole, and are not repeated."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import xarray
+from test_study_file import TEXT
+
+import flowlift
+from flowlift import experiments, lift
+from flowlift.experiments import run as run_module
+from flowlift.experiments import store
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    path = tmp_path_factory.mktemp("study") / "small.toml"
+    path.write_text(TEXT)
+    return experiments.read_study(path)
+
+
+@pytest.fixture(scope="module")
+def folder(study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    experiments.run_study(study, folder, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    return experiments.load(folder)
+
+
+def test_each_run_is_the_flow_solved_by_hand(study, results):
+    module, task = study.module.build(), study.task.build(precision="float64")
+    weights = {"*": lift.Gaussian(1.0), "x->h1": lift.GaussianFanIn(2.0)}
+    edges = lift.BernoulliInDegree(2.0)
+    copies = {"h1": 8, "h2": 4}
+    model = flowlift.sample(module, copies=copies, edges=edges, weights=weights, seed=1)
+    solution = flowlift.solve(model, task, 5.0, stops=[flowlift.LossBelow(0.01)])
+    run = results.sel(size=8, seed=1)
+    reached = np.isfinite(run.loss.values)
+    on_grid = np.isin(solution.times, run.time.values)
+    np.testing.assert_array_equal(run.loss.values[reached], solution.loss[on_grid])
+    assert float(run.final_loss) == solution.loss[-1]
+    assert float(run.end_time) == solution.time
+    assert str(run.result.values) == solution.result.value
+    assert str(run.graph_hash.values) == model.graph_hash
+    assert int(run.gradients) == solution.stats.gradients
+    assert int(run.parameters) == model.n_parameters
+
+
+def test_results_describe_themselves(study, results, tmp_path):
+    copy = tmp_path / "copy.toml"
+    copy.write_text(results.attrs["study"])
+    assert experiments.read_study(copy) == study
+    assert results.attrs["version_jax"] == __import__("jax").__version__
+    for name in [*results.data_vars, "size", "seed", "time"]:
+        assert results[name].attrs["long_name"], name
+        assert results[name].attrs["units"], name
+    assert results.loss.dims == ("size", "seed", "time")
+    assert results.time.values[0] == 0
+    assert results.time.values[-1] == 5.0
+
+
+def test_a_second_run_repeats_nothing_and_a_wider_one_adds(study, folder, monkeypatch):
+    ran = []
+    original = run_module.run_cell
+
+    def counted(study, size, seeds, on_run):
+        ran.append(size)
+        return original(study, size, seeds, on_run)
+
+    monkeypatch.setattr(run_module, "run_cell", counted)
+    before = experiments.run_study(study, folder, progress=False)
+    assert ran == []
+    plan = dataclasses.replace(study.lift, sizes=(8, 5))
+    wider = experiments.run_study(
+        dataclasses.replace(study, lift=plan, name="wider"), folder, progress=False
+    )
+    assert ran == [5]
+    assert wider["size"].values.tolist() == [8, 5]
+    xarray.testing.assert_equal(wider.sel(size=8), before.sel(size=8))
+
+
+def test_the_identity_of_a_cell_is_what_determines_its_numbers(study):
+    name = experiments.cell_name(study, 8, [0, 1])
+    renamed = dataclasses.replace(study, name="other", seeds=7)
+    assert experiments.cell_name(renamed, 8, [0, 1]) == name
+    looser = dataclasses.replace(study, flow=dataclasses.replace(study.flow, rtol=1e-5))
+    others = {
+        experiments.cell_name(looser, 8, [0, 1]),
+        experiments.cell_name(study, 4, [0, 1]),
+        experiments.cell_name(study, 8, [0, 2]),
+        experiments.cell_name(dataclasses.replace(study, precision="float32"), 8, [0, 1]),
+    }
+    assert len(others | {name}) == 5
+
+
+def test_an_interrupted_write_leaves_nothing(results, tmp_path, monkeypatch):
+    def broken(self, path, engine):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(xarray.Dataset, "to_netcdf", broken)
+    with pytest.raises(OSError, match="No space left"):
+        store.write(results, tmp_path / "cells" / "x.nc")
+    assert list((tmp_path / "cells").iterdir()) == []
+
+
+def test_failed_flows_are_results_that_are_kept_and_counted(study, tmp_path):
+    plan = dataclasses.replace(study.flow, max_steps=5, loss_below=None)
+    limited = dataclasses.replace(study, flow=plan)
+    results = experiments.run_study(limited, tmp_path, progress=False)
+    assert np.all(results.result.values == "step limit")
+    assert np.all(results.end_time.values < 5.0)
+    assert np.all(np.isfinite(results.final_loss.values))
+    assert np.isnan(results.loss.values[..., -1]).all()
+    assert np.isfinite(results.loss.values[..., 0]).all()
+    table = experiments.summary(results)
+    assert table.result.tolist() == ["2 step limit"] * 2
+
+
+def test_the_table_holds_medians_and_ranges(results):
+    table = experiments.summary(results)
+    assert table.index.tolist() == [4, 8]
+    losses = results.final_loss.sel(size=4).values
+    assert table.loc[4, "final loss"] == f"{np.median(losses):.4g}"
+    assert table.loc[4, "range"] == f"{losses.min():.4g} .. {losses.max():.4g}"
+    text = experiments.as_text(table)
+    for heading in ("lift size", "parameters", "edges", "flow time", "seconds", "result"):
+        assert heading in text
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no finished cell; run the study first"):
+        experiments.load(tmp_path)

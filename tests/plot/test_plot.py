@@ -1,0 +1,82 @@
+"""Figures show the numbers that they are given, on labelled axes."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray
+from matplotlib.patches import FancyArrowPatch
+
+from flowlift import modules, plot
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def results():
+    time = np.array([0.0, 1.0, 10.0, 100.0])
+    loss = np.array([[[1, 0.5, 0.4, 0.3], [1, 0.7, np.nan, np.nan]], [[1, 0.2, 0.1, 0.05]] * 2])
+    ends = np.array([[0.3, 0.6], [0.05, 0.05]])
+    return xarray.Dataset(
+        {
+            "loss": (("size", "seed", "time"), loss, {"long_name": "loss L", "units": "loss"}),
+            "final_loss": (("size", "seed"), ends),
+            "end_time": (("size", "seed"), [[100.0, 5.0], [100.0, 100.0]]),
+            "result": (("size", "seed"), [["horizon", "step limit"], ["horizon", "horizon"]]),
+        },
+        coords={
+            "size": ("size", [8, 16], {"long_name": "lift size n"}),
+            "seed": [0, 1],
+            "time": ("time", time, {"long_name": "flow time t", "units": "learning rate × steps"}),
+        },
+    )
+
+
+def test_loss_against_time_has_a_median_and_a_band_per_size(results):
+    ax = plot.loss_vs_time(results)
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert ax.get_xlabel() == "flow time t  [learning rate × steps]"
+    assert ax.get_ylabel() == "loss L"
+    assert len(ax.lines) == len(ax.collections) == 2
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [1, 10, 100])
+    # A flow that has ended no longer takes part in the median.
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.6, 0.4, 0.3])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["n = 8", "n = 16"]
+    assert "never rises" in ax.figure.get_supxlabel()
+
+
+def test_loss_against_time_draws_a_single_flow_into_given_axes(results):
+    _, ax = plt.subplots()
+    single = results.isel(size=0, seed=0)
+    assert plot.loss_vs_time(single, ax) is ax
+    assert len(ax.lines) == 1
+    assert len(ax.collections) == 0
+
+
+def test_loss_against_size_marks_flows_that_did_not_end_as_asked(results):
+    ax = plot.loss_vs_size(results)
+    points = {line.get_label(): line.get_xydata() for line in ax.lines}
+    np.testing.assert_allclose(points["budget, limit or failure"], [[8, 0.6]])
+    assert len(points["ended as asked"]) == 3
+    np.testing.assert_allclose(points["median over seeds"], [[8, 0.45], [16, 0.05]])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["8", "16"]
+    assert ax.get_ylabel()
+
+
+@pytest.mark.parametrize("module", [modules.mlp_with_skips(3, 2, depth=2), modules.attention(4, 3)])
+def test_a_base_graph_shows_every_vertex_and_edge(module):
+    ax = plot.base_graph(module)
+    texts = [text.get_text() for text in ax.texts]
+    for name in module.order:
+        assert any(text.split("\n")[0] == name for text in texts)
+    arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+    assert len(arrows) == len(module.edges)
+
+
+def test_figures_are_written_to_a_folder(results, tmp_path):
+    files = plot.save_figures(results, tmp_path / "figures")
+    assert [file.name for file in files] == ["loss_vs_time.png", "loss_vs_size.png"]
+    assert all(plt.imread(file).shape[0] > 300 for file in files)
