@@ -1,5 +1,6 @@
 """`flowlift run`, `flowlift plot`: nothing heavy is imported before a command is known."""
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -22,6 +23,10 @@ class Run:
     """The study file (TOML)."""
     output: Path | None = None
     """Folder of results; by default results/NAME, after the study's name."""
+    workers: int = 0
+    """Worker processes; 0 computes in this one."""
+    shard: str = "0/1"
+    """I/N does only the I-th of N disjoint parts (I from 0): array jobs that share a folder."""
     set: tuple[str, ...] = ()
     """Assignments KEY=VALUE in TOML, made before the file is checked, for whole tables: --set
     'module={kind="attention", tokens=8, channels=8}'."""
@@ -79,7 +84,7 @@ def _run(given: list[str]) -> None:
     own = [word for word in given[1:] if word not in help_wanted]
     command, rest = tyro.cli(Run, args=own, prog="flowlift run", return_unknown_args=True)
     _use_float64()
-    from ..experiments import Study, as_text, read_study, run_study, summary
+    from ..experiments import Study, as_text, read_study, run_study, spawned_workers, summary
 
     study = tyro.cli(
         Study,
@@ -89,7 +94,11 @@ def _run(given: list[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     output = command.output or Path("results") / study.name
-    results = run_study(study, output)
+    with contextlib.ExitStack() as stack:
+        executor = None
+        if command.workers:
+            executor = stack.enter_context(spawned_workers(command.workers))
+        results = run_study(study, output, executor=executor, shard=_shard(command.shard))
     print(as_text(summary(results)))
     print(f"\nResults: {output}. Figures: flowlift plot {output}")
 
@@ -104,6 +113,13 @@ def _plot(command: Run | Plot) -> None:
     output = command.output or command.results / "figures"
     for file in save_figures(load(command.results), output, suffix=command.suffix):
         print(file)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, parts = text.partition("/")
+    if not (index.isdecimal() and parts.isdecimal()):
+        raise ValueError(f"Argument `shard` must read I/N, but is {text!r}; write e.g. 0/4.")
+    return int(index), int(parts)
 
 
 def _use_float64() -> None:

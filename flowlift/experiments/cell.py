@@ -1,10 +1,8 @@
 """A cell of a study: lifts of one size, several seeds, one compilation."""
 
-import hashlib
 import importlib.metadata
-import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,17 +14,16 @@ from ..lift import Lift, check_plan, sample
 from ..modules import PerceptronModule
 from ..tasks import Task
 from .choices import build_module, build_task
+from .grid import SCHEMA, Cell
 from .study import Study
-from .study_file import plain, to_toml
+from .study_file import to_toml
 
-SCHEMA = 1
 LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray")
 _OF_A_LIFT = {
     "parameters": "trainable numbers of the lift, padding not counted",
     "edges": "lifted edges, padding not counted",
     "graph_hash": "SHA-256 of the lifted graph",
 }
-_AT_BOTH_ENDS = ("initial_loss", "final_loss", "final_gradient_norm")
 
 
 def check_study(study: Study) -> None:
@@ -53,37 +50,14 @@ def check_study(study: Study) -> None:
     build_task(study.task, study.precision)
 
 
-def cell_name(study: Study, size: int, seeds: Sequence[int]) -> str:
-    """The identity of a cell: a hash of all that determines its numbers, and of nothing else.
-
-    Args:
-        study: the study.
-        size: the lift size.
-        seeds: the seeds.
-
-    Returns:
-        16 hexadecimal digits.
-    """
-    record = plain(study)
-    for key in ("name", "seeds", "first_seed"):
-        del record[key]
-    del record["lift"]["sizes"]
-    record |= {"size": size, "seeds": list(seeds), "schema": SCHEMA}
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def run_cell(
-    study: Study,
-    size: int,
-    seeds: Sequence[int],
-    on_run: Callable[[int, FlowSolution], None] | None = None,
+    study: Study, cell: Cell, on_run: Callable[[int, FlowSolution], None] | None = None
 ) -> xarray.Dataset:
-    """Draw and train the lifts of one size.
+    """Draw and train the lifts of one cell.
 
     Args:
         study: the study.
-        size: the lift size.
-        seeds: the seeds of the lifts.
+        cell: the lift size and the seeds.
         on_run: called with seed and solution after every flow.
 
     Returns:
@@ -92,14 +66,15 @@ def run_cell(
     """
     module, task = build_module(study.module), build_task(study.task, study.precision)
     runs = []
-    for seed in seeds:
-        model = _draw(study, module, size, seed)
+    for seed in cell.seeds:
+        model = _draw(study, module, cell.size, seed)
         solution = _flow(study, model, task)
         runs.append(_one_run(study, model, solution))
         if on_run:
             on_run(seed, solution)
-    data = xarray.concat(runs, xarray.IndexVariable("seed", list(seeds)))
-    data = data.expand_dims(size=[size]).assign_attrs(_provenance(study))
+    data = xarray.concat(runs, xarray.IndexVariable("seed", list(cell.seeds)))
+    data["run"] = ("seed", list(cell.runs), _RUN)
+    data = data.expand_dims(size=[cell.size]).assign_attrs(_provenance(study))
     data["seed"].attrs, data["size"].attrs = dict(_SEED), dict(_SIZE)
     return data
 
@@ -156,6 +131,7 @@ def _one_run(study: Study, model: Lift, solution: FlowSolution) -> xarray.Datase
 
 
 _SEED = {"long_name": "seed of the lift's graph and weights", "units": "1"}
+_RUN = {"long_name": "identity: hash of all that determines the numbers", "units": "1"}
 _SIZE = {"long_name": "lift size n", "units": "1"}
 
 

@@ -1,76 +1,139 @@
-"""Results on disk: one self-describing NetCDF file per finished cell, written atomically."""
+"""Results on disk: one self-describing NetCDF file per finished cell, written atomically.
 
+A folder of results holds
+
+    study.toml          the resolved study that was run last
+    cells/<hash>.nc     finished cells, named by a hash of the identities of their runs
+    index/*.jsonl       what the cells hold, one file per writer: a cache, safe to delete
+    set_aside/          files in cells/ that could not be read, moved there and named
+
+The listing of cells/ is the truth about what has been run.
+"""
+
+import functools
+import json
 import os
+import socket
 import tempfile
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import xarray
 
-CELLS = "cells"
+from .grid import Cell, cells
+from .study import Study
+from .study_file import read_study, to_toml
+
+CELLS, INDEX, SET_ASIDE, STUDY = "cells", "index", "set_aside", "study.toml"
 
 
-def write(data: xarray.Dataset, path: Path) -> None:
-    """Write a dataset so that `path` either holds all of it or does not exist.
+def write_study(study: Study, directory: Path) -> None:
+    """Write the resolved study beside its results."""
+    _write_whole(directory / STUDY, lambda temporary: Path(temporary).write_text(to_toml(study)))
+
+
+def write_cell(data: xarray.Dataset, cell: Cell, directory: Path) -> None:
+    """Write a finished cell so that its file holds all of it or does not exist, and index it.
 
     Args:
-        data: the dataset.
-        path: the file; its folder is made if needed.
+        data: the cell's results.
+        cell: the cell.
+        directory: the folder of results.
     """
+    path = directory / CELLS / f"{cell.name}.nc"
+    _write_whole(path, lambda temporary: data.to_netcdf(temporary, engine="h5netcdf"))
+    _append_index(directory, path.name, _runs_in(data))
+
+
+def finished(directory: Path) -> dict[str, Path]:
+    """Which runs are there: identity to file.
+
+    Files that no index knows are opened and indexed; a file that is no cell is set aside with a
+    warning.
+
+    Args:
+        directory: the folder of results.
+
+    Returns:
+        The file of every finished run.
+    """
+    known = _read_index(directory)
+    runs: dict[str, Path] = {}
+    for path in sorted((directory / CELLS).glob("*.nc")):
+        if path.name not in known:
+            found = _runs_of(path)
+            if found is None:
+                _set_aside(path)
+                continue
+            _append_index(directory, path.name, found)
+            known[path.name] = found
+        runs |= dict.fromkeys(known[path.name], path)
+    return runs
+
+
+def load(directory: str | Path, study: Study | None = None) -> xarray.Dataset:
+    """A study's finished runs, as one dataset.
+
+    Args:
+        directory: the folder that `run_study` wrote.
+        study: whose runs to take; None for the study last run there.
+
+    Returns:
+        Dimensions `size`, `seed` and `time`. Where a combination of size and seed is not there,
+        numbers are NaN and words are empty.
+
+    Raises:
+        FileNotFoundError: if the folder holds no results of the study.
+    """
+    directory = Path(directory)
+    if study is None and (directory / STUDY).is_file():
+        study = read_study(directory / STUDY)
+    runs = finished(directory)
+    wanted = [] if study is None else [r for cell in cells(study) for r in cell.runs if r in runs]
+    if not wanted or study is None:
+        raise FileNotFoundError(
+            f"Argument `results` must be a folder written by `flowlift run`, but "
+            f"{str(directory)!r} holds no finished cell of its study; run the study first."
+        )
+    parts = [_wanted_part(path, set(wanted)) for path in sorted({runs[r] for r in wanted}, key=str)]
+    return _assemble(parts, study)
+
+
+def _wanted_part(path: Path, wanted: set[str]) -> xarray.Dataset:
+    data = xarray.load_dataset(path, engine="h5netcdf")
+    return data.sel(seed=[run in wanted for run in _runs_in(data)])
+
+
+def _assemble(parts: list[xarray.Dataset], study: Study) -> xarray.Dataset:
+    """Seeds beside one another, then sizes; of a run that is there twice one copy is kept."""
+    join: Any = functools.partial(xarray.concat, combine_attrs="drop_conflicts", join="outer")
+    rows = []
+    for size in study.lift.sizes:
+        of_size = [part for part in parts if part["size"].item() == size]
+        if of_size:
+            row = join(of_size, "seed")
+            rows.append(row.drop_duplicates("seed").sortby("seed"))
+    return join(rows, "size").map(_without_missing_words, keep_attrs=True)
+
+
+def _without_missing_words(variable: xarray.DataArray) -> xarray.DataArray:
+    return variable.fillna("").astype(str) if variable.dtype == object else variable
+
+
+def _write_whole(path: Path, write: Callable[[str], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
     os.close(handle)
     try:
-        data.to_netcdf(temporary, engine="h5netcdf")
+        write(temporary)
         _flush(temporary)
         os.replace(temporary, path)
         _flush(path.parent)
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file in the same way.
-
-    Args:
-        text: its content.
-        path: the file; its folder is made if needed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(text)
-        _flush(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def cell_path(directory: Path, name: str) -> Path:
-    """Where a cell of this name is kept."""
-    return directory / CELLS / f"{name}.nc"
-
-
-def load(directory: str | Path) -> xarray.Dataset:
-    """All finished cells of a folder of results, as one dataset.
-
-    Args:
-        directory: the folder that `run_study` wrote.
-
-    Returns:
-        Dimensions `size`, `seed` and `time`; NaN (or an empty string) where a combination of size
-        and seed is not there.
-
-    Raises:
-        FileNotFoundError: if the folder holds no results.
-    """
-    files = sorted((Path(directory) / CELLS).glob("*.nc"))
-    if not files:
-        raise FileNotFoundError(
-            f"Argument `results` must be a folder written by `flowlift run`, but "
-            f"{str(directory)!r} holds no finished cell; run the study first."
-        )
-    cells = [xarray.load_dataset(file, engine="h5netcdf") for file in files]
-    return xarray.combine_by_coords(cells, combine_attrs="drop_conflicts")  # pyright: ignore
 
 
 def _flush(path: str | Path) -> None:
@@ -79,3 +142,44 @@ def _flush(path: str | Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _read_index(directory: Path) -> dict[str, list[str]]:
+    known: dict[str, list[str]] = {}
+    for file in sorted((directory / INDEX).glob("*.jsonl")):
+        for line in file.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                # The last line of a writer that was killed; the cell itself will be read.
+                continue
+            known[entry["file"]] = entry["runs"]
+    return known
+
+
+def _append_index(directory: Path, file: str, runs: list[str]) -> None:
+    folder = directory / INDEX
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = folder / f"{socket.gethostname()}-{os.getpid()}.jsonl"
+    with writer.open("a") as index:
+        index.write(json.dumps({"file": file, "runs": runs}) + "\n")
+
+
+def _runs_of(path: Path) -> list[str] | None:
+    """The identities of the runs in a cell's file, None if it is none."""
+    try:
+        with xarray.open_dataset(path, engine="h5netcdf") as data:
+            return _runs_in(data)
+    except Exception:
+        return None
+
+
+def _runs_in(data: xarray.Dataset) -> list[str]:
+    return [str(run) for run in np.ravel(data["run"].values)]
+
+
+def _set_aside(path: Path) -> None:
+    place = path.parent.parent / SET_ASIDE / path.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(path, place)
+    warnings.warn(f"{path} is no readable cell and was moved to {place}.", stacklevel=2)

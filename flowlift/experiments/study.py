@@ -130,18 +130,21 @@ class Study:
     """The first seed."""
     precision: str = "float64"
     """Of parameters, data and flow: float64 or float32."""
+    chunk: int = 4
+    """Seeds per cell, the unit of work and of storage; no number depends on it."""
 
     def __post_init__(self):
         """Refuse what no run could be made of.
 
         Raises:
-            ValueError: if the number of seeds is below 1 or the first seed is negative.
+            ValueError: if the number of seeds or the chunk is below 1, or the first seed negative.
         """
-        if self.seeds < 1 or self.first_seed < 0:
-            raise ValueError(
-                f"Arguments `seeds` and `first_seed` must be at least 1 and 0, but are "
-                f"{self.seeds} and {self.first_seed}; raise them."
-            )
+        for name, least in (("seeds", 1), ("first_seed", 0), ("chunk", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"Argument `{name}` must be at least {least}, but is {getattr(self, name)}; "
+                    "raise it."
+                )
 
     @property
     def all_seeds(self) -> range:

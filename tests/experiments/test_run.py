@@ -1,6 +1,7 @@
 """Runs of a study equal flows solved by hand, are kept whole, and are not repeated."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -68,34 +69,72 @@ def test_a_second_run_repeats_nothing_and_a_wider_one_adds(study, folder, monkey
     ran = []
     original = run_module.run_cell
 
-    def counted(study, size, seeds, on_run):
-        ran.append(size)
-        return original(study, size, seeds, on_run)
+    def counted(study, cell, on_run):
+        ran.append((cell.size, cell.seeds))
+        return original(study, cell, on_run)
 
     monkeypatch.setattr(run_module, "run_cell", counted)
     before = experiments.run_study(study, folder, progress=False)
     assert ran == []
     plan = dataclasses.replace(study.lift, sizes=(8, 5))
-    wider = experiments.run_study(
-        dataclasses.replace(study, lift=plan, name="wider"), folder, progress=False
-    )
-    assert ran == [5]
-    assert wider["size"].values.tolist() == [8, 5]
-    xarray.testing.assert_equal(wider.sel(size=8), before.sel(size=8))
+    wider = dataclasses.replace(study, lift=plan, name="wider", seeds=3, chunk=2)
+    after = experiments.run_study(wider, folder, progress=False)
+    assert ran == [(8, (2,)), (5, (0, 1)), (5, (2,))]
+    assert after["size"].values.tolist() == [8, 5]
+    assert after["seed"].values.tolist() == [0, 1, 2]
+    xarray.testing.assert_equal(after.loss.sel(size=8, seed=[0, 1]), before.loss.sel(size=8))
+    xarray.testing.assert_equal(experiments.load(folder, study), before)
 
 
-def test_the_identity_of_a_cell_is_what_determines_its_numbers(study):
-    name = experiments.cell_name(study, 8, [0, 1])
-    renamed = dataclasses.replace(study, name="other", seeds=7)
-    assert experiments.cell_name(renamed, 8, [0, 1]) == name
+def test_the_identity_of_a_run_is_what_determines_its_numbers(study):
+    name = experiments.run_identity(study, 8, 1)
+    renamed = dataclasses.replace(study, name="other", seeds=7, chunk=3)
+    assert experiments.run_identity(renamed, 8, 1) == name
     looser = dataclasses.replace(study, flow=dataclasses.replace(study.flow, rtol=1e-5))
     others = {
-        experiments.cell_name(looser, 8, [0, 1]),
-        experiments.cell_name(study, 4, [0, 1]),
-        experiments.cell_name(study, 8, [0, 2]),
-        experiments.cell_name(dataclasses.replace(study, precision="float32"), 8, [0, 1]),
+        experiments.run_identity(looser, 8, 1),
+        experiments.run_identity(study, 4, 1),
+        experiments.run_identity(study, 8, 2),
+        experiments.run_identity(dataclasses.replace(study, precision="float32"), 8, 1),
     }
     assert len(others | {name}) == 5
+
+
+def test_shards_are_disjoint_and_together_the_whole(study):
+    large = dataclasses.replace(study, seeds=40)
+    runs = [run for cell in experiments.cells(large) for run in cell.runs]
+    parts = [
+        [r for cell in experiments.cells(large, (), (i, 3)) for r in cell.runs] for i in range(3)
+    ]
+    assert sorted(run for part in parts for run in part) == sorted(runs)
+    assert len(set(runs)) == 80
+    assert all(10 < len(part) < 45 for part in parts)
+
+
+def test_workers_and_shards_give_the_same_bits(study, folder, tmp_path):
+    with experiments.spawned_workers(1) as executor:
+        for part in range(2):
+            results = experiments.run_study(
+                study, tmp_path, executor=executor, shard=(part, 2), progress=False
+            )
+    here = experiments.load(folder, study)
+    xarray.testing.assert_equal(results.drop_vars("seconds"), here.drop_vars("seconds"))
+
+
+def test_a_torn_file_is_set_aside_and_its_runs_are_run_again(study, folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    shutil.rmtree(copy / "index")
+    before = experiments.load(copy, study)
+    shutil.rmtree(copy / "index")
+    (torn,) = {store.finished(copy)[run] for run in before["run"].sel(size=4).values}
+    shutil.rmtree(copy / "index")
+    torn.write_bytes(torn.read_bytes()[:1000])
+    (copy / "cells" / "foreign.nc").write_text("something else")
+    with pytest.warns(UserWarning, match="no readable cell and was moved to"):
+        after = experiments.run_study(study, copy, progress=False)
+    assert {file.name for file in (copy / "set_aside").iterdir()} == {torn.name, "foreign.nc"}
+    xarray.testing.assert_equal(after.drop_vars("seconds"), before.drop_vars("seconds"))
 
 
 def test_an_interrupted_write_leaves_nothing(results, tmp_path, monkeypatch):
@@ -106,7 +145,7 @@ def test_an_interrupted_write_leaves_nothing(results, tmp_path, monkeypatch):
 
     monkeypatch.setattr(xarray.Dataset, "to_netcdf", broken)
     with pytest.raises(OSError, match="No space left"):
-        store.write(results, tmp_path / "cells" / "x.nc")
+        store.write_cell(results, experiments.Cell(4, (0,), ("a",)), tmp_path)
     assert list((tmp_path / "cells").iterdir()) == []
 
 
@@ -135,5 +174,7 @@ def test_the_table_holds_medians_and_ranges(results):
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no finished cell; run the study first"):
+    with pytest.raises(
+        FileNotFoundError, match="holds no finished cell of its study; run the study first"
+    ):
         experiments.load(tmp_path)

@@ -99,7 +99,7 @@ def test_every_kind_can_be_named(file, override):
         ("lift.edges.mean=-1", "table `lift.edges`: Argument `mean` of BernoulliInDegree"),
         ("lift=3", "key `lift` must be a table, but is 3"),
         ("seeds=true", "key `seeds` must be an integer, but is True"),
-        ("seeds=0", "`seeds` and `first_seed` must be at least 1 and 0"),
+        ("seeds=0", "`seeds` must be at least 1, but is 0"),
         ("module.kind=mlq", "key `module.kind` must be one of mlp, mlp_with_skips, attention"),
         ("module.activation=3", "key `module.activation` must be a string, but is 3"),
         ('task={kind="periodic"}', "key `task.harmonics` is missing"),
