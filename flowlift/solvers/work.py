@@ -212,4 +212,5 @@ def _why_halt(state: WorkState, next0, next1) -> Int[Array, ""]:
         (state.attempts >= state.max_attempts, Halt.STEP_LIMIT),
     )
     reasons, codes = zip(*conditions, strict=True)
-    return jnp.select(reasons, [jnp.asarray(int(c)) for c in codes], jnp.asarray(0))
+    # A weakly typed code would compile every second segment anew.
+    return jnp.select(reasons, [jnp.asarray(int(c), int) for c in codes], jnp.zeros((), int))

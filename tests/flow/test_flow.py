@@ -406,6 +406,23 @@ def test_one_compilation_serves_seeds_tolerances_horizons_and_thresholds(small_t
     assert compiled > 2
 
 
+def test_all_legs_of_a_flow_share_one_compilation():
+    def traces_of(save):
+        traces = []
+
+        def loss(m):
+            traces.append(1)
+            return jnp.sum(m.theta**2)
+
+        solution = flow.solve(problems.Vector(jnp.ones(2)), loss, 1.0, solver="dopri8", save=save)
+        return solution, len(traces)
+
+    one, once = traces_of([])
+    many, several = traces_of([0.1, 0.2, 0.4, 0.8])
+    assert (one.stats.legs, many.stats.legs) == (1, 5)
+    assert several == once
+
+
 def test_same_arguments_same_bits(small_lift, small_task):
     first, second = (flow.solve(small_lift, small_task, 5.0) for _ in range(2))
     np.testing.assert_array_equal(first.loss, second.loss)
