@@ -1,4 +1,4 @@
-"""`flowlift run`, `flowlift plot`: nothing heavy is imported before a command is known."""
+"""`flowlift run`, `plot`, `success`: nothing heavy is imported before a command is known."""
 
 import contextlib
 import dataclasses
@@ -44,8 +44,24 @@ class Plot:
     """png, pdf or svg."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Success:
+    """Print with which probability the flow reaches a loss, per lift size, and from which size."""
+
+    results: tyro.conf.Positional[Path]
+    """The folder that `flowlift run` wrote."""
+    loss: float
+    """The loss eps that counts as converged."""
+    time: float | None = None
+    """By which flow time; by default by the end of each flow."""
+    delta: float = 0.1
+    """The failure probability allowed by the learning number."""
+
+
 Command = (
-    Annotated[Run, tyro.conf.subcommand("run")] | Annotated[Plot, tyro.conf.subcommand("plot")]
+    Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Plot, tyro.conf.subcommand("plot")]
+    | Annotated[Success, tyro.conf.subcommand("success")]
 )
 
 
@@ -62,14 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if given[:1] == ["run"]:
             _run(given)
-        else:
-            _plot(_parse(given))
+        elif isinstance(command := _parse(given), Plot):
+            _plot(command)
+        elif isinstance(command, Success):
+            _success(command)
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"flowlift: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _parse(given: list[str]) -> Run | Plot:
+def _parse(given: list[str]) -> Run | Plot | Success:
     return tyro.cli(Command, args=given, prog="flowlift", description=_ABOUT)  # pyright: ignore
 
 
@@ -103,9 +121,7 @@ def _run(given: list[str]) -> None:
     print(f"\nResults: {output}. Figures: flowlift plot {output}")
 
 
-def _plot(command: Run | Plot) -> None:
-    if isinstance(command, Run):
-        return
+def _plot(command: Plot) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     from ..experiments import load
     from ..plot import save_figures
@@ -113,6 +129,18 @@ def _plot(command: Run | Plot) -> None:
     output = command.output or command.results / "figures"
     for file in save_figures(load(command.results), output, suffix=command.suffix):
         print(file)
+
+
+def _success(command: Success) -> None:
+    from ..experiments import as_text, learning_number, load, success_probability
+
+    table = success_probability(load(command.results), command.loss, command.time)
+    print(as_text(table))
+    number = learning_number(table, command.delta)
+    print(
+        f"\nLearning number at delta = {number.delta:g}: estimate {number.estimate}; sizes up to "
+        f"{number.above} excluded, certain from {number.at_most} (exact 95% intervals)."
+    )
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -2,28 +2,46 @@
 
 from .cell import check_study, run_cell
 from .grid import Cell, cells, run_identity
+from .probability import (
+    LearningNumber,
+    half_width,
+    learning_number,
+    paired_difference,
+    success_probability,
+    survival,
+)
 from .run import run_study
 from .store import load
 from .study import FlowPlan, LiftPlan, Study
 from .study_file import read_study, structure_study, to_toml
 from .summary import as_text, summary
+from .verdicts import converged, there, time_to_loss
 from .workers import spawned_workers
 
 __all__ = [
     "Cell",
     "FlowPlan",
+    "LearningNumber",
     "LiftPlan",
     "Study",
     "as_text",
     "cells",
     "check_study",
+    "converged",
+    "half_width",
+    "learning_number",
     "load",
+    "paired_difference",
     "read_study",
     "run_cell",
     "run_identity",
     "run_study",
     "spawned_workers",
     "structure_study",
+    "success_probability",
     "summary",
+    "survival",
+    "there",
+    "time_to_loss",
     "to_toml",
 ]

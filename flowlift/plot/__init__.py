@@ -5,5 +5,13 @@ from .loss_vs_size import loss_vs_size
 from .loss_vs_time import loss_vs_time
 from .save import save_figures
 from .style import caption
+from .success_vs_size import success_vs_size
 
-__all__ = ["base_graph", "caption", "loss_vs_size", "loss_vs_time", "save_figures"]
+__all__ = [
+    "base_graph",
+    "caption",
+    "loss_vs_size",
+    "loss_vs_time",
+    "save_figures",
+    "success_vs_size",
+]

@@ -51,6 +51,10 @@ def test_run_then_plot(file, tmp_path, capsys):
     for file in capsys.readouterr().out.split():
         assert file.endswith(".png")
     assert len(list((tmp_path / "results" / "figures").iterdir())) == 2
+    main(["success", output, "--loss", "10"])
+    printed = capsys.readouterr().out
+    assert "probability" in printed
+    assert "estimate 4; sizes up to None excluded" in printed
 
 
 def test_results_go_to_a_folder_of_the_studys_name(file, tmp_path, monkeypatch):
