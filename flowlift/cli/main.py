@@ -27,6 +27,8 @@ class Run:
     """Worker processes; 0 computes in this one."""
     shard: str = "0/1"
     """I/N does only the I-th of N disjoint parts (I from 0): array jobs that share a folder."""
+    quick: bool = False
+    """Run the smaller grid of the file's table `quick`."""
     set: tuple[str, ...] = ()
     """Assignments KEY=VALUE in TOML, made before the file is checked, for whole tables: --set
     'module={kind="attention", tokens=8, channels=8}'."""
@@ -106,7 +108,7 @@ def _run(given: list[str]) -> None:
 
     study = tyro.cli(
         Study,
-        default=read_study(command.study, command.set),
+        default=read_study(command.study, command.set, quick=command.quick),
         args=[*rest, *help_wanted],
         prog=f"flowlift run {command.study}",
         config=(tyro.conf.AvoidSubcommands,),

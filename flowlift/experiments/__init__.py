@@ -14,7 +14,7 @@ from .run import run_study
 from .store import load
 from .study import FlowPlan, LiftPlan, Study
 from .study_file import read_study, structure_study, to_toml
-from .summary import as_text, summary
+from .summary import as_text, further_axes, summary
 from .verdicts import converged, there, time_to_loss
 from .workers import spawned_workers
 
@@ -28,6 +28,7 @@ __all__ = [
     "cells",
     "check_study",
     "converged",
+    "further_axes",
     "half_width",
     "learning_number",
     "load",

@@ -16,7 +16,7 @@ from ..tasks import Task
 from .choices import build_module, build_task
 from .grid import SCHEMA, Cell
 from .study import Study
-from .study_file import to_toml
+from .study_file import to_toml, variants
 
 LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray")
 _OF_A_LIFT = {
@@ -33,8 +33,14 @@ def check_study(study: Study) -> None:
         study: the study.
 
     Raises:
-        ValueError: for what the module, the laws, the task or the flow refuses.
+        ValueError: for what the module, the laws, the task or the flow refuses, and for axes that
+            the study does not have.
     """
+    for _, variant in variants(study):
+        _check_variant(variant)
+
+
+def _check_variant(study: Study) -> None:
     plan = study.flow
     check_settings(plan.solver, plan.rtol, plan.atol, plan.max_steps, study.precision)
     if not 0 < plan.horizon < float("inf"):
@@ -57,13 +63,14 @@ def run_cell(
 
     Args:
         study: the study.
-        cell: the lift size and the seeds.
+        cell: the values along its further axes, the lift size and the seeds.
         on_run: called with seed and solution after every flow.
 
     Returns:
         A dataset with dimensions `size` (of length 1), `seed` and `time`: the study's save times,
         with NaN where a flow had ended before. How and where each flow ended is kept apart.
     """
+    study = _variant(study, cell)
     module, task = build_module(study.module), build_task(study.task, study.precision)
     runs = []
     for seed in cell.seeds:
@@ -77,6 +84,13 @@ def run_cell(
     data = data.expand_dims(size=[cell.size]).assign_attrs(_provenance(study))
     data["seed"].attrs, data["size"].attrs = dict(_SEED), dict(_SIZE)
     return data
+
+
+def _variant(study: Study, cell: Cell) -> Study:
+    """The study with the cell's values along its further axes."""
+    return next(
+        v for assignments, v in variants(study) if tuple(assignments.items()) == cell.variant
+    )
 
 
 def _laws(study: Study, module: PerceptronModule, size: int) -> dict[str, Any]:

@@ -5,12 +5,12 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 
-from .study import Study
-from .study_file import plain
+from .study import Study, Value
+from .study_file import plain, variants
 
 SCHEMA = 1
 # What names a run or plans the work, but determines no number of a run.
-_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk")
+_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk", "vary", "quick")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,11 +18,13 @@ class Cell:
     """Runs of one shape, a few seeds: one compilation serves them, one file keeps them.
 
     Attributes:
+        variant: values along the study's further axes, by dotted key.
         size: the lift size.
         seeds: the seeds.
         runs: the identities of the runs, one per seed.
     """
 
+    variant: tuple[tuple[str, Value], ...]
     size: int
     seeds: tuple[int, ...]
     runs: tuple[str, ...]
@@ -37,6 +39,11 @@ class Cell:
         """Expected work, in copies x flows, for the time left."""
         return self.size * len(self.seeds)
 
+    def __str__(self) -> str:
+        """What distinguishes the cell, for a line of progress."""
+        axes = "".join(f"{key} = {value}, " for key, value in self.variant)
+        return f"{axes}n = {self.size}, seeds {self.seeds[0]} to {self.seeds[-1]}"
+
 
 def run_identity(study: Study, size: int, seed: int) -> str:
     """A hash of all that determines the numbers of a run, and of nothing else.
@@ -44,14 +51,14 @@ def run_identity(study: Study, size: int, seed: int) -> str:
     Versions, device, host and dates are recorded beside a run, not in its identity.
 
     Args:
-        study: the study.
+        study: the study, without further axes.
         size: the lift size.
         seed: the seed of graph and weights.
 
     Returns:
         16 hexadecimal digits.
     """
-    return _hash(_common_record(study) | {"size": size, "seed": seed})
+    return _identity(_common_record(study), size, seed)
 
 
 def cells(
@@ -68,13 +75,27 @@ def cells(
     Yields:
         Cells of at most `chunk` seeds.
     """
-    common, (index, part) = _common_record(study), shard
-    for size in study.lift.sizes:
-        runs = ((seed, _hash(common | {"size": size, "seed": seed})) for seed in study.all_seeds)
-        here = [(s, run) for s, run in runs if run not in done and int(run, 16) % part == index]
-        for first in range(0, len(here), study.chunk):
-            seeds, identities = zip(*here[first : first + study.chunk], strict=True)
-            yield Cell(size, seeds, identities)
+    index, parts = shard
+    for assignments, variant in variants(study):
+        common, axes = _common_record(variant), tuple(assignments.items())
+        for size in variant.lift.sizes:
+            runs = ((seed, _identity(common, size, seed)) for seed in variant.all_seeds)
+            here = [(s, r) for s, r in runs if r not in done and int(r, 16) % parts == index]
+            for first in range(0, len(here), study.chunk):
+                seeds, identities = zip(*here[first : first + study.chunk], strict=True)
+                yield Cell(axes, size, seeds, identities)
+
+
+def axis_names(study: Study) -> dict[str, str]:
+    """What the further axes are called in results: the key's last word, or the whole key."""
+    last = {key: key.rpartition(".")[2] for key in study.vary}
+    taken = {"size", "seed", "time", "loss", "run", "result", "edges", "parameters"}
+    clash = [key for key, word in last.items() if list(last.values()).count(word) > 1]
+    return {key: key if key in clash or word in taken else word for key, word in last.items()}
+
+
+def _identity(common: dict, size: int, seed: int) -> str:
+    return _hash(common | {"size": size, "seed": seed})
 
 
 def _common_record(study: Study) -> dict:

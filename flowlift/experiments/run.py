@@ -121,4 +121,4 @@ class _Progress:
     def finish(self, cell: Cell) -> None:
         """A line for a finished cell, where no bar is shown."""
         if self.lines:
-            print(f"n = {cell.size}: seeds {cell.seeds[0]} to {cell.seeds[-1]}", flush=True)
+            print(cell, flush=True)

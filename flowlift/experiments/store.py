@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import xarray
 
-from .grid import Cell, cells
+from .grid import Cell, axis_names, cells
 from .study import Study
 from .study_file import read_study, to_toml
 
@@ -82,8 +82,8 @@ def load(directory: str | Path, study: Study | None = None) -> xarray.Dataset:
         study: whose runs to take; None for the study last run there.
 
     Returns:
-        Dimensions `size`, `seed` and `time`. Where a combination of size and seed is not there,
-        numbers are NaN and words are empty.
+        Dimensions `size`, `seed` and `time`, and the study's further axes. Where a combination is
+        not there, numbers are NaN and words are empty.
 
     Raises:
         FileNotFoundError: if the folder holds no results of the study.
@@ -92,14 +92,32 @@ def load(directory: str | Path, study: Study | None = None) -> xarray.Dataset:
     if study is None and (directory / STUDY).is_file():
         study = read_study(directory / STUDY)
     runs = finished(directory)
-    wanted = [] if study is None else [r for cell in cells(study) for r in cell.runs if r in runs]
-    if not wanted or study is None:
+    there = [] if study is None else [c for c in cells(study) if any(r in runs for r in c.runs)]
+    if not there or study is None:
         raise FileNotFoundError(
             f"Argument `results` must be a folder written by `flowlift run`, but "
             f"{str(directory)!r} holds no finished cell of its study; run the study first."
         )
-    parts = [_wanted_part(path, set(wanted)) for path in sorted({runs[r] for r in wanted}, key=str)]
-    return _assemble(parts, study)
+    return _assemble(there, runs, study)
+
+
+def _assemble(there: list[Cell], runs: dict[str, Path], study: Study) -> xarray.Dataset:
+    """Seeds beside one another, then sizes, then the further axes, each in the study's order."""
+    rows: dict[tuple, list[xarray.Dataset]] = {}
+    for cell in there:
+        wanted = {run for run in cell.runs if run in runs}
+        for path in sorted({runs[run] for run in wanted}):
+            rows.setdefault((cell.variant, cell.size), []).append(_wanted_part(path, wanted))
+    sizes: dict[tuple, list[xarray.Dataset]] = {}
+    for (variant, _), parts in rows.items():
+        sizes.setdefault(variant, []).append(_concat(parts, "seed"))
+    blocks = [_with_axes(_concat(parts, "size"), v, study) for v, parts in sizes.items()]
+    data = xarray.merge(blocks, join="outer", compat="no_conflicts", combine_attrs="drop_conflicts")
+    order = {axis: study.vary[key] for key, axis in axis_names(study).items()}
+    order["size"] = study.lift.sizes
+    data = data.reindex({axis: [v for v in o if v in data[axis]] for axis, o in order.items()})
+    data = data.map(_without_missing_words, keep_attrs=True)
+    return data.assign_attrs(study=to_toml(study))
 
 
 def _wanted_part(path: Path, wanted: set[str]) -> xarray.Dataset:
@@ -107,16 +125,14 @@ def _wanted_part(path: Path, wanted: set[str]) -> xarray.Dataset:
     return data.sel(seed=[run in wanted for run in _runs_in(data)])
 
 
-def _assemble(parts: list[xarray.Dataset], study: Study) -> xarray.Dataset:
-    """Seeds beside one another, then sizes; of a run that is there twice one copy is kept."""
+def _with_axes(data: xarray.Dataset, variant: tuple, study: Study) -> xarray.Dataset:
+    names = axis_names(study)
+    return data.expand_dims({names[key]: [value] for key, value in variant})
+
+
+def _concat(parts: list[xarray.Dataset], axis: str) -> xarray.Dataset:
     join: Any = functools.partial(xarray.concat, combine_attrs="drop_conflicts", join="outer")
-    rows = []
-    for size in study.lift.sizes:
-        of_size = [part for part in parts if part["size"].item() == size]
-        if of_size:
-            row = join(of_size, "seed")
-            rows.append(row.drop_duplicates("seed").sortby("seed"))
-    return join(rows, "size").map(_without_missing_words, keep_attrs=True)
+    return join(parts, axis).sortby(axis)
 
 
 def _without_missing_words(variable: xarray.DataArray) -> xarray.DataArray:

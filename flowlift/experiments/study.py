@@ -1,12 +1,17 @@
 """A study: everything that determines its numbers, as one frozen record."""
 
 import dataclasses
+from typing import Any
+
+import tyro
 
 from ..flow import ATOL, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation
 from ..flow.stops import Stop
 from ..lift import Gaussian
 from ..modules import PerceptronModule
 from .choices import EdgeLaw, ModuleChoice, TaskChoice, WeightLaw
+
+Value = int | float | str | bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +137,10 @@ class Study:
     """Of parameters, data and flow: float64 or float32."""
     chunk: int = 4
     """Seeds per cell, the unit of work and of storage; no number depends on it."""
+    vary: tyro.conf.Suppress[dict[str, tuple[Value, ...]]] = dataclasses.field(default_factory=dict)
+    """Further axes of the grid: dotted keys of this file with the values that each takes."""
+    quick: tyro.conf.Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Dotted keys with the values that `--quick` gives them: a smaller grid of the same study."""
 
     def __post_init__(self):
         """Refuse what no run could be made of.

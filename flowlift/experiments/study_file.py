@@ -1,12 +1,14 @@
 """Study files: TOML, read strictly into a `Study` and written back whole."""
 
+import copy
 import dataclasses
 import difflib
+import itertools
 import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,15 @@ import tomli_w
 from cattrs.strategies import configure_tagged_union
 
 from .choices import UNIONS, kind_of
-from .study import Study
+from .study import Study, Value
 
 
-def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+def read_study(path: str | Path, overrides: Sequence[str] = (), *, quick: bool = False) -> Study:
     """Read a study file.
 
     Args:
         path: the TOML file.
+        quick: make the assignments of the file's table `quick`, before all others.
         overrides: assignments "dotted.key=value", the value in TOML (a bare word is a string),
             applied before anything is checked; a whole table can be replaced.
 
@@ -43,8 +46,10 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
         )
     try:
         raw = tomllib.loads(path.read_text())
+        for key, value in raw.get("quick", {}).items() if quick else ():
+            _assign(raw, key, value)
         for assignment in overrides:
-            _assign(raw, assignment)
+            _assign(raw, *_parse_assignment(assignment))
         return structure_study(raw)
     except (ValueError, TypeError) as error:
         raise ValueError(f"Study file {str(path)!r}: {error}") from None
@@ -69,6 +74,33 @@ def structure_study(raw: Mapping[str, Any]) -> Study:
         raise ValueError(_first_sentence(error)) from None
 
 
+def variants(study: Study) -> Iterator[tuple[dict[str, Value], Study]]:
+    """The studies along the further axes of a grid.
+
+    Args:
+        study: the study.
+
+    Yields:
+        For each combination of the values of `vary`, the assignments and the study with them made.
+
+    Raises:
+        ValueError: for keys or values that the study does not take.
+    """
+    base = plain(study) | {"vary": {}, "quick": {}}
+    for values in itertools.product(*study.vary.values()):
+        assignments = dict(zip(study.vary, values, strict=True))
+        raw = copy.deepcopy(base)
+        for key, value in assignments.items():
+            _assign(raw, key, value)
+        try:
+            yield assignments, structure_study(raw)
+        except ValueError as error:
+            raise ValueError(
+                f"Argument `vary` must name keys of the study with values that they take, but "
+                f"{assignments} makes a study in which {error}"
+            ) from None
+
+
 def plain(study: Study) -> dict[str, Any]:
     """The study as a nested dict of plain values, without what is None: the inverse of reading."""
     return _without_none(_CONVERTER.unstructure(study))
@@ -87,17 +119,20 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-def _assign(raw: dict[str, Any], assignment: str) -> None:
+def _parse_assignment(assignment: str) -> tuple[str, Any]:
     key, separator, text = assignment.partition("=")
     if not separator:
         raise ValueError(
             f"An assignment must read key=value, but is {assignment!r}; write e.g. seeds=3."
         )
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = key.strip().split(".")
+        return key.strip(), text
+
+
+def _assign(raw: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
     for parent in parents:
         raw = raw.setdefault(parent, {})
     raw[last] = value
@@ -147,7 +182,7 @@ def _record(raw: Any, expected: Any, where: str) -> tuple[type | None, dict[str,
 
 
 def _types(cls: type) -> dict[str, Any]:
-    return {f.name: f.type for f in dataclasses.fields(cls)}
+    return typing.get_type_hints(cls)
 
 
 def _has_default(field: dataclasses.Field) -> bool:
@@ -205,6 +240,12 @@ def _strict_sequence(annotation, converter):
     return structure
 
 
+def _structure_value(value, _):
+    if not isinstance(value, int | float | str | bool):
+        raise _WrongType("a number, a string, true or false", value)
+    return value
+
+
 def _optional(annotation, converter):
     (inner,) = (a for a in typing.get_args(annotation) if a is not type(None))
     return lambda value, _: None if value is None else converter.structure(value, inner)
@@ -220,6 +261,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook_factory(
         lambda t: isinstance(t, types.UnionType) and type(None) in typing.get_args(t), _optional
     )
+    converter.register_structure_hook_func(lambda t: t == Value, _structure_value)
     for union in UNIONS:
         configure_tagged_union(union, converter, tag_generator=kind_of, tag_name="kind")
     return converter

@@ -1,5 +1,6 @@
 """Tables of results."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -7,20 +8,36 @@ import pandas
 import xarray
 
 
+def further_axes(results: xarray.Dataset) -> list[str]:
+    """The dimensions of a study's grid besides size and seed."""
+    return [str(axis) for axis in results.final_loss.dims if axis not in ("size", "seed")]
+
+
 def summary(results: xarray.Dataset) -> pandas.DataFrame:
     """One row per lift size: what was trained, how far, how long and how it ended.
 
     Args:
-        results: as given by `load`, dimensions `size` and `seed`.
+        results: as given by `load`.
 
     Returns:
-        A table indexed by lift size: median numbers of parameters and edges, the final loss as
-        median and range over seeds, the least and the greatest flow time reached, the seconds of
-        all seeds, and how many flows ended how.
+        A table indexed by the study's further axes, if any, and the lift size: median numbers of
+        parameters and edges, the final loss as median and range over seeds, the least and the
+        greatest flow time reached, the seconds of all seeds, and how many flows ended how.
     """
-    rows = [_row(results.sel(size=n)) for n in results["size"].values]
-    index = pandas.Index(results["size"].values, name="lift size")
-    return pandas.DataFrame(rows, index=index)
+    axes = [*further_axes(results), "size"]
+    rows, index = [], []
+    for values in itertools.product(*(results[axis].values for axis in axes)):
+        cell = results.sel(dict(zip(axes, values, strict=True)))
+        if np.isfinite(cell.end_time).any():
+            rows.append(_row(cell))
+            index.append(values)
+    return pandas.DataFrame(rows, index=_index(axes, index))
+
+
+def _index(axes: list[str], rows: list[tuple]) -> pandas.Index:
+    if len(axes) == 1:
+        return pandas.Index([size for (size,) in rows], name="lift size")
+    return pandas.MultiIndex.from_tuples(rows, names=[*axes[:-1], "lift size"])
 
 
 def as_text(table: pandas.DataFrame) -> str:

@@ -25,7 +25,7 @@ TIME = {
 AT_THE_END = {
     "end_time": ("flow time reached", TIME["units"]),
     "result": ("how the flow ended", "1"),
-    "solver": ("which solver ran", "1"),
+    "solver_used": ("which solver ran", "1"),
     "gradients": ("gradients evaluated by the solver, rejected steps included", "1"),
     "hvps": ("Hessian-vector products evaluated by the solver", "1"),
     "observation_gradients": ("gradients spent on records and stopping rules", "1"),
@@ -73,7 +73,7 @@ def _ends(solution: FlowSolution):
     return {
         "end_time": solution.time,
         "result": np.asarray(solution.result.value),
-        "solver": np.asarray(solution.solver),
+        "solver_used": np.asarray(solution.solver),
         "gradients": stats.gradients,
         "hvps": stats.hvps,
         "observation_gradients": stats.observation_gradients,

@@ -1,13 +1,17 @@
 """Writing the figures of a study."""
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import xarray
+from matplotlib.figure import Figure
 
+from ..experiments import further_axes
 from .loss_vs_size import loss_vs_size
 from .loss_vs_time import loss_vs_time
-from .style import figure_of
+from .style import COLUMN
 
 FIGURES = {"loss_vs_time": loss_vs_time, "loss_vs_size": loss_vs_size}
 
@@ -23,14 +27,30 @@ def save_figures(
         suffix: "png", "pdf" or "svg".
 
     Returns:
-        The files.
+        The files. Further axes of the study become panels.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     files = []
     for name, draw in FIGURES.items():
-        figure = figure_of(draw(results))
+        figure = _panels(results, draw)
         files.append(directory / f"{name}.{suffix}")
         figure.savefig(files[-1], dpi=200)
         plt.close(figure)
     return files
+
+
+def _panels(results: xarray.Dataset, draw: Callable) -> Figure:
+    """One panel, or one for each combination along the study's further axes."""
+    axes = further_axes(results)
+    chosen = [
+        dict(zip(axes, values, strict=True))
+        for values in itertools.product(*(results[axis].values for axis in axes))
+    ]
+    width, height = COLUMN
+    figure = plt.figure(figsize=(width * len(chosen), height), layout="constrained")
+    panels = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
+    for panel, selection in zip(panels, chosen, strict=True):
+        draw(results.sel(selection), panel)
+        panel.set_title(", ".join(f"{k} = {v}" for k, v in selection.items()), fontsize=9)
+    return figure

@@ -9,7 +9,7 @@ import xarray
 from test_study_file import TEXT
 
 import flowlift
-from flowlift import experiments, lift
+from flowlift import experiments, lift, plot
 from flowlift.experiments import run as run_module
 from flowlift.experiments import store
 
@@ -121,6 +121,28 @@ def test_workers_and_shards_give_the_same_bits(study, folder, tmp_path):
     xarray.testing.assert_equal(results.drop_vars("seconds"), here.drop_vars("seconds"))
 
 
+def test_further_axes_of_a_grid_become_dimensions(study, tmp_path):
+    plan = dataclasses.replace(study.lift, sizes=(4,))
+    axes = {"lift.edges.mean": (1.0, 3.0), "flow.solver": ("tsit5", "dopri8")}
+    grid = dataclasses.replace(study, lift=plan, vary=axes, seeds=2)
+    results = experiments.run_study(grid, tmp_path, progress=False)
+    assert results.final_loss.dims == ("mean", "solver", "size", "seed")
+    assert results["solver"].values.tolist() == ["tsit5", "dopri8"]
+    assert experiments.further_axes(results) == ["mean", "solver"]
+    # The lift depends on the mean, and not on the solver; nor does the flow, to its tolerance.
+    assert np.all(results.edges.sel(mean=3.0) > results.edges.sel(mean=1.0))
+    one, other = (results.loss.sel(solver=name) for name in ("tsit5", "dopri8"))
+    np.testing.assert_allclose(one.values, other.values, rtol=1e-4)
+    three = dataclasses.replace(plan, edges=lift.BernoulliInDegree(3.0))
+    alone = dataclasses.replace(study, lift=three)
+    before = {experiments.run_identity(alone, 4, seed) for seed in (0, 1)}
+    assert before == set(results["run"].sel(mean=3.0, solver="tsit5", size=4).values)
+    table = experiments.summary(results)
+    assert table.index.names == ["mean", "solver", "lift size"]
+    assert len(table) == 4
+    assert len(plot.save_figures(results, tmp_path / "figures")) == 2
+
+
 def test_a_torn_file_is_set_aside_and_its_runs_are_run_again(study, folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -145,7 +167,7 @@ def test_an_interrupted_write_leaves_nothing(results, tmp_path, monkeypatch):
 
     monkeypatch.setattr(xarray.Dataset, "to_netcdf", broken)
     with pytest.raises(OSError, match="No space left"):
-        store.write_cell(results, experiments.Cell(4, (0,), ("a",)), tmp_path)
+        store.write_cell(results, experiments.Cell((), 4, (0,), ("a",)), tmp_path)
     assert list((tmp_path / "cells").iterdir()) == []
 
 

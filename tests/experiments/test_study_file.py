@@ -103,6 +103,7 @@ def test_every_kind_can_be_named(file, override):
         ("module.kind=mlq", "key `module.kind` must be one of mlp, mlp_with_skips, attention"),
         ("module.activation=3", "key `module.activation` must be a string, but is 3"),
         ('task={kind="periodic"}', "key `task.harmonics` is missing"),
+        ('vary={"flow.solver"=[[1]]}', "key `vary.flow.solver"),
         ("nonsense", "An assignment must read key=value"),
     ],
 )
@@ -111,6 +112,14 @@ def test_mistakes_are_answered_in_one_sentence_with_the_file(file, override, mes
         experiments.read_study(file, [override])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_quick_makes_the_assignments_of_its_table(file):
+    file.write_text(TEXT + '\n[quick]\nseeds = 1\n"lift.sizes" = [4]\n"flow.horizon" = 1.0\n')
+    whole, quick = experiments.read_study(file), experiments.read_study(file, quick=True)
+    assert (whole.seeds, whole.lift.sizes, whole.flow.horizon) == (2, (4, 8), 5.0)
+    assert (quick.seeds, quick.lift.sizes, quick.flow.horizon) == (1, (4,), 1.0)
+    assert experiments.read_study(file, ["seeds=7"], quick=True).seeds == 7
 
 
 def test_a_file_that_is_no_toml_or_not_there_is_refused(tmp_path):
@@ -137,6 +146,8 @@ def test_a_file_that_is_no_toml_or_not_there_is_refused(tmp_path):
         ('lift.edges_over={"h1->h9"={kind="complete"}}', "`edges` must name base edges"),
         ("module.depth=0", "`depth` must be an integer of at least 1"),
         ("task.samples=2", "take more samples"),
+        ('vary={"flow.slver"=["tsit5"]}', "the nearest known key is `flow.solver`"),
+        ('vary={"flow.rtol"=[1e-3, -1.0]}', "`rtol` must be a finite number"),
     ],
 )
 def test_studies_that_could_not_run_are_refused_before_anything_is_written(
