@@ -38,7 +38,8 @@ class Lift(eqx.Module):
         sizes: (vertex, copies) pairs.
         seed: the seed drawn from; -1 for a lift built by hand.
         digest: SHA-256 of the graph, as bytes.
-        method: how sums over fibres are computed, "auto" or a name known to `flowlift.kernels`.
+        method: how sums over fibres of scalar edges are computed, "auto" or a name known to
+            `flowlift.kernels`; complete fibres are always one matrix product.
     """
 
     weights: dict[str, Float[Array, "..."]]
@@ -144,7 +145,8 @@ class Lift(eqx.Module):
         fibre, w = self.fibres[name], self.weights[name]
         if isinstance(edge.map, Scalar):
             columns = y.reshape(y.shape[0], -1)
-            z = fibre_sum(fibre, w, columns, method=self.method)
+            method = "complete" if fibre.is_complete else self.method
+            z = fibre_sum(fibre, w, columns, method=method)
             return z.reshape(fibre.n_targets, *y.shape[1:])
         return fibre_sum_map(fibre, jax.vmap(edge.map, in_axes=(None, 0)), w, y)
 
