@@ -84,7 +84,7 @@ def edge_products(
 
 
 def _lanes(n_columns: int) -> int:
-    """Measured: few columns are best multiplied at once, many in lanes of one cache line or more."""
+    """Measured: few columns are best multiplied at once, many in short lanes."""
     return n_columns if n_columns < _FEW else 8 * math.ceil(n_columns / (8 * _CHUNKS))
 
 

@@ -1,16 +1,34 @@
-"""Which method is fastest, as a table of measured thresholds."""
+"""Which method is fastest, and on how many samples at a time: measured thresholds.
+
+Measured by `benchmarks/kernels.py --methods` on two x86-64 cores with 2 MB of L2 cache each; the
+table is in docs/kernels.md.
+"""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from flowlift.kernels.fibre import Fibre
 
 METHODS = ("csr", "padded", "dense", "complete", "naive")
+# A dense product does n_u x n_v multiply-adds a column instead of one per edge, each this much
+# faster; the smaller the matrix, the longer it stays in the cache.
+_DENSE_GAIN = {"small": 6.0, "large": 3.0}
+_SMALL_MATRIX_BYTES = 1 << 19
+# Below this many multiply-adds a product takes so little that fewer compiled loops count for more.
+_WORTH_UNROLLING = 1 << 17
+_CACHE_BYTES = 1 << 22
+_FEWEST_SAMPLES = 128
 
 
 def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) -> str:
     """Choose the fastest method known for a fibre.
+
+    On a CPU: 'dense' where the matrix is small or has many edges; else 'csr' for products so small
+    that compilation dominates; else 'padded'. On other platforms 'padded' takes the place of 'csr',
+    as it needs no scatter: sums are in a fixed order, so that runs repeat bit by bit. That choice
+    is not measured.
 
     Args:
         fibre: the edges; only its static sizes are looked at.
@@ -21,10 +39,29 @@ def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) 
     Returns:
         A name from `METHODS`.
     """
-    del samples, dtype
     if fibre.is_complete:
         return "complete"
     platform = jax.default_backend() if platform is None else platform
-    if fibre.n_sources * fibre.n_targets <= 4 * fibre.capacity:
+    pairs = fibre.n_sources * fibre.n_targets
+    small = pairs * jnp.dtype(dtype).itemsize <= _SMALL_MATRIX_BYTES
+    if pairs <= _DENSE_GAIN["small" if small else "large"] * fibre.capacity:
         return "dense"
-    return "csr" if platform == "cpu" else "naive"
+    if platform == "cpu" and fibre.capacity * samples <= _WORTH_UNROLLING:
+        return "csr"
+    return "padded"
+
+
+def samples_per_pass(bytes_per_sample: int) -> int:
+    """How many samples of a fibre's activations to process at a time.
+
+    Rows are read at random, fast as long as all of them lie in the cache; few samples make short
+    rows, which cost more per number.
+
+    Args:
+        bytes_per_sample: of the widest fibre.
+
+    Returns:
+        As many as `_CACHE_BYTES` hold, rounded down to a power of two; at least `_FEWEST_SAMPLES`.
+    """
+    fit = max(_CACHE_BYTES // max(bytes_per_sample, 1), 1)
+    return max(1 << (fit.bit_length() - 1), _FEWEST_SAMPLES)

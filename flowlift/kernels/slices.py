@@ -64,7 +64,7 @@ def slice_rows(
         capacity: number of edges, padding included; it decides the shapes.
 
     Returns:
-        The slices; None where rows are so wide that unrolling them gains nothing, and without edges.
+        The slices; None without edges, and where rows are too wide to be worth unrolling.
     """
     n = len(indptr) - 1
     mean = capacity / n

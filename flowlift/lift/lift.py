@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
-from ..kernels import Fibre, fibre_sum, fibre_sum_map
+from ..kernels import Fibre, fibre_sum, fibre_sum_map, samples_per_pass
 from ..modules import Constant, Edge, Input, PerceptronModule, Scalar, Vertex, edge_name
 
 ArrayLike = Array | np.ndarray
@@ -77,6 +77,15 @@ class Lift(eqx.Module):
     def smooth(self) -> bool:
         """Whether the output is twice continuously differentiable in the weights (declared)."""
         return self.module.smooth
+
+    @property
+    def samples_per_pass(self) -> int:
+        """How many samples at a time are fastest: few enough for the cache, see `kernels`."""
+        widest = max(
+            n * int(np.prod(self.module.shapes[name], dtype=int)) for name, n in self.sizes
+        )
+        itemsize = max((w.dtype.itemsize for w in self.weights.values()), default=8)
+        return samples_per_pass(widest * itemsize)
 
     def edges(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The lifted edges over one base edge, as plain arrays without padding.
