@@ -88,7 +88,7 @@ def test_xla_keeps_within_the_bound(samples):
 
 
 def test_closed_forms_and_tiny_bounds_are_refused(lift, task):
-    with pytest.raises(ValueError, match="must be at least .* the activations of one sample"):
+    with pytest.raises(ValueError, match=r"must be at least .* the activations of one sample"):
         make_problem(lift, task.objective, "float64", memory=1)
     with pytest.raises(ValueError, match="must be a whole number of bytes"):
         chunk_samples(lift, task.objective, 1e9)
