@@ -4,6 +4,7 @@ A row holds as many edges as the slices are wide; the columns (samples) lie cont
 """
 
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import lax
@@ -77,8 +78,9 @@ def edge_products(
     def write(i, out):
         start = jnp.minimum(i * size, m - size)
         take = lambda x: lax.dynamic_slice_in_dim(x, start, size)
-        left = take(z) if index is None else rows(z, take(index))
-        return lax.dynamic_update_slice_in_dim(out, _inner(left, y, take(columns), lanes), start, 0)
+        left = take if index is None else lambda z: rows(z, take(index))
+        products = _inner(left, z, y, take(columns), lanes)
+        return lax.dynamic_update_slice_in_dim(out, products, start, 0)
 
     return lax.fori_loop(0, n_blocks, write, jnp.zeros((m, width), y.dtype))
 
@@ -88,12 +90,14 @@ def _lanes(n_columns: int) -> int:
     return n_columns if n_columns < _FEW else 8 * math.ceil(n_columns / (8 * _CHUNKS))
 
 
-def _inner(left: Array, y: Array, columns: Array, lanes: int) -> Array:
+def _inner(left: Callable[[Array], Array], z: Array, y: Array, columns: Array, lanes: int) -> Array:
+    # Lanes are cut before rows are taken: rows that are used more than once would be copied.
     b = y.shape[1]
     partial = jnp.zeros((*columns.shape, lanes), y.dtype)
     for start in range(0, b, lanes):
         first = min(start, b - lanes)
-        part = left[:, None, first : first + lanes] * rows(y[:, first : first + lanes], columns)
+        cut = lambda x, first=first: x[:, first : first + lanes]
+        part = left(cut(z))[:, None] * rows(cut(y), columns)
         if first < start:
             # The last lanes overlap the ones before: count only what is new.
             part = jnp.where(jnp.arange(lanes) >= start - first, part, 0)

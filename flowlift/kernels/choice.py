@@ -7,44 +7,43 @@ table is in docs/kernels.md.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from flowlift.kernels.fibre import Fibre
+from flowlift.kernels.slices import WIDEST
 
 METHODS = ("csr", "padded", "dense", "complete", "naive")
 # A dense product does n_u x n_v multiply-adds a column instead of one per edge, each this much
-# faster; the smaller the matrix, the longer it stays in the cache.
-_DENSE_GAIN = {"small": 6.0, "large": 3.0}
-_SMALL_MATRIX_BYTES = 1 << 19
-# Below this many multiply-adds a product takes so little that fewer compiled loops count for more.
-_WORTH_UNROLLING = 1 << 17
-_CACHE_BYTES = 1 << 22
+# faster than those of 'padded' rows, and of the compressed rows that stand in for wide ones.
+_DENSE_GAIN, _DENSE_GAIN_WIDE = 3.0, 6.0
+# Products of fewer multiply-adds take so little that compiling fewer loops counts for more.
+_WORTH_UNROLLING = 1 << 15
+_CACHE_BYTES = 1 << 21
 _FEWEST_SAMPLES = 128
 
 
 def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) -> str:
     """Choose the fastest method known for a fibre.
 
-    On a CPU: 'dense' where the matrix is small or has many edges; else 'csr' for products so small
-    that compilation dominates; else 'padded'. On other platforms 'padded' takes the place of 'csr',
-    as it needs no scatter: sums are in a fixed order, so that runs repeat bit by bit. That choice
-    is not measured.
+    On a CPU: 'dense' where a third of all pairs are edges, or a sixth if rows are wide; else 'csr'
+    for products so small that compilation dominates; else 'padded'. On other platforms 'padded'
+    takes the place of 'csr', whose product is a scatter there; this choice is not measured.
 
     Args:
         fibre: the edges; only its static sizes are looked at.
         samples: columns of the activations: samples × size of the activation space.
-        dtype: of weights and activations.
+        dtype: of weights and activations; the measured thresholds are the same for both.
         platform: 'cpu', 'gpu' or 'tpu'; JAX's default backend if None.
 
     Returns:
         A name from `METHODS`.
     """
+    del dtype
     if fibre.is_complete:
         return "complete"
     platform = jax.default_backend() if platform is None else platform
     pairs = fibre.n_sources * fibre.n_targets
-    small = pairs * jnp.dtype(dtype).itemsize <= _SMALL_MATRIX_BYTES
-    if pairs <= _DENSE_GAIN["small" if small else "large"] * fibre.capacity:
+    wide = fibre.capacity > WIDEST * fibre.n_targets
+    if pairs <= (_DENSE_GAIN_WIDE if wide else _DENSE_GAIN) * fibre.capacity:
         return "dense"
     if platform == "cpu" and fibre.capacity * samples <= _WORTH_UNROLLING:
         return "csr"

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from flowlift.kernels import blocks
 from flowlift.kernels.fibre import Fibre
-from flowlift.kernels.slices import Slices
+from flowlift.kernels.slices import WIDEST, Slices
 
 _HIGHEST = lax.Precision.HIGHEST
 
@@ -39,7 +39,7 @@ def csr_edge(fibre: Fibre, z: Float[Array, "v b"], y: Float[Array, "u b"]) -> Fl
 
 def padded_push(fibre: Fibre, w: Float[Array, " e"], y: Float[Array, "u b"]) -> Float[Array, "v b"]:
     """Rows of equal width in one fused pass: nothing of size edges × columns exists."""
-    if fibre.regular:
+    if fibre.regular and fibre.regular <= WIDEST:
         shape = (fibre.n_targets, fibre.regular)
         return blocks.weighted_rows(fibre.sources.reshape(shape), w.reshape(shape), y)
     if fibre.by_target is None:
