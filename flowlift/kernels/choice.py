@@ -17,7 +17,7 @@ METHODS = ("csr", "padded", "dense", "complete", "naive")
 _DENSE_GAIN, _DENSE_GAIN_WIDE = 3.0, 6.0
 # Products of fewer multiply-adds take so little that compiling fewer loops counts for more.
 _WORTH_UNROLLING = 1 << 15
-_CACHE_BYTES = 1 << 21
+_CACHE_BYTES = 1 << 20
 _FEWEST_SAMPLES = 128
 
 
