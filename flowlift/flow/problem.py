@@ -9,7 +9,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from ..tasks import AbstractObjective
+from ..tasks import AbstractObjective, total
+from .chunking import chunk_samples
 
 Flat = Float[Array, " P"]
 
@@ -40,16 +41,22 @@ class Problem(eqx.Module):
 
     def loss(self, theta: Flat) -> Float[Array, ""]:
         """L(theta)."""
-        return self.objective(self.model(theta))
+        return self._total(lambda loss: loss, theta)
 
     def value_and_grad(self, theta: Flat) -> tuple[Float[Array, ""], Flat]:
         """L and grad L from one pass."""
-
-        def loss(tree):
-            return self.objective(eqx.combine(tree, self.rest))
-
-        value, gradient = jax.value_and_grad(loss)(self._unravel(theta))
+        value, gradient = self._total(jax.value_and_grad, theta)
         return value, ravel_pytree(gradient)[0]
+
+    def _total(self, derive: Callable, theta: Flat) -> PyTree:
+        """The sum over chunks of samples of derive(loss)(trainable leaves)."""
+        arrays, static = eqx.partition(self.rest, eqx.is_array)
+
+        def of_part(objective, at):
+            tree, arrays = at
+            return derive(lambda tree: objective(eqx.combine(tree, arrays, static)))(tree)
+
+        return total(self.objective, of_part, (self._unravel(theta), arrays))
 
     def _unravel(self, theta: Flat) -> PyTree:
         return ravel_pytree(self.theta0)[1](theta)
@@ -60,20 +67,24 @@ def make_problem(
     objective: AbstractObjective,
     precision: str,
     trainable: PyTree | Callable = eqx.is_inexact_array,
+    memory: int | None = None,
 ) -> Problem:
     """Split a model into theta and the rest, and bring all floating-point data to one precision.
+
+    Samples are processed in chunks where that is faster, or where `memory` asks for it.
 
     Args:
         model: any pytree.
         objective: L.
         precision: "float64" or "float32".
         trainable: which leaves flow, as for `equinox.partition`.
+        memory: bound in bytes on what one gradient keeps per sample, see `chunk_samples`.
 
     Returns:
         The problem.
 
     Raises:
-        ValueError: if no leaf is trainable, or one is not finite.
+        ValueError: if no leaf is trainable, or one is not finite, or the memory is too small.
     """
     model, objective = _cast(model, precision), _cast(objective, precision)
     theta0, rest = eqx.partition(model, trainable)
@@ -89,7 +100,7 @@ def make_problem(
                 f"Argument `model` must be finite, but its leaf {jax.tree_util.keystr(path)} is "
                 "not; initialise it again."
             )
-    return Problem(theta0, rest, objective)
+    return Problem(theta0, rest, _cast(chunk_samples(model, objective, memory), precision))
 
 
 class Quadratures(eqx.Module):

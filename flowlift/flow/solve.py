@@ -82,6 +82,7 @@ def solve(
     snapshots: Sequence[float] = (),
     precision: str = "float64",
     trainable: PyTree | Callable = eqx.is_inexact_array,
+    memory: int | None = None,
     throw: bool = False,
 ) -> FlowSolution:
     """Integrate d theta/dt = -grad L(theta) from the model's parameters (theory, section 4).
@@ -110,6 +111,8 @@ def solve(
         snapshots: times at which the whole model is kept (a few: each costs P numbers).
         precision: "float64" or "float32"; parameters and data are converted to it.
         trainable: which leaves flow, as for `equinox.partition`.
+        memory: bound in bytes on the activations of one gradient, on each device: samples are
+            processed in chunks that keep it. None for no bound.
         throw: raise `FlowError` instead of returning a solution that was not reached.
 
     Returns:
@@ -123,7 +126,7 @@ def solve(
     check_settings(solver, rtol, atol, max_steps, precision)
     plan = _plan(0.0, horizon, save, snapshots, stops, max_gradients)
     objective = resolve_objective(task)
-    problem = make_problem(model, objective, precision, trainable)
+    problem = make_problem(model, objective, precision, trainable, memory)
     problem.objective.check(eqx.combine(problem.theta0, problem.rest))
     method = resolve_method(solver, rtol, atol, precision, problem.start.size)
     watched = tuple((observers or {}).items())

@@ -1,8 +1,16 @@
 """The sum over a fibre of lifted edges, several ways, one meaning."""
 
-from flowlift.kernels.choice import METHODS, choose
+from flowlift.kernels.choice import METHODS, choose, samples_per_pass
 from flowlift.kernels.fibre import Fibre
 from flowlift.kernels.maps import fibre_sum_map, fibre_sum_matrix
 from flowlift.kernels.sums import fibre_sum
 
-__all__ = ["METHODS", "Fibre", "choose", "fibre_sum", "fibre_sum_map", "fibre_sum_matrix"]
+__all__ = [
+    "METHODS",
+    "Fibre",
+    "choose",
+    "fibre_sum",
+    "fibre_sum_map",
+    "fibre_sum_matrix",
+    "samples_per_pass",
+]

@@ -1,30 +1,66 @@
-"""Which method is fastest, as a table of measured thresholds."""
+"""Which method is fastest, and on how many samples at a time: measured thresholds.
+
+Measured by `benchmarks/kernels.py --methods` on two x86-64 cores with 2 MB of L2 cache each; the
+table is in docs/kernels.md.
+"""
 
 from typing import Any
 
 import jax
 
 from flowlift.kernels.fibre import Fibre
+from flowlift.kernels.slices import WIDEST
 
 METHODS = ("csr", "padded", "dense", "complete", "naive")
+# A dense product does n_u x n_v multiply-adds a column instead of one per edge, each this much
+# faster than those of 'padded' rows, and of the compressed rows that stand in for wide ones.
+_DENSE_GAIN, _DENSE_GAIN_WIDE = 3.0, 6.0
+# Products of fewer multiply-adds take so little that compiling fewer loops counts for more.
+_WORTH_UNROLLING = 1 << 15
+_CACHE_BYTES = 1 << 20
+_FEWEST_SAMPLES = 128
 
 
 def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) -> str:
     """Choose the fastest method known for a fibre.
 
+    On a CPU: 'dense' where a third of all pairs are edges, or a sixth if rows are wide; else 'csr'
+    for products so small that compilation dominates; else 'padded'. On other platforms 'padded'
+    takes the place of 'csr', whose product is a scatter there; this choice is not measured.
+
     Args:
         fibre: the edges; only its static sizes are looked at.
         samples: columns of the activations: samples × size of the activation space.
-        dtype: of weights and activations.
+        dtype: of weights and activations; the measured thresholds are the same for both.
         platform: 'cpu', 'gpu' or 'tpu'; JAX's default backend if None.
 
     Returns:
         A name from `METHODS`.
     """
-    del samples, dtype
+    del dtype
     if fibre.is_complete:
         return "complete"
     platform = jax.default_backend() if platform is None else platform
-    if fibre.n_sources * fibre.n_targets <= 4 * fibre.capacity:
+    pairs = fibre.n_sources * fibre.n_targets
+    wide = fibre.capacity > WIDEST * fibre.n_targets
+    if pairs <= (_DENSE_GAIN_WIDE if wide else _DENSE_GAIN) * fibre.capacity:
         return "dense"
-    return "csr" if platform == "cpu" else "naive"
+    if platform == "cpu" and fibre.capacity * samples <= _WORTH_UNROLLING:
+        return "csr"
+    return "padded"
+
+
+def samples_per_pass(bytes_per_sample: int) -> int:
+    """How many samples of a fibre's activations to process at a time.
+
+    Rows are read at random, fast as long as all of them lie in the cache; few samples make short
+    rows, which cost more per number.
+
+    Args:
+        bytes_per_sample: of the widest fibre.
+
+    Returns:
+        As many as `_CACHE_BYTES` hold, rounded down to a power of two; at least `_FEWEST_SAMPLES`.
+    """
+    fit = max(_CACHE_BYTES // max(bytes_per_sample, 1), 1)
+    return max(1 << (fit.bit_length() - 1), _FEWEST_SAMPLES)

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Array, Int, Int32
 from numpy.typing import ArrayLike
 
+from flowlift.kernels.slices import Slices, slice_rows
+
 
 class Fibre(eqx.Module):
     r"""Lifted edges over one base edge u → v, as a sparse n_v × n_u matrix without its values.
@@ -31,6 +33,9 @@ class Fibre(eqx.Module):
         n_targets: copies of v.
         regular: the in-degree when the law gives every target the same, else None.
         is_complete: whether every pair is an edge.
+        by_target: the rows of the matrix in slices; None where `regular` or the degrees make them
+            needless.
+        by_source: likewise its columns.
     """
 
     sources: Int32[Array, " edges"]
@@ -44,6 +49,8 @@ class Fibre(eqx.Module):
     n_targets: int = eqx.field(static=True)
     regular: int | None = eqx.field(static=True, default=None)
     is_complete: bool = eqx.field(static=True, default=False)
+    by_target: Slices | None = None
+    by_source: Slices | None = None
 
     @property
     def capacity(self) -> int:
@@ -61,7 +68,8 @@ class Fibre(eqx.Module):
     ) -> tuple["Fibre", Int[np.ndarray, " count"]]:
         """Check, sort and pad the edges on the host.
 
-        Cost: one sort by (target, source), skipped if sorted already, and one counting sort.
+        Cost: one sort by (target, source), skipped if sorted already, one counting sort, and passes
+        that are linear in the edges.
 
         Args:
             sources: source copy of each edge, any order.
@@ -91,6 +99,7 @@ class Fibre(eqx.Module):
         indptr = _row_pointers(tgt, n_targets)
         _check_regular(indptr, regular, size)
         t_perm, t_indptr = _transpose_order(src, n_sources)
+        ragged = regular is None and n_sources > 1
         fibre = Fibre(
             sources=_padded(src, size, 0),
             targets=_padded(tgt, size, n_targets - 1),
@@ -102,6 +111,8 @@ class Fibre(eqx.Module):
             n_sources=n_sources,
             n_targets=n_targets,
             regular=regular,
+            by_target=slice_rows(indptr, src, np.arange(count), size) if ragged else None,
+            by_source=slice_rows(t_indptr, tgt[t_perm], t_perm, size),
         )
         return fibre, order
 

@@ -12,10 +12,11 @@ from jax import lax
 from jax.experimental.sparse import BCSR
 from jaxtyping import Array, Float
 
+from flowlift.kernels import blocks
 from flowlift.kernels.fibre import Fibre
+from flowlift.kernels.slices import WIDEST, Slices
 
 _HIGHEST = lax.Precision.HIGHEST
-_BLOCK_BYTES = 1 << 18
 
 
 def csr_push(fibre: Fibre, w: Float[Array, " e"], y: Float[Array, "u b"]) -> Float[Array, "v b"]:
@@ -31,52 +32,66 @@ def csr_pull(fibre: Fibre, w: Float[Array, " e"], z: Float[Array, "v b"]) -> Flo
     return BCSR((values, fibre.t_targets, fibre.t_indptr), shape=shape) @ z
 
 
-def block_edge(fibre: Fibre, z: Float[Array, "v b"], y: Float[Array, "u b"]) -> Float[Array, " e"]:
+def csr_edge(fibre: Fibre, z: Float[Array, "v b"], y: Float[Array, "u b"]) -> Float[Array, " e"]:
     """Edge products in blocks of edges that stay in the cache."""
-    size = max(1, min(_BLOCK_BYTES // (y.shape[1] * y.dtype.itemsize), fibre.capacity))
-    n_blocks = -(-fibre.capacity // size)
-    starts = jnp.minimum(jnp.arange(n_blocks) * size, fibre.capacity - size)
-
-    def one(start):
-        s = lax.dynamic_slice_in_dim(fibre.sources, start, size)
-        t = lax.dynamic_slice_in_dim(fibre.targets, start, size)
-        return jnp.einsum("eb,eb->e", _rows(z, t), _rows(y, s), precision=_HIGHEST)
-
-    def write(i, out):
-        return lax.dynamic_update_slice_in_dim(out, one(starts[i]), starts[i], 0)
-
-    out = lax.fori_loop(0, n_blocks, write, jnp.zeros(fibre.capacity, y.dtype))
-    return fibre.live(out)
+    return fibre.live(blocks.edge_products(fibre.targets, fibre.sources[:, None], z, y)[:, 0])
 
 
 def padded_push(fibre: Fibre, w: Float[Array, " e"], y: Float[Array, "u b"]) -> Float[Array, "v b"]:
-    """One gather of n_v rows per entering edge: nothing of size edges × columns exists."""
-    k = _in_degree(fibre)
-    columns, weights = fibre.sources.reshape(-1, k), w.reshape(-1, k)
+    """Rows of equal width in one fused pass: nothing of size edges × columns exists."""
+    if fibre.regular and fibre.regular <= WIDEST:
+        shape = (fibre.n_targets, fibre.regular)
+        return blocks.weighted_rows(fibre.sources.reshape(shape), w.reshape(shape), y)
+    if fibre.by_target is None:
+        return csr_push(fibre, w, y)
+    return _sliced_product(fibre.by_target, w, y)
 
-    def add(j, z):
-        s = lax.dynamic_index_in_dim(columns, j, 1, keepdims=False)
-        c = lax.dynamic_index_in_dim(weights, j, 1)
-        return z + c * _rows(y, s)
 
-    return lax.fori_loop(0, k, add, jnp.zeros((fibre.n_targets, y.shape[1]), y.dtype))
+def padded_pull(fibre: Fibre, w: Float[Array, " e"], z: Float[Array, "v b"]) -> Float[Array, "u b"]:
+    """The same with the transposed structure, whose rows are sorted and sliced."""
+    if fibre.by_source is None:
+        return csr_pull(fibre, w, z)
+    return _sliced_product(fibre.by_source, w, z)
 
 
 def padded_edge(fibre: Fibre, z: Float[Array, "v b"], y: Float[Array, "u b"]) -> Float[Array, " e"]:
-    """One gather of n_v rows per entering edge, and one row-wise product."""
-    k = _in_degree(fibre)
+    """Edge products in blocks of targets, whose rows are read once for all their edges."""
+    if fibre.regular:
+        sources = fibre.sources.reshape(fibre.n_targets, fibre.regular)
+        return blocks.edge_products(None, sources, z, y).reshape(-1)
+    if fibre.by_target is None:
+        return csr_edge(fibre, z, y)
+    return fibre.live(_sliced_edges(fibre.by_target, fibre.targets, z, y))
 
-    def one(s):
-        return jnp.einsum("vb,vb->v", z, _rows(y, s), precision=_HIGHEST)
 
-    return lax.map(one, fibre.sources.reshape(-1, k).T).T.reshape(-1)
+def _sliced_product(slices: Slices, w: Float[Array, " e"], y: Float[Array, "u b"]) -> Array:
+    weight = lambda edges: w.at[edges].get(mode="fill", fill_value=0)
+    parts = []
+    if slices.n_head:
+        data = (weight(slices.head_edges), slices.head_columns, slices.head_indptr)
+        parts.append(BCSR(data, shape=(slices.n_head, y.shape[0])) @ y)
+    for columns, edges in zip(slices.columns, slices.edges, strict=True):
+        parts.append(blocks.weighted_rows(columns, weight(edges), y))
+    return blocks.rows(jnp.concatenate(parts), slices.position)
+
+
+def _sliced_edges(slices: Slices, targets: Array, z: Float[Array, "v b"], y: Float[Array, "u b"]):
+    head = jnp.minimum(slices.head_edges, targets.size - 1)
+    parts, start = [], slices.n_head
+    if slices.n_head:
+        parts.append(blocks.edge_products(targets[head], slices.head_columns[:, None], z, y))
+    for columns in slices.columns:
+        order = lax.slice_in_dim(slices.order, start, start + columns.shape[0])
+        parts.append(blocks.edge_products(order, columns, z, y))
+        start += columns.shape[0]
+    return jnp.concatenate([part.reshape(-1) for part in parts])[slices.places]
 
 
 def segment_push(
     fibre: Fibre, w: Float[Array, " e"], y: Float[Array, "u b"]
 ) -> Float[Array, "v b"]:
     """The meaning itself: gather, multiply, segment sum. XLA fuses it well on a GPU."""
-    terms = fibre.live(w)[:, None] * _rows(y, fibre.sources)
+    terms = fibre.live(w)[:, None] * blocks.rows(y, fibre.sources)
     return jax.ops.segment_sum(terms, fibre.targets, fibre.n_targets, indices_are_sorted=True)
 
 
@@ -84,7 +99,7 @@ def segment_pull(
     fibre: Fibre, w: Float[Array, " e"], z: Float[Array, "v b"]
 ) -> Float[Array, "u b"]:
     """The transposed meaning, an unsorted segment sum."""
-    terms = fibre.live(w)[:, None] * _rows(z, fibre.targets)
+    terms = fibre.live(w)[:, None] * blocks.rows(z, fibre.targets)
     return jax.ops.segment_sum(terms, fibre.sources, fibre.n_sources)
 
 
@@ -92,7 +107,7 @@ def segment_edge(
     fibre: Fibre, z: Float[Array, "v b"], y: Float[Array, "u b"]
 ) -> Float[Array, " e"]:
     """Two gathers and a row-wise product."""
-    rows = _rows(z, fibre.targets) * _rows(y, fibre.sources)
+    rows = blocks.rows(z, fibre.targets) * blocks.rows(y, fibre.sources)
     return fibre.live(jnp.sum(rows, axis=1))
 
 
@@ -130,24 +145,11 @@ def dense_edge(fibre: Fibre, z: Float[Array, "v b"], y: Float[Array, "u b"]) -> 
     return fibre.live(products[fibre.targets, fibre.sources])
 
 
-def _rows(values: Float[Array, "n b"], index: Array) -> Float[Array, "e b"]:
-    return values.at[index].get(mode="promise_in_bounds")
-
-
-def _in_degree(fibre: Fibre) -> int:
-    if fibre.regular is None:
-        raise ValueError(
-            "Argument `method` may be 'padded' only for a fibre with a fixed in-degree, but "
-            "`fibre.regular` is None. Use 'csr'."
-        )
-    return fibre.regular
-
-
-_CSR = {"push": csr_push, "pull": csr_pull, "edge": block_edge}
+_CSR = {"push": csr_push, "pull": csr_pull, "edge": csr_edge}
 _DENSE = {"push": dense_push, "pull": dense_pull, "edge": dense_edge}
 PRODUCTS: dict[str, dict[str, Callable[..., Array]]] = {
     "csr": _CSR,
-    "padded": {"push": padded_push, "pull": csr_pull, "edge": padded_edge},
+    "padded": {"push": padded_push, "pull": padded_pull, "edge": padded_edge},
     "dense": _DENSE,
     "complete": _DENSE,
     "naive": {"push": segment_push, "pull": segment_pull, "edge": segment_edge},

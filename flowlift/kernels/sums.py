@@ -23,7 +23,7 @@ def fibre_sum(
         fibre: the edges u → v.
         w: one weight per edge, in the fibre's order.
         y: activations (copies, columns), columns = samples × size of the activation space.
-        method: 'csr' (compiled sparse product), 'padded' (fixed in-degree only), 'dense' (scatter
+        method: 'csr' (compiled sparse product), 'padded' (rows of equal width), 'dense' (scatter
             to a matrix), 'complete' (complete fibres only), 'naive' (gather and segment sum), or
             'auto': see `choose`.
 
@@ -70,11 +70,6 @@ def resolve(fibre: Fibre, columns: int, dtype: jnp.dtype, method: str) -> str:
         raise ValueError(
             "Argument `method` may be 'complete' only for a fibre made by `Fibre.complete`. "
             "Use 'dense'."
-        )
-    if method == "padded" and fibre.regular is None:
-        raise ValueError(
-            "Argument `method` may be 'padded' only for a fibre with a fixed in-degree, but "
-            "`fibre.regular` is None. Use 'csr'."
         )
     return method
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
-from ..kernels import Fibre, fibre_sum, fibre_sum_map
+from ..kernels import Fibre, fibre_sum, fibre_sum_map, samples_per_pass
 from ..modules import Constant, Edge, Input, PerceptronModule, Scalar, Vertex, edge_name
 
 ArrayLike = Array | np.ndarray
@@ -38,7 +38,8 @@ class Lift(eqx.Module):
         sizes: (vertex, copies) pairs.
         seed: the seed drawn from; -1 for a lift built by hand.
         digest: SHA-256 of the graph, as bytes.
-        method: how sums over fibres are computed, "auto" or a name known to `flowlift.kernels`.
+        method: how sums over fibres of scalar edges are computed, "auto" or a name known to
+            `flowlift.kernels`; complete fibres are always one matrix product.
     """
 
     weights: dict[str, Float[Array, "..."]]
@@ -76,6 +77,15 @@ class Lift(eqx.Module):
     def smooth(self) -> bool:
         """Whether the output is twice continuously differentiable in the weights (declared)."""
         return self.module.smooth
+
+    @property
+    def samples_per_pass(self) -> int:
+        """How many samples at a time are fastest: few enough for the cache, see `kernels`."""
+        widest = max(
+            n * int(np.prod(self.module.shapes[name], dtype=int)) for name, n in self.sizes
+        )
+        itemsize = max((w.dtype.itemsize for w in self.weights.values()), default=8)
+        return samples_per_pass(widest * itemsize)
 
     def edges(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The lifted edges over one base edge, as plain arrays without padding.
@@ -144,7 +154,8 @@ class Lift(eqx.Module):
         fibre, w = self.fibres[name], self.weights[name]
         if isinstance(edge.map, Scalar):
             columns = y.reshape(y.shape[0], -1)
-            z = fibre_sum(fibre, w, columns, method=self.method)
+            method = "complete" if fibre.is_complete else self.method
+            z = fibre_sum(fibre, w, columns, method=method)
             return z.reshape(fibre.n_targets, *y.shape[1:])
         return fibre_sum_map(fibre, jax.vmap(edge.map, in_axes=(None, 0)), w, y)
 

@@ -1,5 +1,6 @@
 """Tasks: what is to be learnt, with the loss stated to the last factor."""
 
+from .chunks import shard, total
 from .digits import digits
 from .logistic import LogisticExperiment, linear_model, logistic
 from .losses import AbstractLoss, CrossEntropy, PerSample, SquaredLoss, resolve_loss
@@ -33,6 +34,8 @@ __all__ = [
     "population",
     "predict",
     "resolve_loss",
+    "shard",
     "student_teacher",
     "supervised",
+    "total",
 ]

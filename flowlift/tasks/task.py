@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -33,12 +34,14 @@ class Supervised(AbstractObjective):
         targets: the targets y_i.
         loss: ell.
         apply: None, or apply(model, inputs) -> outputs for a model that is no callable.
+        devices: over which samples are to be spread, see `shard`; none for JAX's default.
     """
 
     inputs: PyTree[Array]
     targets: PyTree[Array]
     loss: AbstractLoss = eqx.field(static=True)
     apply: Callable | None = eqx.field(static=True, default=None)
+    devices: tuple[Any, ...] = eqx.field(static=True, default=())
 
     def outputs(self, model: PyTree) -> PyTree[Array]:
         """F(x_i) for all samples, (samples, ...)."""
