@@ -49,10 +49,12 @@ class StepReport(eqx.Module):
     Attributes:
         error: what the inner controller takes as error estimate.
         work: the attempt's work, whether it will be accepted or not.
+        fault: a `Halt` that ends the integration, `Halt.NONE` to go on.
     """
 
     error: PyTree
     work: Work
+    fault: Int[Array, ""] | int = 0
 
 
 class Halt(enum.IntEnum):
@@ -63,6 +65,7 @@ class Halt(enum.IntEnum):
     STEP_LIMIT = 2
     NON_FINITE = 3
     TIME_UNDERFLOW = 4
+    NOT_SYMMETRIC = 5
 
 
 class WorkState(eqx.Module):
@@ -160,7 +163,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     ):
         """The inner controller's verdict, with the attempt counted."""
         state = controller_state
-        error, work = self._unpack(y_error)
+        error, work, fault = self._unpack(y_error)
         keep, next0, next1, made_jump, inner, result = self.inner.adapt_step_size(
             t0, t1, y0, y1_candidate, args, error, error_order, state.inner
         )
@@ -179,7 +182,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
             max_gradients=state.max_gradients,
             max_attempts=state.max_attempts,
         )
-        halt = _why_halt(new, next0, next1)
+        halt = jnp.where(fault > 0, fault, _why_halt(new, next0, next1))
         new = eqx.tree_at(lambda s: s.halt, new, halt)
         halted = diffrax.RESULTS.where(
             halt == Halt.NONE, diffrax.RESULTS.successful, diffrax.RESULTS.dt_min_reached
@@ -187,11 +190,12 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         result = diffrax.RESULTS.where(result == diffrax.RESULTS.successful, halted, result)
         return keep, next0, next1, made_jump, new, result
 
-    def _unpack(self, y_error) -> tuple[PyTree, Work]:
+    def _unpack(self, y_error) -> tuple[PyTree, Work, Int[Array, ""]]:
         if isinstance(y_error, StepReport):
-            # diffrax's guard against NaN has made the counts floating-point.
-            return y_error.error, jax.tree.map(lambda n: n.astype(int), y_error.work)
-        return y_error, Work.of(self.evaluations, self.products)
+            # diffrax's guard against NaN has made the integers floating-point.
+            numbers = (y_error.work, y_error.fault)
+            return y_error.error, *jax.tree.map(lambda n: jnp.asarray(n).astype(int), numbers)
+        return y_error, Work.of(self.evaluations, self.products), jnp.asarray(0)
 
 
 def _all_finite(tree: PyTree):
