@@ -1,5 +1,6 @@
 """Variable-order BDF for symmetric Jacobians: a stiff solver that never forms one."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from . import newton
 from .curvature import Curvature
@@ -58,11 +59,12 @@ class BDFState(eqx.Module):
 class BDF(diffrax.AbstractAdaptiveSolver):
     """BDF."""
 
-    rtol: Float[Array, ""] | float
-    atol: Float[Array, ""] | float
+    rtol: Float[Array, ""] | float = 1e-6
+    atol: Float[Array, ""] | float = 1e-9
     coupled: Select = eqx.field(static=True, default=None)
     capacity: int = eqx.field(static=True, default=64)
     secants: int = eqx.field(static=True, default=20)
+    dense: bool = eqx.field(static=True, default=False)
 
     term_structure: ClassVar = diffrax.ODETerm
     interpolation_cls: ClassVar[Callable[..., DifferenceInterpolation]] = DifferenceInterpolation
@@ -78,14 +80,14 @@ class BDF(diffrax.AbstractAdaptiveSolver):
     def init(self, terms, t0, t1, y0, args) -> BDFState:
         """Differences of order 1; two products check that the Jacobian is symmetric."""
         layout = Layout.of(self.coupled, y0)
-        field, product = _on_vectors(layout, terms, t0, args)
+        field = _Field(layout, terms, t0, args)
         start = layout.ravel(y0)
         point = start[: layout.size]
         step = jnp.asarray(t1 - t0, start.dtype)
         differences = jnp.zeros((ROWS, start.size), start.dtype)
-        differences = differences.at[0].set(start).at[1].set(step * field(start))
+        differences = differences.at[0].set(start).at[1].set(step * field.of(start))
         u, v = random_like(1, point), random_like(2, point)
-        hu, hv = product(start, u), product(start, v)
+        hu, hv = field.product(start, u), field.product(start, v)
         gap = jnp.abs(u @ hv - v @ hu)
         scale = jnp.linalg.norm(u) * jnp.linalg.norm(hv) + jnp.linalg.norm(v) * jnp.linalg.norm(hu)
         fault = jnp.where(gap > _ASYMMETRY * scale, int(Halt.NOT_SYMMETRIC), int(Halt.NONE))
@@ -94,7 +96,7 @@ class BDF(diffrax.AbstractAdaptiveSolver):
             step,
             jnp.asarray(1),
             jnp.asarray(0),
-            Curvature.empty(min(self.capacity, point.size), self.secants, point),
+            Curvature.empty(self._capacity(point.size), self.secants, point),
             jnp.ones_like(step),
             fault,
         )
@@ -103,10 +105,14 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         """One attempt: predict, iterate, retry with fresh curvature, judge, choose the next."""
         del made_jump
         layout = Layout.of(self.coupled, y0)
-        field, product = _on_vectors(layout, terms, t1, args)
+        field = _Field(layout, terms, t1, args)
         state = _at_step(solver_state, jnp.asarray(t1 - t0, solver_state.step.dtype))
         equation = self._equation(state, layout.size)
-        attempt = _attempt(equation, field, product, state)
+
+        def refreshed(curvature, fresh, rich):
+            return self._refreshed(equation, field, curvature, fresh, rich)
+
+        attempt = _attempt(equation, field, refreshed, state)
         differences = updated(state.differences, state.order, attempt.correction)
         weights = self._weights(differences[0, : layout.size])
         proposal, order = _judge(state, differences, attempt, weights)
@@ -124,6 +130,25 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         dense = {"differences": jax.vmap(layout.state)(differences), "order": state.order}
         return layout.state(differences[0]), report, dense, new, diffrax.RESULTS.successful
 
+    def _capacity(self, size: int) -> int:
+        return size if self.dense else min(self.capacity, size)
+
+    def _refreshed(self, equation, field, curvature: Curvature, fresh, rich):
+        """Curvature that knows enough for this c, afresh or extended, and its products."""
+        n = equation.weights.size
+        point = equation.prediction[:n]
+        if self.dense:
+
+            def exact():
+                product = lambda v: field.product(equation.prediction, v)
+                hessian = jax.vmap(product)(jnp.eye(n, dtype=point.dtype))
+                return Curvature.dense(hessian, self.secants, point), jnp.asarray(n)
+
+            return jax.lax.cond(fresh, exact, lambda: (curvature, jnp.asarray(0)))
+        curvature = jax.lax.cond(fresh, lambda: curvature.restarted(point, rich), lambda: curvature)
+        lagged = equation.prediction.at[:n].set(curvature.point)
+        return curvature.extended(lambda v: field.product(lagged, v), equation.c)
+
     def _weights(self, point):
         return self.atol + self.rtol * jnp.abs(point)
 
@@ -140,25 +165,20 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         )
 
 
-def _attempt(equation: newton.Equation, field, product, state: BDFState) -> newton.Iteration:
+def _attempt(equation: newton.Equation, field, refreshed, state: BDFState) -> newton.Iteration:
     """The iteration with the curvature at hand, and once more with fresh curvature if it fails."""
-    n = equation.weights.size
 
+    # The retry is made here: diffrax rolls the memory back when a step is rejected, and a fresh
+    # model would be lost with it.
     def goes_on(now):
         return ~now[0].converged & (now[1] < 2)
 
     def attempt(now):
         last, tries = now
-        fresh = (tries == 1) | (last.curvature.basis.vectors[0] == 0).all()
-        curvature = jax.lax.cond(
-            fresh,
-            lambda: last.curvature.restarted(equation.prediction[:n], last.step),
-            lambda: last.curvature,
-        )
-        rest = equation.prediction.at[:n].set(curvature.point)
-        curvature, used = curvature.extended(lambda v: product(rest, v), equation.c)
+        fresh = (tries == 1) | (last.curvature.basis.size == 0)
+        curvature, used = refreshed(last.curvature, fresh, last.step)
         rate = jnp.where(fresh, 1.0, last.rate)
-        new = newton.solve(equation, field, product, curvature, rate)
+        new = newton.solve(equation, field.of, field.product, curvature, rate)
         total = eqx.tree_at(
             lambda i: (i.evaluations, i.products),
             new,
@@ -166,9 +186,10 @@ def _attempt(equation: newton.Equation, field, product, state: BDFState) -> newt
         )
         return total, jnp.where(fresh, 2, tries + 1)
 
-    force = state.differences[1, :n]
-    none = newton.start(equation, state.curvature, state.rate, force)
-    return jax.lax.while_loop(goes_on, attempt, (none, jnp.asarray(0)))[0]
+    # The last increment is rich in the directions that a first model should know.
+    increment = state.differences[1, : equation.weights.size]
+    first = newton.start(equation, state.curvature, state.rate, increment)
+    return jax.lax.while_loop(goes_on, attempt, (first, jnp.asarray(0)))[0]
 
 
 def _at_step(state: BDFState, step) -> BDFState:
@@ -222,15 +243,22 @@ def _judge(state: BDFState, differences, attempt: newton.Iteration, weights):
     return proposal, jnp.where(ready, k + best - 1, k)
 
 
-def _on_vectors(layout: Layout, terms, t, args):
-    """f on vectors, and (vector, v) -> H v of the coupled part, H = -df/du."""
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    """The field on vectors, and products with the Hessian of its coupled part, H = -df/du."""
 
-    def field(vector):
-        return layout.ravel(terms.vf(t, layout.state(vector), args))
+    layout: Layout
+    terms: diffrax.ODETerm
+    time: Float[Array, ""]
+    args: PyTree
 
-    def product(vector, direction):
-        n = layout.size
+    def of(self, vector):
+        """f."""
+        rates = self.terms.vf(self.time, self.layout.state(vector), self.args)
+        return self.layout.ravel(rates)
+
+    def product(self, vector, direction):
+        """H v at a vector."""
+        n = self.layout.size
         tangent = jnp.zeros_like(vector).at[:n].set(direction)
-        return -jax.jvp(field, (vector,), (tangent,))[1][:n]
-
-    return field, product
+        return -jax.jvp(self.of, (vector,), (tangent,))[1][:n]

@@ -78,6 +78,27 @@ class Curvature(eqx.Module):
             jnp.zeros((), int),
         )
 
+    @staticmethod
+    def dense(hessian: Float[Array, "n n"], secants: int, point: Vector) -> "Curvature":
+        """B = H_+, from all eigenpairs.
+
+        Args:
+            hessian: H.
+            secants: number of secants kept.
+            point: where H was taken.
+
+        Returns:
+            The model.
+        """
+        n = point.size
+        empty = Curvature.empty(n, secants, point)
+        rows = jnp.eye(n + 1, n, dtype=point.dtype)
+        basis = eqx.tree_at(lambda b: (b.vectors, b.size), empty.basis, (rows, jnp.asarray(n)))
+        values, coordinates = jnp.linalg.eigh((hessian + hessian.T) / 2)
+        return eqx.tree_at(
+            lambda b: (b.basis, b.values, b.coordinates), empty, (basis, values, coordinates)
+        )
+
     def restarted(self, point: Vector, rich: Vector) -> "Curvature":
         """B = 0 at a new point, ready to be extended.
 

@@ -5,7 +5,6 @@ made known. Arrays of differences hold nabla^j y_n in row j, j = 0, ..., MAX_ORD
 """
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -194,9 +194,8 @@ def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation
 
     z = inverse(residual)
     first = equation.norm(z)
-    start = (
-        jnp.zeros_like(residual), residual, z, z, residual @ z, jnp.zeros((), int), jnp.asarray(False)
-    )  # fmt: skip
-    x, _, _, _, _, count, _ = jax.lax.while_loop(goes_on, iterate, start)
+    zero, energy = jnp.zeros((), int), residual @ z
+    begin = (jnp.zeros_like(residual), residual, z, z, energy, zero, jnp.asarray(False))
+    x, _, _, _, _, count, _ = jax.lax.while_loop(goes_on, iterate, begin)
     # Negative curvature at once: the chord step.
     return jnp.where(jnp.any(x != 0), x, z), count

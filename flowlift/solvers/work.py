@@ -114,6 +114,27 @@ class WorkState(eqx.Module):
             ),
         )
 
+    def continuing(self, other: "WorkState") -> "WorkState":
+        """This memory with the counts and limits of another, which it takes over from.
+
+        Args:
+            other: the memory of another solver's controller.
+
+        Returns:
+            The memory.
+        """
+        return eqx.tree_at(
+            lambda s: (s.work, s.attempts, s.accepted, s.max_gradients, s.max_attempts),
+            self,
+            (
+                self.work + other.work,
+                other.attempts,
+                other.accepted,
+                other.max_gradients,
+                other.max_attempts,
+            ),
+        )
+
 
 class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]):
     """Counts work, and halts on a budget, a step limit, non-finite values or time underflow.
@@ -126,12 +147,17 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
             error estimate; ignored for solvers that return a `StepReport`.
         products: Jacobian-vector products per attempted step, likewise.
         startup: field evaluations of the solver's and the controller's `init`.
+        startup_products: Jacobian-vector products there.
+        regrowth: after a step shortened by the end of a segment, the next is at most so many
+            times as long; finite for solvers whose memory is of the shortened step.
     """
 
     inner: diffrax.AbstractStepSizeController
     evaluations: int = eqx.field(static=True, default=0)
     products: int = eqx.field(static=True, default=0)
     startup: int = eqx.field(static=True, default=0)
+    startup_products: int = eqx.field(static=True, default=0)
+    regrowth: float = eqx.field(static=True, default=math.inf)
 
     def wrap(self, direction) -> "WorkController":
         """Wraps the inner controller."""
@@ -147,7 +173,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         zero = jnp.zeros((), int)
         state = WorkState(
             inner=inner,
-            work=Work.of(self.startup),
+            work=Work.of(self.startup, self.startup_products),
             attempts=zero,
             accepted=zero,
             step=step,
@@ -171,12 +197,13 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         finite = keep | _all_finite((y1_candidate, error))
         # A step shortened by the end of a segment says nothing against the longer one before it.
         shortened = keep & (taken < 0.999 * state.step)
+        resumed = jnp.minimum(state.step, self.regrowth * taken)
         new = WorkState(
             inner=inner,
             work=state.work + work,
             attempts=state.attempts + 1,
             accepted=state.accepted + keep,
-            step=jnp.where(shortened, jnp.maximum(proposed, state.step), proposed),
+            step=jnp.where(shortened, jnp.maximum(proposed, resumed), proposed),
             non_finite=jnp.where(finite, 0, state.non_finite + 1),
             halt=state.halt,
             max_gradients=state.max_gradients,
