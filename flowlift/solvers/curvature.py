@@ -193,7 +193,9 @@ class Curvature(eqx.Module):
         modes = modes - self.coupling @ weights
         return vector - self._lifted(shrink * modes) - self.secants.T @ weights
 
-    def taught(self, step: Vector, image: Vector, c: Float[Array, ""]) -> "Curvature":
+    def taught(
+        self, step: Vector, image: Vector, c: Float[Array, ""], wanted: Bool[Array, ""]
+    ) -> "Curvature":
         """The symmetric rank-one update with H step = image.
 
         It is left out where it would not matter for this c, is not defined, or would make
@@ -203,6 +205,7 @@ class Curvature(eqx.Module):
             step: s.
             image: y.
             c: h / alpha.
+            wanted: whether to learn at all.
 
         Returns:
             The model.
@@ -210,6 +213,7 @@ class Curvature(eqx.Module):
         w = image - self.product(step)
         omega, size, length = w @ step, jnp.linalg.norm(w), jnp.linalg.norm(step)
         modes, overlaps = self._modes(w), self.secants @ w
+        slot = self.count % self.strengths.size
         shrink = self._shrink(c)
         inner = overlaps - self.coupling.T @ (shrink * modes)
         # w^T (I + c B)^-1 w, from products at hand.
@@ -218,21 +222,24 @@ class Curvature(eqx.Module):
         matters = c * size > 1e-3 * length
         defined = jnp.abs(omega) > 1e-8 * size * length
         definite = 1 + c * energy / omega > 0.1
+        good = wanted & matters & defined & definite & jnp.isfinite(omega)
+        return self._with_secant(good, w, omega, modes, overlaps.at[slot].set(w @ w))
+
+    def _with_secant(self, good, w, omega, modes, overlaps) -> "Curvature":
+        """A secant in place of the oldest, if it is good; selected row by row, without copies."""
         slot = self.count % self.strengths.size
-        gram = self.gram.at[slot].set(overlaps).at[:, slot].set(overlaps).at[slot, slot].set(w @ w)
-        new = eqx.tree_at(
+        row = jnp.where(good, overlaps, self.gram[slot])
+        return eqx.tree_at(
             lambda b: (b.secants, b.strengths, b.coupling, b.gram, b.count),
             self,
             (
-                self.secants.at[slot].set(w),
-                self.strengths.at[slot].set(omega),
-                self.coupling.at[:, slot].set(modes),
-                gram,
-                self.count + 1,
+                self.secants.at[slot].set(jnp.where(good, w, self.secants[slot])),
+                self.strengths.at[slot].set(jnp.where(good, omega, self.strengths[slot])),
+                self.coupling.at[:, slot].set(jnp.where(good, modes, self.coupling[:, slot])),
+                self.gram.at[slot].set(row).at[:, slot].set(row),
+                self.count + good,
             ),
         )
-        good = matters & defined & definite & jnp.isfinite(omega)
-        return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, self)
 
     @property
     def _positive(self):

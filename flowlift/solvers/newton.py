@@ -100,22 +100,15 @@ def solve(
         point = equation.prediction + now.correction
         rates = field(point)
         force, again = rates[:n], now.evaluations > 0
-        model = jax.lax.cond(
-            again,
-            lambda: now.curvature.taught(now.step, now.force - force, equation.c),
-            lambda: now.curvature,
-        )
+        model = now.curvature.taught(now.step, now.force - force, equation.c, again)
         target = equation.c * rates - equation.psi
         residual = target[:n] - now.correction[:n]
-        step, products = jax.lax.cond(
-            finish & again,
-            lambda: _conjugate_gradients(
-                lambda v: v + equation.c * product(point, v),
-                lambda v: model.inverse(equation.c, v),
-                residual,
-                equation,
-            ),
-            lambda: (model.inverse(equation.c, residual), jnp.zeros((), int)),
+        step, products = _conjugate_gradients(
+            lambda v: v + equation.c * product(point, v),
+            lambda v: model.inverse(equation.c, v),
+            residual,
+            equation,
+            jnp.where(finish & again, _MAX_CG, 0),
         )
         size = equation.norm(step)
         ratio = size / now.size
@@ -172,14 +165,17 @@ def start(
     )
 
 
-def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation):
-    """Preconditioned conjugate gradients, stopped on negative curvature; (solution, products)."""
+def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation, limit):
+    """Preconditioned conjugate gradients, stopped on negative curvature; (solution, products).
+
+    Without any product it is the chord step.
+    """
 
     def goes_on(now):
         _, _, z, _, _, count, stopped = now
         size = equation.norm(z)
         enough = size < jnp.maximum(0.3 * equation.tolerance, 0.02 * first)
-        return ~stopped & ~enough & (count < _MAX_CG)
+        return ~stopped & ~enough & (count < limit)
 
     def iterate(now):
         x, r, z, p, rz, count, _ = now
@@ -192,10 +188,16 @@ def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation
         rz_new = r @ z
         return x, r, z, z + rz_new / rz * p, rz_new, count + 1, ~good
 
-    z = inverse(residual)
-    first = equation.norm(z)
-    zero, energy = jnp.zeros((), int), residual @ z
-    begin = (jnp.zeros_like(residual), residual, z, z, energy, zero, jnp.asarray(False))
+    chord = inverse(residual)
+    first, zero = equation.norm(chord), jnp.zeros((), int)
+    begin = (
+        jnp.zeros_like(residual),
+        residual,
+        chord,
+        chord,
+        residual @ chord,
+        zero,
+        jnp.asarray(False),
+    )
     x, _, _, _, _, count, _ = jax.lax.while_loop(goes_on, iterate, begin)
-    # Negative curvature at once: the chord step.
-    return jnp.where(jnp.any(x != 0), x, z), count
+    return jnp.where(jnp.any(x != 0), x, chord), count
