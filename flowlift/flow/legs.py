@@ -1,9 +1,10 @@
 """The one place that calls diffrax: a flow advances in legs, each one call of diffeqsolve.
 
-A leg ends at a save time, at a stopping rule, at a limit, or after `LEG_ATTEMPTS` attempted steps;
+A leg ends at a save time, at a stopping rule, at a limit, or after some number of attempted steps;
 solver and controller states are handed on, so that legs cost next to nothing and change nothing
-(design decision "legs"). Within a leg, time is counted from its start: the field is autonomous,
-and float32 time would stall for large t.
+(design decision "legs"). Solvers with a memory of steps run through save times and snapshots.
+Within a leg, time is counted from its start: the field is autonomous, and float32 time would stall
+for large t.
 """
 
 from typing import Any, cast
@@ -12,12 +13,11 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .methods import Method
 from .problem import Observers, Problem, Quadratures, State, observe
-
-LEG_ATTEMPTS = 4096
 
 
 class Limits(eqx.Module):
@@ -65,7 +65,29 @@ class Position(eqx.Module):
     controller: PyTree
 
 
-@eqx.filter_jit
+class Records(eqx.Module):
+    """What was recorded in a leg.
+
+    Attributes:
+        times: its times, counted from the leg's start; infinite where they were not reached.
+        values: the quantities there, with a leading axis.
+    """
+
+    times: Float[Array, " m"]
+    values: PyTree
+
+    def reached(self, limit: int) -> int:
+        """How many of the first times were reached.
+
+        Args:
+            limit: the number of times that were asked for; others are padding.
+
+        Returns:
+            Their number.
+        """
+        return int(np.isfinite(np.asarray(self.times)[:limit]).sum())
+
+
 def start(problem: Problem, method: Method, leg: Float[Array, ""]) -> Position:
     """The position at t = 0, with the first step size.
 
@@ -78,7 +100,29 @@ def start(problem: Problem, method: Method, leg: Float[Array, ""]) -> Position:
         The position.
     """
     theta = problem.start
-    state = (theta, Quadratures.zero(theta.dtype))
+    return _start(problem, method, (theta, Quadratures.zero(theta.dtype)), leg)
+
+
+def restart(
+    problem: Problem, method: Method, position: Position, leg: Float[Array, ""]
+) -> Position:
+    """The same position for another method; the counts go on.
+
+    Args:
+        problem: the problem.
+        method: the method that takes over.
+        position: where the other one stands.
+        leg: an upper bound of the first step.
+
+    Returns:
+        The position.
+    """
+    new = _start(problem, method, position.state, leg)
+    return eqx.tree_at(lambda p: p.controller, new, new.controller.continuing(position.controller))
+
+
+@eqx.filter_jit
+def _start(problem: Problem, method: Method, state: State, leg: Float[Array, ""]) -> Position:
     args = (problem, Limits(None, None))
     zero = jnp.zeros_like(leg)
     first, controller = method.controller.init(
@@ -101,9 +145,10 @@ def advance(
     method: Method,
     position: Position,
     save: Float[Array, " m"],
+    snapshots: Float[Array, " s"],
     limits: Limits,
     observers: Observers,
-) -> tuple[Position, dict[str, Array], Float[Array, " m"], Float[Array, ""], diffrax.RESULTS]:
+) -> tuple[Position, Records, Records, Float[Array, ""], diffrax.RESULTS]:
     """One leg.
 
     Args:
@@ -111,12 +156,13 @@ def advance(
         method: the solver and its controller.
         position: where to start.
         save: save times, counted from the leg's start, the last its end.
+        snapshots: times within the leg at which theta is kept, likewise.
         limits: thresholds of the stopping rules.
         observers: (name, function of the model) pairs.
 
     Returns:
-        The new position, what was recorded at the save times (infinite where they were not
-        reached), these times, the time reached, and diffrax's result.
+        The new position, what was recorded at the save times, theta at the snapshots, the time
+        reached, and diffrax's result.
     """
 
     def record(t, state, args):
@@ -131,7 +177,11 @@ def advance(
         position.state,
         args=(problem, limits),
         saveat=diffrax.SaveAt(
-            subs=[diffrax.SubSaveAt(ts=save, fn=record), diffrax.SubSaveAt(t1=True)],
+            subs=[
+                diffrax.SubSaveAt(ts=save, fn=record),
+                diffrax.SubSaveAt(t1=True),
+                *([diffrax.SubSaveAt(ts=snapshots, fn=_theta)] if snapshots.size else []),
+            ],
             solver_state=True,
             controller_state=True,
         ),
@@ -141,13 +191,18 @@ def advance(
         event=diffrax.Event(limits.hold) if limits.any else None,
         # Nothing is differentiated through the solve, and a plain while loop compiles fastest.
         adjoint=diffrax.ForwardMode(),
-        max_steps=LEG_ATTEMPTS,
+        max_steps=method.attempts_per_leg,
         throw=False,
     )
-    (times, (reached,)), (records, states) = cast(Any, solution.ts), cast(Any, solution.ys)
-    state = jax.tree.map(lambda leaf: leaf[0], states)
+    times, values = cast(Any, solution.ts), cast(Any, solution.ys)
+    state = jax.tree.map(lambda leaf: leaf[0], values[1])
     new = Position(state, solution.solver_state, solution.controller_state)
-    return new, records, times, reached, solution.result
+    kept = Records(times[2], values[2]) if snapshots.size else Records(snapshots, snapshots)
+    return new, Records(times[0], values[0]), kept, times[1][0], solution.result
+
+
+def _theta(t, state: State, args):
+    return state[0]
 
 
 observe_once = eqx.filter_jit(observe)

@@ -1,5 +1,6 @@
 """Solvers by name: the diffrax solver, its step-size controller, and what an attempt costs."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,9 +13,9 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
-from ..solvers import Halt, WorkController, WorkState
+from ..solvers import BDF, Halt, ProposedSteps, WorkController, WorkState
 from .outcome import Outcome
-from .problem import State, field
+from .problem import Flat, State, field
 
 
 class Method(eqx.Module):
@@ -29,6 +30,9 @@ class Method(eqx.Module):
         name: the solver's name.
         points_per_leg: save times per leg: several where the solver's interpolant is as accurate
             as its steps, else 1, so that each save time is the end of a step.
+        attempts_per_leg: attempted steps per leg.
+        runs_through: whether snapshots are interpolated like other records: a solver with a
+            memory of steps would pay for a step cut short.
     """
 
     solver: diffrax.AbstractSolver
@@ -37,6 +41,8 @@ class Method(eqx.Module):
     tally: Array | None
     name: str = eqx.field(static=True)
     points_per_leg: int = eqx.field(static=True)
+    attempts_per_leg: int = eqx.field(static=True, default=4096)
+    runs_through: bool = eqx.field(static=True, default=False)
 
     def evaluations(self, state: WorkState) -> int:
         """Evaluations of the gradient so far, rejected steps included."""
@@ -49,7 +55,18 @@ class Method(eqx.Module):
 # Half a decade of the default schedule.
 _POINTS_PER_LEG = 4
 _ACCURATE_INTERPOLANTS = (diffrax.Tsit5, diffrax.Dopri5)
-SOLVERS = {"tsit5": diffrax.Tsit5, "dopri8": diffrax.Dopri8, "kvaerno5": diffrax.Kvaerno5}
+# All of the default schedule, and most others.
+_POINTS_RUN_THROUGH = 128
+# Few enough that an automatic choice notices a stall, and rules checked at legs hold soon.
+_ATTEMPTS_RUN_THROUGH = 64
+AUTO = "auto"
+SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
+    "tsit5": diffrax.Tsit5,
+    "dopri8": diffrax.Dopri8,
+    "kvaerno5": diffrax.Kvaerno5,
+    "bdf": BDF,
+    "dense-bdf": lambda: BDF(dense=True),
+}
 
 
 def resolve_method(
@@ -72,8 +89,10 @@ def resolve_method(
     """
     rtol_array, atol_array = (jnp.asarray(tolerance, precision) for tolerance in (rtol, atol))
     built = _build(solver, rtol_array, atol_array)
+    if isinstance(built, BDF):
+        return _bdf_method(built, rtol_array, atol_array, solver)
     control = diffrax.PIDController(rtol=rtol_array, atol=atol_array, norm=theta_norm)
-    name = solver if isinstance(solver, str) else type(solver).__name__
+    name = _name(solver)
     points = _POINTS_PER_LEG if isinstance(built, _ACCURATE_INTERPOLANTS) else 1
     if isinstance(built, diffrax.AbstractERK):
         tableau = cast(diffrax.ButcherTableau, built.tableau)
@@ -88,6 +107,31 @@ def resolve_method(
     term = diffrax.ODETerm(CountedField(tally))
     controller = WorkController(control, products=_jacobians(built) * (size + 2))
     return Method(built, controller, term, tally, name, points)
+
+
+def _bdf_method(built: BDF, rtol: Array, atol: Array, solver) -> Method:
+    built = dataclasses.replace(built, rtol=rtol, atol=atol, coupled=theta_of)
+    steps = ProposedSteps(rtol, atol, coupled=theta_of)
+    controller = WorkController(steps, startup=3, startup_products=2, regrowth=10.0)
+    return Method(
+        built,
+        controller,
+        diffrax.ODETerm(cast(Callable, field)),
+        None,
+        _name(solver),
+        _POINTS_RUN_THROUGH,
+        _ATTEMPTS_RUN_THROUGH,
+        runs_through=True,
+    )
+
+
+def _name(solver: str | diffrax.AbstractSolver) -> str:
+    return solver if isinstance(solver, str) else type(solver).__name__
+
+
+def theta_of(state: State) -> Flat:
+    """The part of the state that the field depends on."""
+    return state[0]
 
 
 class CountedField(eqx.Module):
@@ -122,6 +166,7 @@ _OUTCOMES = {
     Halt.STEP_LIMIT: Outcome.STEP_LIMIT,
     Halt.NON_FINITE: Outcome.NON_FINITE,
     Halt.TIME_UNDERFLOW: Outcome.TIME_UNDERFLOW,
+    Halt.NOT_SYMMETRIC: Outcome.NOT_SYMMETRIC,
 }
 _KEYS = itertools.count()
 _TALLIES: dict[int, int] = {}
@@ -152,8 +197,8 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
     if isinstance(solver, str):
         if solver not in SOLVERS:
             raise ValueError(
-                f"Argument `solver` must be a diffrax solver or one of {', '.join(SOLVERS)}, but "
-                f"is {solver!r}; choose one of them."
+                f"Argument `solver` must be a diffrax solver or one of {', '.join(SOLVERS)}, auto, "
+                f"but is {solver!r}; choose one of them."
             )
     elif not isinstance(solver, diffrax.AbstractAdaptiveSolver):
         raise ValueError(

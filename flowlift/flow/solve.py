@@ -1,69 +1,27 @@
 """`solve` and `resume`: the exact gradient flow of any model on any task."""
 
-import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import diffrax
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..precision import check_precision
 from ..tasks import AbstractObjective, Task, population
-from .legs import Limits, Position, advance, observe_once, start
-from .methods import Method, check_solver, halting_outcome, resolve_method
-from .outcome import FlowError, Outcome
-from .problem import RECORDED, Observers, Problem, make_problem
+from .choice import Automatic, choose, declared_smooth, sharpness_at_start
+from .methods import AUTO, check_solver, resolve_method
+from .problem import Problem, make_problem
+from .run import Checkpoint, Plan, Settings, integrate
 from .schedule import LogTimes, resolve_times
-from .solution import FlowSolution, FlowStats
-from .stops import GradientNormBelow, LossBelow, Stagnation, Stop, check_stops, find
+from .solution import FlowSolution
+from .stops import Stop, check_stops
 from .trace import Trace
 
 RTOL = 1e-6
 SAVE = LogTimes()
 ATOL = 1e-9
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What stays the same when a flow is resumed.
-
-    Attributes:
-        problem: theta_0, the objective.
-        method: the solver with its controller.
-        observers: further observers.
-        precision: "float64" or "float32".
-        max_steps: limit of attempted steps of one `solve` or `resume`.
-    """
-
-    problem: Problem
-    method: Method
-    observers: Observers
-    precision: str
-    max_steps: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """Where a flow stands: its settings, its position and its records so far."""
-
-    settings: Settings
-    position: Position | None
-    trace: Trace
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What one call of `solve` or `resume` is to do."""
-
-    horizon: float
-    times: np.ndarray
-    snapshots: tuple[float, ...]
-    stops: tuple[Stop, ...]
-    max_gradients: float
 
 
 def solve(
@@ -100,7 +58,9 @@ def solve(
         model: a `Lift`, any equinox model, or any pytree that the task accepts.
         task: a task, an objective, or a callable model -> L.
         horizon: the end T > 0.
-        solver: a name from `SOLVERS`, or any adaptive diffrax solver.
+        solver: a name from `SOLVERS`, any adaptive diffrax solver, or "auto": chosen from the
+            size, the horizon, the sharpness at the start and the smoothness that the model
+            declares, and changed when it stalls; the solution says which and why.
         rtol: relative tolerance.
         atol: absolute tolerance.
         save: save times, a schedule or increasing numbers; 0 and the last time are always saved.
@@ -128,10 +88,12 @@ def solve(
     objective = resolve_objective(task)
     problem = make_problem(model, objective, precision, trainable, memory)
     problem.objective.check(eqx.combine(problem.theta0, problem.rest))
-    method = resolve_method(solver, rtol, atol, precision, problem.start.size)
+    choice = _choice(solver, model, problem, plan.horizon)
+    name = solver if choice is None else choice.names[-1]
+    method = resolve_method(name, rtol, atol, precision, problem.start.size)
     watched = tuple((observers or {}).items())
-    settings = Settings(problem, method, watched, precision, max_steps)
-    return _integrate(Checkpoint(settings, None, Trace()), plan, throw)
+    settings = Settings(problem, method, watched, precision, max_steps, (rtol, atol), choice)
+    return integrate(Checkpoint(settings, None, Trace()), plan, throw)
 
 
 def resume(
@@ -177,7 +139,7 @@ def resume(
         )
     plan = _plan(solution.time, horizon, save, snapshots, stops, max_gradients)
     checkpoint: Checkpoint = solution.checkpoint  # pyright: ignore[reportAssignmentType]
-    return _integrate(checkpoint, plan, throw)
+    return integrate(checkpoint, plan, throw)
 
 
 def resolve_objective(task: Task | AbstractObjective | Callable) -> AbstractObjective:
@@ -204,141 +166,11 @@ def resolve_objective(task: Task | AbstractObjective | Callable) -> AbstractObje
     )
 
 
-def _integrate(checkpoint: Checkpoint, plan: Plan, throw: bool) -> FlowSolution:
-    clock = time.perf_counter()
-    settings, trace = checkpoint.settings, checkpoint.trace.copy()
-    position = checkpoint.position or _begin(settings, trace, plan)
-    position = _allow(position, plan, settings.max_steps)
-    result = _judge_start(trace, plan)
-    while result is None:
-        position, result = _leg(settings, trace, plan, position)
-    _record_end(settings, trace, position)
-    trace.seconds += time.perf_counter() - clock
-    solution = _solution(result, settings, trace, position)
-    if throw and not solution.success:
-        raise FlowError(solution)
-    return solution
-
-
-def _begin(settings: Settings, trace: Trace, plan: Plan) -> Position:
-    leg = jnp.asarray(plan.times[0], settings.precision)
-    position = start(settings.problem, settings.method, leg)
-    records = observe_once(position.state, settings.problem, settings.observers)
-    trace.append_one(0.0, records)
-    return position
-
-
-def _allow(position: Position, plan: Plan, max_steps: int) -> Position:
-    """Set the limits of this call in the controller's memory, which counts from the very start."""
-    controller = position.controller.allow(plan.max_gradients, max_steps)
-    return dataclasses.replace(position, controller=controller)
-
-
-def _judge_start(trace: Trace, plan: Plan) -> Outcome | None:
-    if not np.isfinite([trace.last("loss"), trace.last("gradient_norm")]).all():
-        return Outcome.NON_FINITE
-    return _threshold_met(trace, plan.stops)
-
-
-def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcome | None]:
-    """Advance by one leg, record it, and judge whether the flow ends."""
-    before = int(position.controller.accepted)
-    points = settings.method.points_per_leg
-    target = _next_times(plan, trace.time, points)
-    save = np.pad(target - trace.time, (0, points - len(target)), mode="edge")
-    position, records, saved, reached, code = advance(
-        settings.problem,
-        settings.method,
-        position,
-        jnp.asarray(save, settings.precision),
-        _limits(plan.stops, settings.precision),
-        settings.observers,
-    )
-    reached_slots = np.isfinite(np.asarray(saved))
-    n_saved = int(reached_slots[: len(target)].sum())
-    # Padding repeats the last save time, and is evaluated with it.
-    trace.observation_gradients += int(reached_slots.sum()) - n_saved
-    complete = bool(code == diffrax.RESULTS.successful)
-    trace.append(target[:n_saved], {name: v[:n_saved] for name, v in records.items()})
-    trace.time = float(target[-1]) if complete else trace.time + float(reached)
-    trace.legs += 1
-    if any(isinstance(stop, LossBelow | GradientNormBelow) for stop in plan.stops):
-        trace.observation_gradients += int(position.controller.accepted) - before
-    if complete and trace.time in plan.snapshots:
-        trace.snapshots[trace.time] = settings.problem.model(position.state[0])
-    return position, _judge(settings, trace, plan, position, code)
-
-
-def _judge(settings, trace: Trace, plan: Plan, position, code) -> Outcome | None:
-    """Whether and why the flow ends after this leg."""
-    halted = halting_outcome(position.controller)
-    if halted is not None:
-        return halted
-    if code == diffrax.RESULTS.event_occurred:
-        _record_end(settings, trace, position)
-        return _threshold_met(trace, plan.stops)
-    if code == diffrax.RESULTS.max_steps_reached:
+def _choice(solver, model, problem: Problem, horizon: float) -> Automatic | None:
+    if not (isinstance(solver, str) and solver == AUTO):
         return None
-    if code != diffrax.RESULTS.successful:
-        return Outcome.SOLVER_FAILURE
-    stagnation = find(plan.stops, Stagnation)
-    if stagnation and stagnation.holds(np.asarray(trace.times), trace.series("loss")):
-        return Outcome.STAGNATION
-    return Outcome.HORIZON if trace.time >= plan.horizon else None
-
-
-def _threshold_met(trace: Trace, stops: tuple[Stop, ...]) -> Outcome | None:
-    loss, gradient_norm = find(stops, LossBelow), find(stops, GradientNormBelow)
-    if loss and trace.last("loss") <= loss.threshold:
-        return Outcome.LOSS_BELOW
-    if gradient_norm and trace.last("gradient_norm") <= gradient_norm.threshold:
-        return Outcome.GRADIENT_BELOW
-    return None
-
-
-def _record_end(settings: Settings, trace: Trace, position: Position) -> None:
-    """Record the time reached, unless it was a save time."""
-    if trace.times[-1] < trace.time:
-        records = observe_once(position.state, settings.problem, settings.observers)
-        trace.append_one(trace.time, records)
-
-
-def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:
-    work = position.controller.work
-    stats = FlowStats(
-        gradients=settings.method.evaluations(position.controller),
-        hvps=int(work.hvps),
-        observation_gradients=trace.observation_gradients,
-        steps=int(position.controller.attempts),
-        rejected=int(position.controller.attempts) - int(position.controller.accepted),
-        legs=trace.legs,
-        seconds=trace.seconds,
-    )
-    return FlowSolution(
-        model=settings.problem.model(position.state[0]),
-        time=trace.time,
-        result=result,
-        times=np.asarray(trace.times),
-        **{name: trace.series(name) for name in RECORDED},
-        observations={name: trace.series(name) for name, _ in settings.observers},
-        snapshots=dict(trace.snapshots),
-        stats=stats,
-        solver=settings.method.name,
-        precision=settings.precision,
-        checkpoint=Checkpoint(settings, position, trace),
-    )
-
-
-def _next_times(plan: Plan, now: float, points: int) -> np.ndarray:
-    """The save times of the next leg; a snapshot ends a leg, so that theta is exact there."""
-    block = plan.times[plan.times > now][:points]
-    ends = np.isin(block, plan.snapshots)
-    return block[: np.argmax(ends) + 1] if ends.any() else block
-
-
-def _limits(stops: tuple[Stop, ...], precision: str) -> Limits:
-    rules = find(stops, LossBelow), find(stops, GradientNormBelow)
-    return Limits(*(rule and jnp.asarray(rule.threshold, precision) for rule in rules))
+    sharpness = float(sharpness_at_start(problem))
+    return choose(problem, horizon, sharpness, declared_smooth(model))
 
 
 def _plan(after: float, horizon, save, snapshots, stops, max_gradients) -> Plan:

@@ -49,10 +49,12 @@ class StepReport(eqx.Module):
     Attributes:
         error: what the inner controller takes as error estimate.
         work: the attempt's work, whether it will be accepted or not.
+        fault: a `Halt` that ends the integration, `Halt.NONE` to go on.
     """
 
     error: PyTree
     work: Work
+    fault: Int[Array, ""] | int = 0
 
 
 class Halt(enum.IntEnum):
@@ -63,6 +65,7 @@ class Halt(enum.IntEnum):
     STEP_LIMIT = 2
     NON_FINITE = 3
     TIME_UNDERFLOW = 4
+    NOT_SYMMETRIC = 5
 
 
 class WorkState(eqx.Module):
@@ -111,6 +114,27 @@ class WorkState(eqx.Module):
             ),
         )
 
+    def continuing(self, other: "WorkState") -> "WorkState":
+        """This memory with the counts and limits of another, which it takes over from.
+
+        Args:
+            other: the memory of another solver's controller.
+
+        Returns:
+            The memory.
+        """
+        return eqx.tree_at(
+            lambda s: (s.work, s.attempts, s.accepted, s.max_gradients, s.max_attempts),
+            self,
+            (
+                self.work + other.work,
+                other.attempts,
+                other.accepted,
+                other.max_gradients,
+                other.max_attempts,
+            ),
+        )
+
 
 class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]):
     """Counts work, and halts on a budget, a step limit, non-finite values or time underflow.
@@ -126,6 +150,9 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
             solver that reuses the last stage of a step as the first of the next has none to reuse,
             and diffrax's rollback makes it forget that it evaluated one.
         startup: field evaluations of the solver's and the controller's `init`.
+        startup_products: Jacobian-vector products there.
+        regrowth: after a step shortened by the end of a segment, the next is at most so many
+            times as long; finite for solvers whose memory is of the shortened step.
     """
 
     inner: diffrax.AbstractStepSizeController
@@ -133,6 +160,8 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     products: int = eqx.field(static=True, default=0)
     until_accepted: int = eqx.field(static=True, default=0)
     startup: int = eqx.field(static=True, default=0)
+    startup_products: int = eqx.field(static=True, default=0)
+    regrowth: float = eqx.field(static=True, default=math.inf)
 
     def wrap(self, direction) -> "WorkController":
         """Wraps the inner controller."""
@@ -148,7 +177,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         zero = jnp.zeros((), int)
         state = WorkState(
             inner=inner,
-            work=Work.of(self.startup),
+            work=Work.of(self.startup, self.startup_products),
             attempts=zero,
             accepted=zero,
             step=step,
@@ -164,7 +193,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     ):
         """The inner controller's verdict, with the attempt counted."""
         state = controller_state
-        error, work = self._unpack(y_error, state.accepted)
+        error, work, fault = self._unpack(y_error, state.accepted)
         keep, next0, next1, made_jump, inner, result = self.inner.adapt_step_size(
             t0, t1, y0, y1_candidate, args, error, error_order, state.inner
         )
@@ -172,18 +201,19 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         finite = keep | _all_finite((y1_candidate, error))
         # A step shortened by the end of a segment says nothing against the longer one before it.
         shortened = keep & (taken < 0.999 * state.step)
+        resumed = jnp.minimum(state.step, self.regrowth * taken)
         new = WorkState(
             inner=inner,
             work=state.work + work,
             attempts=state.attempts + 1,
             accepted=state.accepted + keep,
-            step=jnp.where(shortened, jnp.maximum(proposed, state.step), proposed),
+            step=jnp.where(shortened, jnp.maximum(proposed, resumed), proposed),
             non_finite=jnp.where(finite, 0, state.non_finite + 1),
             halt=state.halt,
             max_gradients=state.max_gradients,
             max_attempts=state.max_attempts,
         )
-        halt = _why_halt(new, next0, next1)
+        halt = jnp.where(fault > 0, fault, _why_halt(new, next0, next1))
         new = eqx.tree_at(lambda s: s.halt, new, halt)
         halted = diffrax.RESULTS.where(
             halt == Halt.NONE, diffrax.RESULTS.successful, diffrax.RESULTS.dt_min_reached
@@ -191,12 +221,13 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         result = diffrax.RESULTS.where(result == diffrax.RESULTS.successful, halted, result)
         return keep, next0, next1, made_jump, new, result
 
-    def _unpack(self, y_error, accepted) -> tuple[PyTree, Work]:
+    def _unpack(self, y_error, accepted) -> tuple[PyTree, Work, Int[Array, ""]]:
         if isinstance(y_error, StepReport):
-            # diffrax's guard against NaN has made the counts floating-point.
-            return y_error.error, jax.tree.map(lambda n: n.astype(int), y_error.work)
+            # diffrax's guard against NaN has made the integers floating-point.
+            numbers = (y_error.work, y_error.fault)
+            return y_error.error, *jax.tree.map(lambda n: jnp.asarray(n).astype(int), numbers)
         evaluations = self.evaluations + jnp.where(accepted == 0, self.until_accepted, 0)
-        return y_error, Work.of(evaluations, self.products)
+        return y_error, Work.of(evaluations, self.products), jnp.zeros((), int)
 
 
 def _all_finite(tree: PyTree):

@@ -1,0 +1,256 @@
+"""The loop over legs: advance, record, judge; on the host."""
+
+import dataclasses
+import time
+
+import diffrax
+import jax.numpy as jnp
+import numpy as np
+
+from .choice import Automatic, stalled
+from .legs import Limits, Position, advance, observe_once, restart, start
+from .methods import Method, halting_outcome, resolve_method
+from .outcome import FlowError, Outcome
+from .problem import RECORDED, Observers, Problem
+from .solution import FlowSolution, FlowStats
+from .stops import GradientNormBelow, LossBelow, Stagnation, Stop, find
+from .trace import Trace
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What stays the same when a flow is resumed.
+
+    Attributes:
+        problem: theta_0, the objective.
+        method: the solver with its controller.
+        observers: further observers.
+        precision: "float64" or "float32".
+        max_steps: limit of attempted steps of one `solve` or `resume`.
+        tolerances: rtol and atol.
+        choice: the automatic choice of the solver, if it was left to us.
+    """
+
+    problem: Problem
+    method: Method
+    observers: Observers
+    precision: str
+    max_steps: int
+    tolerances: tuple[float, float]
+    choice: Automatic | None
+
+    @property
+    def solver(self) -> str:
+        """Which solver runs, and why if it was chosen automatically."""
+        return self.choice.text if self.choice else self.method.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Where a flow stands: its settings, its position and its records so far."""
+
+    settings: Settings
+    position: Position | None
+    trace: Trace
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one call of `solve` or `resume` is to do."""
+
+    horizon: float
+    times: np.ndarray
+    snapshots: tuple[float, ...]
+    stops: tuple[Stop, ...]
+    max_gradients: float
+
+
+def integrate(checkpoint: Checkpoint, plan: Plan, throw: bool) -> FlowSolution:
+    """Go on from a checkpoint until the plan is carried out or the flow ends.
+
+    Args:
+        checkpoint: where the flow stands.
+        plan: what is to do.
+        throw: raise if the flow neither met the horizon nor a stopping rule.
+
+    Returns:
+        The solution.
+
+    Raises:
+        FlowError: if `throw` asks for it.
+    """
+    clock = time.perf_counter()
+    settings, trace = checkpoint.settings, checkpoint.trace.copy()
+    position = checkpoint.position or _begin(settings, trace, plan)
+    position = _allow(position, plan, settings.max_steps)
+    result = _judge_start(trace, plan)
+    while result is None:
+        before = position.controller
+        position, result = _leg(settings, trace, plan, position)
+        settings, position, result = _take_over(settings, trace, plan, before, position, result)
+    _record_end(settings, trace, position)
+    trace.seconds += time.perf_counter() - clock
+    solution = _solution(result, settings, trace, position)
+    if throw and not solution.success:
+        raise FlowError(solution)
+    return solution
+
+
+def _begin(settings: Settings, trace: Trace, plan: Plan) -> Position:
+    leg = jnp.asarray(plan.times[0], settings.precision)
+    position = start(settings.problem, settings.method, leg)
+    records = observe_once(position.state, settings.problem, settings.observers)
+    trace.append_one(0.0, records)
+    return position
+
+
+def _allow(position: Position, plan: Plan, max_steps: int) -> Position:
+    """Set the limits of this call in the controller's memory, which counts from the very start."""
+    controller = position.controller.allow(plan.max_gradients, max_steps)
+    return dataclasses.replace(position, controller=controller)
+
+
+def _judge_start(trace: Trace, plan: Plan) -> Outcome | None:
+    if not np.isfinite([trace.last("loss"), trace.last("gradient_norm")]).all():
+        return Outcome.NON_FINITE
+    return _threshold_met(trace, plan.stops)
+
+
+def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcome | None]:
+    """Advance by one leg, record it, and judge whether the flow ends."""
+    before, method, since = int(position.controller.accepted), settings.method, trace.time
+    target = _next_times(plan, since, method)
+    kept = _next_snapshots(plan, since, target[-1]) if method.runs_through else np.array([])
+    position, records, snapshots, reached, code = advance(
+        settings.problem,
+        method,
+        position,
+        _padded(target, since, target[-1], method.points_per_leg, settings.precision),
+        _padded(
+            kept, since, target[-1], len(plan.snapshots) * method.runs_through, settings.precision
+        ),
+        _limits(plan.stops, settings.precision),
+        settings.observers,
+    )
+    complete = bool(code == diffrax.RESULTS.successful)
+    saved = records.reached(len(target))
+    trace.append(target[:saved], {name: v[:saved] for name, v in records.values.items()})
+    trace.time = float(target[-1]) if complete else since + float(reached)
+    trace.legs += 1
+    if any(isinstance(stop, LossBelow | GradientNormBelow) for stop in plan.stops):
+        trace.observation_gradients += int(position.controller.accepted) - before
+    for i, t in enumerate(kept[: snapshots.reached(len(kept))]):
+        trace.snapshots[float(t)] = settings.problem.model(snapshots.values[i])
+    if complete and trace.time in plan.snapshots and not method.runs_through:
+        trace.snapshots[trace.time] = settings.problem.model(position.state[0])
+    return position, _judge(settings, trace, plan, position, code, saved)
+
+
+def _take_over(settings: Settings, trace: Trace, plan: Plan, before, position: Position, result):
+    """Where the choice is ours and the solver stalls, another goes on from the same position."""
+    choice, controller = settings.choice, position.controller
+    if choice is None or not choice.fallbacks:
+        return settings, position, result
+    attempts = int(controller.attempts) - int(before.attempts)
+    accepted = int(controller.accepted) - int(before.accepted)
+    why = stalled(result, attempts, accepted, settings.method.attempts_per_leg)
+    if why is None:
+        return settings, position, result
+    choice = choice.after(f"{why} before t = {trace.time:.3g}")
+    rtol, atol = settings.tolerances
+    method = resolve_method(
+        choice.names[-1], rtol, atol, settings.precision, settings.problem.start.size
+    )
+    settings = dataclasses.replace(settings, method=method, choice=choice)
+    leg = jnp.asarray(plan.horizon - trace.time, settings.precision)
+    return settings, restart(settings.problem, method, position, leg), None
+
+
+def _judge(settings, trace: Trace, plan: Plan, position, code, saved: int) -> Outcome | None:
+    """Whether and why the flow ends after this leg."""
+    halted = halting_outcome(position.controller)
+    if halted is not None:
+        return halted
+    if code == diffrax.RESULTS.event_occurred:
+        _record_end(settings, trace, position)
+        return _threshold_met(trace, plan.stops)
+    if code not in (diffrax.RESULTS.successful, diffrax.RESULTS.max_steps_reached):
+        return Outcome.SOLVER_FAILURE
+    stagnation = find(plan.stops, Stagnation)
+    if stagnation and _stagnated(stagnation, trace, saved):
+        return Outcome.STAGNATION
+    complete = code == diffrax.RESULTS.successful
+    return Outcome.HORIZON if complete and trace.time >= plan.horizon else None
+
+
+def _stagnated(rule: Stagnation, trace: Trace, saved: int) -> bool:
+    times, losses = np.asarray(trace.times), trace.series("loss")
+    ends = range(len(times) - saved + 1, len(times) + 1)
+    return any(rule.holds(times[:end], losses[:end]) for end in ends)
+
+
+def _threshold_met(trace: Trace, stops: tuple[Stop, ...]) -> Outcome | None:
+    loss, gradient_norm = find(stops, LossBelow), find(stops, GradientNormBelow)
+    if loss and trace.last("loss") <= loss.threshold:
+        return Outcome.LOSS_BELOW
+    if gradient_norm and trace.last("gradient_norm") <= gradient_norm.threshold:
+        return Outcome.GRADIENT_BELOW
+    return None
+
+
+def _record_end(settings: Settings, trace: Trace, position: Position) -> None:
+    """Record the time reached, unless it was a save time."""
+    if trace.times[-1] < trace.time:
+        records = observe_once(position.state, settings.problem, settings.observers)
+        trace.append_one(trace.time, records)
+
+
+def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:
+    work = position.controller.work
+    stats = FlowStats(
+        gradients=settings.method.evaluations(position.controller),
+        hvps=int(work.hvps) + (settings.choice.products if settings.choice else 0),
+        observation_gradients=trace.observation_gradients,
+        steps=int(position.controller.attempts),
+        rejected=int(position.controller.attempts) - int(position.controller.accepted),
+        legs=trace.legs,
+        seconds=trace.seconds,
+    )
+    return FlowSolution(
+        model=settings.problem.model(position.state[0]),
+        time=trace.time,
+        result=result,
+        times=np.asarray(trace.times),
+        **{name: trace.series(name) for name in RECORDED},
+        observations={name: trace.series(name) for name, _ in settings.observers},
+        snapshots=dict(trace.snapshots),
+        stats=stats,
+        solver=settings.solver,
+        precision=settings.precision,
+        checkpoint=Checkpoint(settings, position, trace),
+    )
+
+
+def _next_times(plan: Plan, now: float, method: Method) -> np.ndarray:
+    """The save times of the next leg; a snapshot may end a leg, so that theta is exact there."""
+    block = plan.times[plan.times > now][: method.points_per_leg]
+    ends = np.isin(block, plan.snapshots)
+    if method.runs_through or not ends.any():
+        return block
+    return block[: np.argmax(ends) + 1]
+
+
+def _next_snapshots(plan: Plan, now: float, end: float) -> np.ndarray:
+    times = np.asarray(plan.snapshots, float)
+    return times[(times > now) & (times <= end)]
+
+
+def _padded(times: np.ndarray, since: float, end: float, size: int, precision: str):
+    """Times from the leg's start, padded by its end to a size that does not change."""
+    padded = np.pad(times, (0, size - len(times)), constant_values=end)
+    return jnp.asarray(padded - since, precision)
+
+
+def _limits(stops: tuple[Stop, ...], precision: str) -> Limits:
+    rules = find(stops, LossBelow), find(stops, GradientNormBelow)
+    return Limits(*(rule and jnp.asarray(rule.threshold, precision) for rule in rules))

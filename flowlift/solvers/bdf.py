@@ -1,0 +1,264 @@
+"""Variable-order BDF for symmetric Jacobians: a stiff solver that never forms one."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from . import newton
+from .curvature import Curvature
+from .differences import (
+    MAX_ORDER,
+    ROWS,
+    DifferenceInterpolation,
+    alpha,
+    error_constant,
+    predicted,
+    rescaled,
+    updated,
+)
+from .lanczos import random_like
+from .layout import Layout, Select
+from .proposals import Proposal
+from .work import Halt, StepReport, Work
+
+_MAX_FACTOR = 10.0
+_MIN_FACTOR = 0.2
+_SAFETY = 0.9
+# Relative to the norm of the Jacobian's image; rounding errors of gradients stay far below.
+_ASYMMETRY = 1e-2
+
+
+class BDFState(eqx.Module):
+    """The memory of a `BDF`.
+
+    Attributes:
+        differences: nabla^j y in row j.
+        step: the h that they belong to.
+        order: k.
+        equal: steps in a row with this h and k.
+        curvature: the model of the Hessian.
+        rate: contraction of the last iteration; 1 where unknown.
+        fault: a `Halt`; NOT_SYMMETRIC if the check at the start failed.
+    """
+
+    differences: Float[Array, "8 N"]
+    step: Float[Array, ""]
+    order: Int[Array, ""]
+    equal: Int[Array, ""]
+    curvature: Curvature
+    rate: Float[Array, ""]
+    fault: Int[Array, ""]
+
+
+class BDF(diffrax.AbstractAdaptiveSolver):
+    """BDF."""
+
+    rtol: Float[Array, ""] | float = 1e-6
+    atol: Float[Array, ""] | float = 1e-9
+    coupled: Select = eqx.field(static=True, default=None)
+    capacity: int = eqx.field(static=True, default=64)
+    secants: int = eqx.field(static=True, default=20)
+    dense: bool = eqx.field(static=True, default=False)
+
+    term_structure: ClassVar = diffrax.ODETerm
+    interpolation_cls: ClassVar[Callable[..., DifferenceInterpolation]] = DifferenceInterpolation
+
+    def order(self, terms) -> int:
+        """The highest order."""
+        return MAX_ORDER
+
+    def func(self, terms, t0, y0, args):
+        """The field."""
+        return terms.vf(t0, y0, args)
+
+    def init(self, terms, t0, t1, y0, args) -> BDFState:
+        """Differences of order 1; two products check that the Jacobian is symmetric."""
+        layout = Layout.of(self.coupled, y0)
+        field = _Field(layout, terms, t0, args)
+        start = layout.ravel(y0)
+        point = start[: layout.size]
+        step = jnp.asarray(t1 - t0, start.dtype)
+        differences = jnp.zeros((ROWS, start.size), start.dtype)
+        differences = differences.at[0].set(start).at[1].set(step * field.of(start))
+        u, v = random_like(1, point), random_like(2, point)
+        hu, hv = field.product(start, u), field.product(start, v)
+        gap = jnp.abs(u @ hv - v @ hu)
+        scale = jnp.linalg.norm(u) * jnp.linalg.norm(hv) + jnp.linalg.norm(v) * jnp.linalg.norm(hu)
+        fault = jnp.where(gap > _ASYMMETRY * scale, int(Halt.NOT_SYMMETRIC), int(Halt.NONE))
+        return BDFState(
+            differences,
+            step,
+            jnp.asarray(1),
+            jnp.asarray(0),
+            Curvature.empty(self._capacity(point.size), self.secants, point),
+            jnp.ones_like(step),
+            fault,
+        )
+
+    def step(self, terms, t0, t1, y0, args, solver_state: BDFState, made_jump):
+        """One attempt: predict, iterate, retry with fresh curvature, judge, choose the next."""
+        del made_jump
+        layout = Layout.of(self.coupled, y0)
+        field = _Field(layout, terms, t1, args)
+        state = _at_step(solver_state, jnp.asarray(t1 - t0, solver_state.step.dtype))
+        equation = self._equation(state, layout.size)
+
+        def refreshed(curvature, fresh, rich):
+            return self._refreshed(equation, field, curvature, fresh, rich)
+
+        attempt = _attempt(equation, field, refreshed, state)
+        differences = updated(state.differences, state.order, attempt.correction)
+        weights = self._weights(differences[0, : layout.size])
+        proposal, order = _judge(state, differences, attempt, weights)
+        new = BDFState(
+            differences,
+            state.step,
+            order,
+            jnp.where(proposal.factor == 1, state.equal + 1, 0),
+            attempt.curvature,
+            # Not measured in this step: it is trusted less and less.
+            jnp.where(attempt.evaluations == 1, 2 * attempt.rate, attempt.rate),
+            state.fault,
+        )
+        report = StepReport(proposal, Work(attempt.evaluations, attempt.products), state.fault)
+        dense = {"differences": jax.vmap(layout.state)(differences), "order": state.order}
+        return layout.state(differences[0]), report, dense, new, diffrax.RESULTS.successful
+
+    def _capacity(self, size: int) -> int:
+        return size if self.dense else min(self.capacity, size)
+
+    def _refreshed(self, equation, field, curvature: Curvature, fresh, rich):
+        """Curvature that knows enough for this c, afresh or extended, and its products."""
+        n = equation.weights.size
+        point = equation.prediction[:n]
+        if self.dense:
+
+            def exact():
+                product = lambda v: field.product(equation.prediction, v)
+                hessian = jax.vmap(product)(jnp.eye(n, dtype=point.dtype))
+                return Curvature.dense(hessian, self.secants, point), jnp.asarray(n)
+
+            return jax.lax.cond(fresh, exact, lambda: (curvature, jnp.asarray(0)))
+        curvature = jax.lax.cond(fresh, lambda: curvature.restarted(point, rich), lambda: curvature)
+        lagged = equation.prediction.at[:n].set(curvature.point)
+        return curvature.extended(lambda v: field.product(lagged, v), equation.c)
+
+    def _weights(self, point):
+        return self.atol + self.rtol * jnp.abs(point)
+
+    def _equation(self, state: BDFState, size: int) -> newton.Equation:
+        prediction, psi = predicted(state.differences, state.order)
+        dtype = prediction.dtype
+        weights = self._weights(prediction[:size])
+        eps = jnp.finfo(dtype).eps
+        rms = jnp.sqrt(jnp.mean((prediction[:size] / weights) ** 2))
+        floor = eps * rms
+        tolerance = jnp.maximum(10 * floor, jnp.minimum(0.03, jnp.sqrt(self.rtol)))
+        return newton.Equation(
+            prediction, psi, state.step / alpha(state.order, dtype), weights, tolerance, floor
+        )
+
+
+def _attempt(equation: newton.Equation, field, refreshed, state: BDFState) -> newton.Iteration:
+    """The iteration with the curvature at hand, and once more with fresh curvature if it fails."""
+
+    # The retry is made here: diffrax rolls the memory back when a step is rejected, and a fresh
+    # model would be lost with it.
+    def goes_on(now):
+        return ~now[0].converged & (now[1] < 2)
+
+    def attempt(now):
+        last, tries = now
+        fresh = (tries == 1) | (last.curvature.basis.size == 0)
+        curvature, used = refreshed(last.curvature, fresh, last.step)
+        rate = jnp.where(fresh, 1.0, last.rate)
+        new = newton.solve(equation, field.of, field.product, curvature, rate)
+        total = eqx.tree_at(
+            lambda i: (i.evaluations, i.products),
+            new,
+            (new.evaluations + last.evaluations, new.products + last.products + used),
+        )
+        return total, jnp.where(fresh, 2, tries + 1)
+
+    # The last increment is rich in the directions that a first model should know.
+    increment = state.differences[1, : equation.weights.size]
+    first = newton.start(equation, state.curvature, state.rate, increment)
+    return jax.lax.while_loop(goes_on, attempt, (first, jnp.asarray(0)))[0]
+
+
+def _at_step(state: BDFState, step) -> BDFState:
+    factor = step / state.step
+    same = jnp.abs(factor - 1) < jnp.sqrt(jnp.finfo(step.dtype).eps)
+    # A polynomial of high degree says nothing so far ahead.
+    order = jnp.where(factor > 1.01 * _MAX_FACTOR, 1, state.order)
+    differences = rescaled(state.differences, order, factor)
+    return eqx.tree_at(
+        lambda s: (s.differences, s.step, s.order, s.equal, s.rate),
+        state,
+        (
+            differences,
+            step,
+            order,
+            jnp.where(same, state.equal, 0),
+            # What B leaves out contracts in proportion to h.
+            jnp.clip(state.rate * jnp.maximum(factor, 1), 0.01, 1),
+        ),
+    )
+
+
+def _judge(state: BDFState, differences, attempt: newton.Iteration, weights):
+    """Whether to accept, the ratio of the next step to this one, and the next order."""
+    n, dtype = weights.size, weights.dtype
+
+    def error(order, row):
+        scaled = error_constant(order, dtype) * differences[row, :n] / weights
+        return jnp.sqrt(jnp.mean(scaled**2))
+
+    k = state.order
+    error_now = error_constant(k, dtype) * attempt.correction[:n] / weights
+    error_now = jnp.sqrt(jnp.mean(error_now**2))
+    below = jnp.where(k > 1, error(k - 1, k), jnp.inf)
+    above = jnp.where(k < MAX_ORDER, error(jnp.minimum(k + 1, MAX_ORDER), k + 2), jnp.inf)
+    errors = jnp.stack([below, error_now, above])
+    factors = jnp.maximum(errors, 1e-10) ** (-1 / (k + jnp.arange(3)))
+    safety = _SAFETY * (2 * newton.MAX_ITERATIONS + 1)
+    safety = safety / (2 * newton.MAX_ITERATIONS + attempt.evaluations)
+    ready = state.equal + 1 >= k + 1
+    best = jnp.argmax(factors)
+    onward = jnp.where(ready, jnp.minimum(_MAX_FACTOR, safety * factors[best]), 1.0)
+    back = jnp.where(
+        attempt.converged, jnp.maximum(_MIN_FACTOR, jnp.minimum(0.9, safety * factors[1])), 0.5
+    )
+    accepted = attempt.converged & (error_now <= 1)
+    finite = jnp.isfinite(attempt.size)
+    verdict = jnp.where(attempt.converged, error_now, 2.0)
+    verdict = jnp.where(finite, verdict, jnp.inf)
+    proposal = Proposal(verdict, jnp.where(accepted, onward, back))
+    return proposal, jnp.where(ready, k + best - 1, k)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    """The field on vectors, and products with the Hessian of its coupled part, H = -df/du."""
+
+    layout: Layout
+    terms: diffrax.ODETerm
+    time: Float[Array, ""]
+    args: PyTree
+
+    def of(self, vector):
+        """f."""
+        rates = self.terms.vf(self.time, self.layout.state(vector), self.args)
+        return self.layout.ravel(rates)
+
+    def product(self, vector, direction):
+        """H v at a vector."""
+        n = self.layout.size
+        tangent = jnp.zeros_like(vector).at[:n].set(direction)
+        return -jax.jvp(self.of, (vector,), (tangent,))[1][:n]

@@ -1,0 +1,259 @@
+"""A symmetric low-rank model B of the Hessian H, and (I + c B)^-1 for any c at once."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .lanczos import Lanczos, Vector, random_like
+
+# A Ritz value with c theta beyond this must have converged: the chord iteration contracts what is
+# left out by at least as much.
+_NEGLIGIBLE = 0.2
+_RESIDUAL = 0.1
+# Lanczos steps before "converged" is believed: a start nearly orthogonal to a stiff direction
+# looks converged after one.
+_LEAST = 2
+
+
+class Curvature(eqx.Module):
+    """B = V S diag(theta_+) S^T V^T + sum_j w_j w_j^T / omega_j.
+
+    The first part holds the positive Ritz pairs of H at a lagged point. The second corrects it for
+    free: every Newton correction s with its difference y of gradients tells H s = y, and the
+    symmetric rank-one update w = y - B s, omega = <w, s>, makes B s = y (Davidon 1968; Conn, Gould,
+    Toint 1991). Both parts do not depend on c = h / alpha, so that a change of step size costs no
+    Hessian-vector product. (I + c B)^-1 follows from the Ritz pairs in closed form and from the
+    secants by the Woodbury formula.
+
+    Attributes:
+        basis: the Lanczos basis V.
+        point: the lagged point.
+        values: Ritz values theta, (capacity,).
+        coordinates: S, (capacity, capacity).
+        residuals: residual norms of the Ritz pairs.
+        secants: w_j, (secants, n), zero where unused.
+        strengths: omega_j, one where unused.
+        coupling: S^T V W, (capacity, secants).
+        gram: W^T W, (secants, secants).
+        count: secants ever added since the last Lanczos step; the oldest is overwritten.
+    """
+
+    basis: Lanczos
+    point: Vector
+    values: Float[Array, " capacity"]
+    coordinates: Float[Array, "capacity capacity"]
+    residuals: Float[Array, " capacity"]
+    secants: Float[Array, "secants n"]
+    strengths: Float[Array, " secants"]
+    coupling: Float[Array, "capacity secants"]
+    gram: Float[Array, "secants secants"]
+    count: Int[Array, ""]
+
+    @staticmethod
+    def empty(capacity: int, secants: int, point: Vector) -> "Curvature":
+        """B = 0.
+
+        Args:
+            capacity: largest Lanczos basis.
+            secants: number of secants kept.
+            point: any point, for its size and type.
+
+        Returns:
+            The model, with an empty basis.
+        """
+        n, dtype = point.size, point.dtype
+        return Curvature(
+            Lanczos.empty(capacity, point),
+            point,
+            jnp.zeros(capacity, dtype),
+            jnp.eye(capacity, dtype=dtype),
+            jnp.zeros(capacity, dtype),
+            jnp.zeros((secants, n), dtype),
+            jnp.ones(secants, dtype),
+            jnp.zeros((capacity, secants), dtype),
+            jnp.zeros((secants, secants), dtype),
+            jnp.zeros((), int),
+        )
+
+    @staticmethod
+    def dense(hessian: Float[Array, "n n"], secants: int, point: Vector) -> "Curvature":
+        """B = H_+, from all eigenpairs.
+
+        Args:
+            hessian: H.
+            secants: number of secants kept.
+            point: where H was taken.
+
+        Returns:
+            The model.
+        """
+        n = point.size
+        empty = Curvature.empty(n, secants, point)
+        rows = jnp.eye(n + 1, n, dtype=point.dtype)
+        basis = eqx.tree_at(lambda b: (b.vectors, b.size), empty.basis, (rows, jnp.asarray(n)))
+        values, coordinates = jnp.linalg.eigh((hessian + hessian.T) / 2)
+        return eqx.tree_at(
+            lambda b: (b.basis, b.values, b.coordinates), empty, (basis, values, coordinates)
+        )
+
+    def restarted(self, point: Vector, rich: Vector) -> "Curvature":
+        """B = 0 at a new point, ready to be extended.
+
+        Args:
+            point: where H is taken from now on.
+            rich: a vector rich in the directions that B should know. A random vector of equal
+                length is added, so that none is missed.
+
+        Returns:
+            The model.
+        """
+        capacity, secants = self.basis.capacity, self.strengths.size
+        new = Curvature.empty(capacity, secants, point)
+        noise = random_like(capacity, point)
+        length = jnp.linalg.norm(rich)
+        known = jnp.where(jnp.isfinite(length) & (length > 0), rich / length, 0.0)
+        basis = self.basis.restarted(noise / jnp.linalg.norm(noise) + known)
+        return eqx.tree_at(lambda b: b.basis, new, basis)
+
+    def knows(self, c: Float[Array, ""]) -> Bool[Array, ""]:
+        """Whether every Ritz value with c theta > 0.2, and the largest, has converged.
+
+        Args:
+            c: h / alpha.
+
+        Returns:
+            The verdict; False while all Ritz values are that large.
+        """
+        scaled = c * self.values
+        stiff = scaled > _NEGLIGIBLE
+        converged = c * self.residuals <= _RESIDUAL * jnp.sqrt(1 + jnp.maximum(scaled, 0))
+        largest = jnp.arange(scaled.size) == jnp.argmax(scaled)
+        size, n = self.basis.size, self.point.size
+        complete = (jnp.sum(stiff) < size) | (size == n)
+        return jnp.all(converged | ~(stiff | largest)) & complete & (size >= min(_LEAST, n))
+
+    @property
+    def full(self) -> Bool[Array, ""]:
+        """Whether the basis cannot be extended."""
+        return self.basis.size >= self.basis.capacity
+
+    def extended(
+        self, product: Callable[[Vector], Vector], c: Float[Array, ""]
+    ) -> tuple["Curvature", Int[Array, ""]]:
+        """Extend the basis at the lagged point until it knows enough for c, or is full.
+
+        New Ritz pairs make the secants obsolete: they are dropped.
+
+        Args:
+            product: v -> H v at the lagged point.
+            c: h / alpha.
+
+        Returns:
+            The model, and the number of products.
+        """
+
+        def goes_on(new):
+            healthy = jnp.isfinite(new.basis.offdiagonal[new.basis.size - 1])
+            return ~new.full & ~new.knows(c) & (healthy | (new.basis.size == 0))
+
+        def extend(new):
+            basis = new.basis.extended(product)
+            empty = Curvature.empty(basis.capacity, new.strengths.size, new.point)
+            return eqx.tree_at(
+                lambda b: (b.basis, b.values, b.coordinates, b.residuals),
+                empty,
+                (basis, *basis.ritz()),
+            )
+
+        new = jax.lax.while_loop(goes_on, extend, self)
+        return new, new.basis.size - self.basis.size
+
+    def product(self, vector: Vector) -> Vector:
+        """B v."""
+        modes = self._modes(vector)
+        secants = self.secants.T @ ((self.secants @ vector) / self.strengths)
+        return self._lifted(self._positive * modes) + secants
+
+    def inverse(self, c: Float[Array, ""], vector: Vector) -> Vector:
+        """(I + c B)^-1 v.
+
+        Args:
+            c: h / alpha.
+            vector: v.
+
+        Returns:
+            The solution.
+        """
+        shrink, modes = self._shrink(c), self._modes(vector)
+        inner = self.secants @ vector - self.coupling.T @ (shrink * modes)
+        weights = c * jnp.linalg.solve(self._capacitance(c), inner)
+        modes = modes - self.coupling @ weights
+        return vector - self._lifted(shrink * modes) - self.secants.T @ weights
+
+    def taught(
+        self, step: Vector, image: Vector, c: Float[Array, ""], wanted: Bool[Array, ""]
+    ) -> "Curvature":
+        """The symmetric rank-one update with H step = image.
+
+        It is left out where it would not matter for this c, is not defined, or would make
+        I + c B indefinite.
+
+        Args:
+            step: s.
+            image: y.
+            c: h / alpha.
+            wanted: whether to learn at all.
+
+        Returns:
+            The model.
+        """
+        w = image - self.product(step)
+        omega, size, length = w @ step, jnp.linalg.norm(w), jnp.linalg.norm(step)
+        modes, overlaps = self._modes(w), self.secants @ w
+        slot = self.count % self.strengths.size
+        shrink = self._shrink(c)
+        inner = overlaps - self.coupling.T @ (shrink * modes)
+        # w^T (I + c B)^-1 w, from products at hand.
+        energy = w @ w - shrink @ modes**2
+        energy -= c * inner @ jnp.linalg.solve(self._capacitance(c), inner)
+        matters = c * size > 1e-3 * length
+        defined = jnp.abs(omega) > 1e-8 * size * length
+        definite = 1 + c * energy / omega > 0.1
+        good = wanted & matters & defined & definite & jnp.isfinite(omega)
+        return self._with_secant(good, w, omega, modes, overlaps.at[slot].set(w @ w))
+
+    def _with_secant(self, good, w, omega, modes, overlaps) -> "Curvature":
+        """A secant in place of the oldest, if it is good; selected row by row, without copies."""
+        slot = self.count % self.strengths.size
+        row = jnp.where(good, overlaps, self.gram[slot])
+        return eqx.tree_at(
+            lambda b: (b.secants, b.strengths, b.coupling, b.gram, b.count),
+            self,
+            (
+                self.secants.at[slot].set(jnp.where(good, w, self.secants[slot])),
+                self.strengths.at[slot].set(jnp.where(good, omega, self.strengths[slot])),
+                self.coupling.at[:, slot].set(jnp.where(good, modes, self.coupling[:, slot])),
+                self.gram.at[slot].set(row).at[:, slot].set(row),
+                self.count + good,
+            ),
+        )
+
+    @property
+    def _positive(self):
+        return jnp.maximum(self.values, 0)
+
+    def _shrink(self, c):
+        return c * self._positive / (1 + c * self._positive)
+
+    def _modes(self, vector):
+        return self.coordinates.T @ (self.basis.vectors[:-1] @ vector)
+
+    def _lifted(self, modes):
+        return self.basis.vectors[:-1].T @ (self.coordinates @ modes)
+
+    def _capacitance(self, c):
+        shrunk = self.coupling.T @ (self._shrink(c)[:, None] * self.coupling)
+        return jnp.diag(self.strengths) + c * (self.gram - shrunk)

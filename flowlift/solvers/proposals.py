@@ -1,0 +1,74 @@
+"""The controller of solvers that choose their own steps."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+
+class Proposal(eqx.Module):
+    """A solver's verdict on its own attempt.
+
+    Attributes:
+        error: accepted if at most 1; infinite if not finite.
+        factor: the next step divided by this one.
+    """
+
+    error: Float[Array, ""]
+    factor: Float[Array, ""]
+
+
+class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
+    """Takes the steps that the solver proposes; the first by Hairer, Norsett & Wanner, II.4.
+
+    Attributes:
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        coupled: y -> the part whose error counts; None: all of y.
+    """
+
+    rtol: Float[Array, ""] | float
+    atol: Float[Array, ""] | float
+    coupled: object = eqx.field(static=True, default=None)
+
+    def wrap(self, direction):
+        """Nothing to do: fields of flows run forward."""
+        del direction
+        return self
+
+    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
+        """The first step, of an error of about the tolerance at order 1; two evaluations."""
+        del error_order
+        if dt0 is not None:
+            return t0 + dt0, None
+        first = func(terms, t0, y0, args)
+        norm = self._norm(y0)
+        size, speed = norm(y0), norm(first)
+        h = jnp.where((size > 1e-5) & (speed > 1e-5), 0.01 * size / speed, 1e-6)
+        h = jnp.minimum(h, t1 - t0)
+        moved = jax.tree.map(lambda y, f: y + h * f, y0, first)
+        second = func(terms, t0 + h, moved, args)
+        curve = norm(jax.tree.map(jnp.subtract, second, first)) / h
+        h = jnp.minimum(100 * h, jnp.sqrt(0.5 / jnp.maximum(curve, 1e-30)))
+        return t0 + jnp.where(jnp.isfinite(h), jnp.minimum(h, t1 - t0), 1e-6), None
+
+    def adapt_step_size(
+        self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
+    ):
+        """As proposed."""
+        keep = y_error.error <= 1
+        step = (t1 - t0) * y_error.factor
+        next0 = jnp.where(keep, t1, t0)
+        return keep, next0, next0 + step, False, None, diffrax.RESULTS.successful
+
+    def _norm(self, y0: PyTree):
+        select = self.coupled or (lambda y: y)
+        scale = jax.tree.map(lambda y: self.atol + self.rtol * jnp.abs(y), select(y0))
+
+        def norm(y):
+            ratios = jax.tree.map(jnp.divide, select(y), scale)
+            squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(ratios))
+            return jnp.sqrt(squares / sum(leaf.size for leaf in jax.tree.leaves(scale)))
+
+        return norm
