@@ -12,7 +12,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
-from ..solvers import Halt, WorkController, WorkState
+from ..solvers import RKC2, Halt, PredictiveController, WorkController, WorkState
 from .outcome import Outcome
 from .problem import State, field
 
@@ -48,8 +48,21 @@ class Method(eqx.Module):
 
 # Half a decade of the default schedule.
 _POINTS_PER_LEG = 4
-_ACCURATE_INTERPOLANTS = (diffrax.Tsit5, diffrax.Dopri5)
-SOLVERS = {"tsit5": diffrax.Tsit5, "dopri8": diffrax.Dopri8, "kvaerno5": diffrax.Kvaerno5}
+_ACCURATE_INTERPOLANTS = (diffrax.Tsit5, diffrax.Dopri5, RKC2)
+_REPORTING = (RKC2,)
+
+
+def theta_of(state: State) -> Float[Array, " P"]:
+    """Theta, the part of a state that flows by itself."""
+    return state[0]
+
+
+SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
+    "tsit5": diffrax.Tsit5,
+    "dopri8": diffrax.Dopri8,
+    "kvaerno5": diffrax.Kvaerno5,
+    "rkc2": lambda: RKC2(select=theta_of),
+}
 
 
 def resolve_method(
@@ -75,6 +88,10 @@ def resolve_method(
     control = diffrax.PIDController(rtol=rtol_array, atol=atol_array, norm=theta_norm)
     name = solver if isinstance(solver, str) else type(solver).__name__
     points = _POINTS_PER_LEG if isinstance(built, _ACCURATE_INTERPOLANTS) else 1
+    if isinstance(built, _REPORTING):
+        control = PredictiveController(rtol_array, atol_array, theta_norm)
+        controller = WorkController(control, startup=3)
+        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
     if isinstance(built, diffrax.AbstractERK):
         tableau = cast(diffrax.ButcherTableau, built.tableau)
         # One evaluation is saved where the last stage of a step is the first of the next.
@@ -122,6 +139,7 @@ _OUTCOMES = {
     Halt.STEP_LIMIT: Outcome.STEP_LIMIT,
     Halt.NON_FINITE: Outcome.NON_FINITE,
     Halt.TIME_UNDERFLOW: Outcome.TIME_UNDERFLOW,
+    Halt.NOT_SYMMETRIC: Outcome.NOT_SYMMETRIC,
 }
 _KEYS = itertools.count()
 _TALLIES: dict[int, int] = {}

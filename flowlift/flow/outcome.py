@@ -15,6 +15,7 @@ class Outcome(enum.StrEnum):
     NON_FINITE = "non-finite"
     TIME_UNDERFLOW = "time underflow"
     SOLVER_FAILURE = "solver failure"
+    NOT_SYMMETRIC = "not symmetric"
 
     @property
     def reached(self) -> bool:
@@ -35,7 +36,9 @@ class Outcome(enum.StrEnum):
 _REACHED = frozenset(
     {Outcome.HORIZON, Outcome.LOSS_BELOW, Outcome.GRADIENT_BELOW, Outcome.STAGNATION}
 )
-_FAILED = frozenset({Outcome.NON_FINITE, Outcome.TIME_UNDERFLOW, Outcome.SOLVER_FAILURE})
+_FAILED = frozenset(
+    {Outcome.NON_FINITE, Outcome.TIME_UNDERFLOW, Outcome.SOLVER_FAILURE, Outcome.NOT_SYMMETRIC}
+)
 _SENTENCES = {
     Outcome.HORIZON: "The flow was integrated to the horizon.",
     Outcome.LOSS_BELOW: "The loss fell to the threshold of LossBelow.",
@@ -51,6 +54,9 @@ _SENTENCES = {
     "its field is not smooth: loosen `rtol`, or use float64.",
     Outcome.SOLVER_FAILURE: "The solver's own equations could not be solved; choose another "
     "solver or lower `rtol`.",
+    Outcome.NOT_SYMMETRIC: "The Jacobian of the field is not symmetric, so that the field is no "
+    "gradient (a stop_gradient or a custom derivative in the loss?); choose a solver for general "
+    "fields, such as 'tsit5'.",
 }
 
 

@@ -43,18 +43,6 @@ class Work(eqx.Module):
         return self.gradients + 2 * self.hvps
 
 
-class StepReport(eqx.Module):
-    """What a solver returns as `y_error`: the error estimate with the attempt's work.
-
-    Attributes:
-        error: what the inner controller takes as error estimate.
-        work: the attempt's work, whether it will be accepted or not.
-    """
-
-    error: PyTree
-    work: Work
-
-
 class Halt(enum.IntEnum):
     """Why the controller ended an integration."""
 
@@ -63,6 +51,21 @@ class Halt(enum.IntEnum):
     STEP_LIMIT = 2
     NON_FINITE = 3
     TIME_UNDERFLOW = 4
+    NOT_SYMMETRIC = 5
+
+
+class StepReport(eqx.Module):
+    """What a solver returns as `y_error`: the error estimate with the attempt's work.
+
+    Attributes:
+        error: what the inner controller takes as error estimate.
+        work: the attempt's work, whether it will be accepted or not.
+        halt: a `Halt` if the solver cannot go on.
+    """
+
+    error: PyTree
+    work: Work
+    halt: Int[Array, ""] | int = int(Halt.NONE)
 
 
 class WorkState(eqx.Module):
@@ -160,7 +163,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     ):
         """The inner controller's verdict, with the attempt counted."""
         state = controller_state
-        error, work = self._unpack(y_error)
+        error, work, fault = self._unpack(y_error)
         keep, next0, next1, made_jump, inner, result = self.inner.adapt_step_size(
             t0, t1, y0, y1_candidate, args, error, error_order, state.inner
         )
@@ -175,7 +178,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
             accepted=state.accepted + keep,
             step=jnp.where(shortened, jnp.maximum(proposed, state.step), proposed),
             non_finite=jnp.where(finite, 0, state.non_finite + 1),
-            halt=state.halt,
+            halt=fault,
             max_gradients=state.max_gradients,
             max_attempts=state.max_attempts,
         )
@@ -187,11 +190,12 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         result = diffrax.RESULTS.where(result == diffrax.RESULTS.successful, halted, result)
         return keep, next0, next1, made_jump, new, result
 
-    def _unpack(self, y_error) -> tuple[PyTree, Work]:
+    def _unpack(self, y_error) -> tuple[PyTree, Work, Int[Array, ""]]:
         if isinstance(y_error, StepReport):
             # diffrax's guard against NaN has made the counts floating-point.
-            return y_error.error, jax.tree.map(lambda n: n.astype(int), y_error.work)
-        return y_error, Work.of(self.evaluations, self.products)
+            work = jax.tree.map(lambda n: n.astype(int), y_error.work)
+            return y_error.error, work, jnp.asarray(y_error.halt).astype(int)
+        return y_error, Work.of(self.evaluations, self.products), jnp.asarray(int(Halt.NONE))
 
 
 def _all_finite(tree: PyTree):
@@ -201,10 +205,11 @@ def _all_finite(tree: PyTree):
 
 def _why_halt(state: WorkState, next0, next1) -> Int[Array, ""]:
     conditions = (
+        (state.halt != Halt.NONE, state.halt),
         (state.non_finite >= _NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
         (next1 <= next0, Halt.TIME_UNDERFLOW),
         (state.work.gradients >= state.max_gradients, Halt.BUDGET),
         (state.attempts >= state.max_attempts, Halt.STEP_LIMIT),
     )
     reasons, codes = zip(*conditions, strict=True)
-    return jnp.select(reasons, [jnp.asarray(int(c)) for c in codes], jnp.asarray(0))
+    return jnp.select(reasons, [jnp.asarray(c, int) for c in codes], jnp.asarray(0))

@@ -1,0 +1,67 @@
+"""The part of a state that flows by itself: its symmetric Jacobian is the one that matters.
+
+Integrals along a flow are carried with it as further components. They do not act back, so that
+the Jacobian of the whole is block-triangular: symmetric on the flow's part, zero eigenvalues else.
+"""
+
+from collections.abc import Callable
+
+import diffrax
+import equinox as eqx
+import jax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+Select = Callable[[PyTree], PyTree]
+
+
+def flow_part(select: Select | None, state: PyTree) -> Float[Array, " P"]:
+    """The flow's own part of a state (or rate, or tangent), as one vector.
+
+    Args:
+        select: state -> one of its leaves or subtrees; None for all of it.
+        state: the state.
+
+    Returns:
+        The vector.
+    """
+    return ravel_pytree(state if select is None else select(state))[0]
+
+
+def with_flow_part(select: Select | None, state: PyTree, part: Float[Array, " P"]) -> PyTree:
+    """The state with another flow part.
+
+    Args:
+        select: as for `flow_part`.
+        state: the state.
+        part: the new vector.
+
+    Returns:
+        The new state.
+    """
+    if select is None:
+        return ravel_pytree(state)[1](part)
+    return eqx.tree_at(select, state, ravel_pytree(select(state))[1](part))
+
+
+def curvature_operator(
+    select: Select | None, terms: diffrax.ODETerm, t, state: PyTree, args
+) -> Callable[[Float[Array, " P"]], Float[Array, " P"]]:
+    """v -> -Jv on the flow's part: v -> Hv where the field is -grad L. One product a call.
+
+    Args:
+        select: as for `flow_part`.
+        terms: the field.
+        t: time.
+        state: where.
+        args: the field's further arguments.
+
+    Returns:
+        The operator.
+    """
+
+    def rate(part):
+        return flow_part(select, terms.vf(t, with_flow_part(select, state, part), args))
+
+    here = flow_part(select, state)
+    return lambda v: -jax.jvp(rate, (here,), (v,))[1]
