@@ -90,7 +90,7 @@ def resolve_method(
     points = _POINTS_PER_LEG if isinstance(built, _ACCURATE_INTERPOLANTS) else 1
     if isinstance(built, _REPORTING):
         control = PredictiveController(rtol_array, atol_array, theta_norm)
-        controller = WorkController(control, startup=3)
+        controller = WorkController(control, startup=2)
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
     if isinstance(built, diffrax.AbstractERK):
         tableau = cast(diffrax.ButcherTableau, built.tableau)

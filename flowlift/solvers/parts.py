@@ -9,10 +9,12 @@ from collections.abc import Callable
 import diffrax
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 Select = Callable[[PyTree], PyTree]
+Rate = Callable[..., PyTree]
 
 
 def flow_part(select: Select | None, state: PyTree) -> Float[Array, " P"]:
@@ -44,24 +46,43 @@ def with_flow_part(select: Select | None, state: PyTree, part: Float[Array, " P"
     return eqx.tree_at(select, state, ravel_pytree(select(state))[1](part))
 
 
+def rate_of(terms: diffrax.AbstractTerm, t0, t1, args) -> Rate:
+    """(t, y) -> the rate in the direction of integration, which diffrax reverses by its terms.
+
+    Args:
+        terms: an `ODETerm`, maybe wrapped.
+        t0: start of the step.
+        t1: its end.
+        args: the field's further arguments.
+
+    Returns:
+        The rate.
+    """
+    direction = jnp.sign(terms.contr(t0, t1))
+
+    def rate(t, state):
+        return jax.tree.map(lambda k: direction.astype(k.dtype) * k, terms.vf(t, state, args))
+
+    return rate
+
+
 def curvature_operator(
-    select: Select | None, terms: diffrax.ODETerm, t, state: PyTree, args
+    select: Select | None, rate: Rate, t, state: PyTree
 ) -> Callable[[Float[Array, " P"]], Float[Array, " P"]]:
-    """v -> -Jv on the flow's part: v -> Hv where the field is -grad L. One product a call.
+    """v -> -Jv on the flow's part: v -> Hv where the rate is -grad L. One product a call.
 
     Args:
         select: as for `flow_part`.
-        terms: the field.
+        rate: the field.
         t: time.
         state: where.
-        args: the field's further arguments.
 
     Returns:
         The operator.
     """
 
-    def rate(part):
-        return flow_part(select, terms.vf(t, with_flow_part(select, state, part), args))
+    def own_rate(part):
+        return flow_part(select, rate(t, with_flow_part(select, state, part)))
 
     here = flow_part(select, state)
-    return lambda v: -jax.jvp(rate, (here,), (v,))[1]
+    return lambda v: -jax.jvp(own_rate, (here,), (v,))[1]

@@ -82,7 +82,8 @@ class PredictiveController(diffrax.AbstractStepSizeController[Memory, float | No
         keep = possible & (error <= 1)
         factor = self._factor(error, step, keep, error_order, controller_state)
         proposed = jnp.where(possible, factor * step, step)
-        following = jnp.minimum(proposed, y_error.limit)
+        # A little below the limit, where the rounding of t + h does not matter.
+        following = jnp.minimum(proposed, 0.99 * y_error.limit)
         old = controller_state
         memory = Memory(jnp.where(keep, error, old.error), jnp.where(keep, step, old.step))
         next0 = jnp.where(keep, t1, t0)

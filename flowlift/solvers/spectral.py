@@ -23,12 +23,20 @@ class Krylov(eqx.Module):
         alpha: the diagonal of T, (M,).
         beta: beta_j couples v_j and v_{j+1}, (M,); 0 where the process was restarted.
         size: m, the number of products so far.
+        defect: the largest |<v_i, H v_j> - <v_j, H v_i>| / |H v_j| so far: rounding, if H is
+            symmetric; of order 1 if it is not at all.
     """
 
     basis: Float[Array, "M1 P"]
     alpha: Float[Array, " M"]
     beta: Float[Array, " M"]
     size: Int[Array, ""]
+    defect: Float[Array, ""]
+
+    @property
+    def symmetric(self) -> Bool[Array, ""]:
+        """Whether the defect is no more than rounding explains."""
+        return self.defect <= jnp.finfo(self.defect.dtype).eps ** 0.5
 
 
 class Ritz(eqx.Module):
@@ -131,7 +139,8 @@ def lanczos(
     empty = jnp.zeros((steps + 1, start.size), start.dtype)
     zero = jnp.zeros(steps, start.dtype)
     first = _orthonormal(empty, start, jnp.asarray(0))[0]
-    krylov = Krylov(empty.at[0].set(first), zero, zero, jnp.asarray(0))
+    nothing = jnp.zeros((), start.dtype)
+    krylov = Krylov(empty.at[0].set(first), zero, zero, jnp.asarray(0), nothing)
 
     def going(krylov: Krylov):
         return (krylov.size < steps) & ~((krylov.size > 0) & until(krylov))
@@ -146,6 +155,7 @@ def lanczos(
             krylov.alpha.at[m].set(alpha),
             krylov.beta.at[m].set(beta),
             m + 1,
+            jnp.maximum(krylov.defect, _defect(krylov, image)),
         )
 
     return jax.lax.while_loop(going, extend, krylov)
@@ -253,44 +263,24 @@ def spectral_ends(
     return SpectralEnds(low, high, pairs.residuals[both], vectors, krylov.size)
 
 
-def asymmetry(operator: Operator, like: Vector) -> Float[Array, ""]:
-    """|<u, Jv> - <v, Ju>| / (|u| |Jv| + |v| |Ju|) for two generic vectors. Two products.
-
-    Args:
-        operator: v -> Jv.
-        like: a vector of the space, for its size and type.
-
-    Returns:
-        0 for a symmetric operator to rounding; of order P^(-1/2) for one without symmetry.
-    """
-    u, v = (generic_vector(like.size, like.dtype, turn) for turn in (1, 2))
-    image_u, image_v = operator(u), operator(v)
-    scale = jnp.linalg.norm(u) * jnp.linalg.norm(image_v)
-    scale += jnp.linalg.norm(v) * jnp.linalg.norm(image_u)
-    return jnp.abs(u @ image_v - v @ image_u) / jnp.maximum(scale, jnp.finfo(like.dtype).tiny)
-
-
-def is_symmetric(operator: Operator, like: Vector) -> Bool[Array, ""]:
-    """Whether `asymmetry` is no more than rounding explains. Two products.
-
-    Args:
-        operator: v -> Jv.
-        like: a vector of the space.
-
-    Returns:
-        The verdict; a product that is not finite is not held against the operator.
-    """
-    return ~(asymmetry(operator, like) > jnp.finfo(like.dtype).eps ** 0.5)
+def _defect(krylov: Krylov, image: Vector) -> Float[Array, ""]:
+    """The part of <v_i, H v_m>, i < m, that is not <v_m, H v_i>, relative to |H v_m|."""
+    m = krylov.size
+    earlier = jnp.arange(len(krylov.basis)) < m
+    # By construction <v_m, H v_i> is beta_{m-1} for i = m - 1, and 0 before.
+    expected = jnp.zeros(len(krylov.basis), image.dtype)
+    expected = expected.at[jnp.maximum(m - 1, 0)].set(krylov.beta[jnp.maximum(m - 1, 0)])
+    difference = jnp.where(earlier, krylov.basis @ image - expected, 0)
+    scale = jnp.maximum(jnp.linalg.norm(image), jnp.finfo(image.dtype).tiny)
+    return jnp.linalg.norm(difference) / scale
 
 
 def _orthonormal(basis: Array, vector: Vector, size) -> tuple[Vector, Float[Array, ""]]:
-    """A unit vector along the part of `vector` orthogonal to the basis, and that part's length.
-
-    Where nothing but rounding is left, the direction is generic and the length 0.
-    """
+    """A unit vector along the part of `vector` orthogonal to the basis, and that part's length."""
     scale = jnp.linalg.norm(vector)
     rest = _project_out(basis, vector)
     length = jnp.linalg.norm(rest)
+    # Where nothing but rounding is left, the direction is generic and the length 0.
     closed = ~(length > 100 * jnp.finfo(vector.dtype).eps * scale)
 
     def restart(_):
