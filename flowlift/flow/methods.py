@@ -1,5 +1,6 @@
 """Solvers by name: the diffrax solver, its step-size controller, and what an attempt costs."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,7 +13,14 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
-from ..solvers import RKC2, Halt, PredictiveController, WorkController, WorkState
+from ..solvers import (
+    RKC2,
+    ExpRosenbrock,
+    Halt,
+    PredictiveController,
+    WorkController,
+    WorkState,
+)
 from .outcome import Outcome
 from .problem import State, field
 
@@ -49,7 +57,8 @@ class Method(eqx.Module):
 # Half a decade of the default schedule.
 _POINTS_PER_LEG = 4
 _ACCURATE_INTERPOLANTS = (diffrax.Tsit5, diffrax.Dopri5, RKC2)
-_REPORTING = (RKC2,)
+# These count their own work, and take the predictive controller.
+_REPORTING = (RKC2, ExpRosenbrock)
 
 
 def theta_of(state: State) -> Float[Array, " P"]:
@@ -62,6 +71,7 @@ SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
     "dopri8": diffrax.Dopri8,
     "kvaerno5": diffrax.Kvaerno5,
     "rkc2": lambda: RKC2(select=theta_of),
+    "exprb": lambda: ExpRosenbrock(select=theta_of),
 }
 
 
@@ -171,6 +181,8 @@ def _build(solver, rtol: Array, atol: Array) -> diffrax.AbstractSolver:
             f"Argument `solver` must be an adaptive diffrax solver, but is "
             f"{type(solver).__name__}; take one with an error estimate, such as 'tsit5'."
         )
+    if isinstance(solver, ExpRosenbrock):
+        solver = dataclasses.replace(solver, rtol=rtol, atol=atol)
     if isinstance(solver, diffrax.AbstractImplicitSolver):
         finder = diffrax.VeryChord(rtol=cast(Any, rtol), atol=cast(Any, atol), norm=theta_norm)
         solver = eqx.tree_at(lambda s: s.root_finder, solver, finder)

@@ -46,6 +46,31 @@ def with_flow_part(select: Select | None, state: PyTree, part: Float[Array, " P"
     return eqx.tree_at(select, state, ravel_pytree(select(state))[1](part))
 
 
+def split(
+    select: Select | None, state: PyTree
+) -> tuple[Float[Array, " P"], Float[Array, " Q"], Callable[[Array, Array], PyTree]]:
+    """The flow's own part, the rest, and how to join two such vectors to a state.
+
+    Args:
+        select: as for `flow_part`.
+        state: the state.
+
+    Returns:
+        Both parts as vectors, and the function that joins.
+    """
+    part = flow_part(select, state)
+    if select is None:
+        unravel = ravel_pytree(state)[1]
+        return part, jnp.zeros(0, part.dtype), lambda x, q: unravel(x)
+    unravel = ravel_pytree(select(state))[1]
+    rest, unravel_rest = ravel_pytree(eqx.tree_at(select, state, None))
+
+    def join(x, q):
+        return eqx.tree_at(select, unravel_rest(q), unravel(x), is_leaf=lambda leaf: leaf is None)
+
+    return part, rest, join
+
+
 def rate_of(terms: diffrax.AbstractTerm, t0, t1, args) -> Rate:
     """(t, y) -> the rate in the direction of integration, which diffrax reverses by its terms.
 
