@@ -3,6 +3,7 @@
 phi_k(z) = sum_{j>=0} z^j / (j + k)! = int_0^1 e^((1 - s) z) s^(k-1) / (k - 1)! ds, phi_0 = exp.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -13,9 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 ORDERS = 5
 _TERMS = 18
+_SIZES = (16, 32, 64, 128, 256, 512)
 
 
-def phi(z: Float[Array, "*n"]) -> Float[Array, "{ORDERS} *n"]:
+def phi(z: Float[Array, "*n"]) -> Float[Array, "5 *n"]:
     """phi_1(z) .. phi_5(z), to a few roundings relative to phi_k(0) e^max(z, 0).
 
     Args:
@@ -100,11 +102,13 @@ class Projection(eqx.Module):
 
     def coordinates(self, vector: Float[Array, " P"]) -> Float[Array, " M"]:
         """V^T b."""
-        return self.basis @ vector
+        return self._by_size(
+            lambda n, v: jnp.pad(self.basis[:n] @ v, (0, self.capacity - n)), vector
+        )
 
     def lift(self, coordinates: Float[Array, " M"]) -> Float[Array, " P"]:
         """V y."""
-        return coordinates @ self.basis
+        return self._by_size(lambda n, y: y[:n] @ self.basis[:n], coordinates)
 
     def at_tails(self, coordinates: Float[Array, "*n M"]) -> Float[Array, "*n K"]:
         """The coordinates that the tails belong to: (A V - V T) y is their sum with the tails."""
@@ -144,7 +148,8 @@ class Projection(eqx.Module):
         # What symmetry predicts of <v_i, A v>, i < m, from the products already made.
         predicted = jnp.zeros(self.capacity + 1, vector.dtype)
         predicted = predicted.at[self.lasts].set(self.tails @ vector)[:-1]
-        column = basis @ image
+        seen = eqx.tree_at(lambda s: (s.basis, s.size), self, (basis, m + 1))
+        column = seen.coordinates(image)
         earlier = jnp.arange(self.capacity) < m
         scale = jnp.maximum(jnp.linalg.norm(image), jnp.finfo(vector.dtype).tiny)
         defect = jnp.linalg.norm(jnp.where(earlier, column - predicted, 0)) / scale
@@ -163,21 +168,20 @@ class Projection(eqx.Module):
     def spectrum(self) -> tuple[Float[Array, " M"], Float[Array, "M M"]]:
         """Eigenvalues of T, zero beyond m, and eigenvectors as columns.
 
-        Cost: one eigh, of the least power of two that holds m.
-
         Returns:
-            Both.
+            Both. Cost: one eigh of order 2 m at most.
         """
-        sizes = [n for n in (16, 32, 64, 128, 256, 512) if n < self.capacity] + [self.capacity]
 
-        def leading(n: int):
-            def solve(matrix):
-                values, vectors = jnp.linalg.eigh(matrix[:n, :n])
-                rest = self.capacity - n
-                identity = jnp.eye(rest, dtype=vectors.dtype)
-                return jnp.pad(values, (0, rest)), jax.scipy.linalg.block_diag(vectors, identity)
+        def solve(n: int, matrix):
+            values, vectors = jnp.linalg.eigh(matrix[:n, :n])
+            rest = self.capacity - n
+            identity = jnp.eye(rest, dtype=vectors.dtype)
+            return jnp.pad(values, (0, rest)), jax.scipy.linalg.block_diag(vectors, identity)
 
-            return solve
+        return self._by_size(solve, self.matrix)
 
-        which = jnp.searchsorted(jnp.asarray(sizes), self.size)
-        return jax.lax.switch(which, [leading(n) for n in sizes], self.matrix)
+    def _by_size(self, function: Callable, operand: Array):
+        """function(n, operand) with the least n of a few that holds m: m is small as a rule."""
+        sizes = [n for n in _SIZES if n < self.capacity] + [self.capacity]
+        branches = [functools.partial(function, n) for n in sizes]
+        return jax.lax.switch(jnp.searchsorted(jnp.asarray(sizes), self.size), branches, operand)

@@ -193,6 +193,8 @@ def ritz_pairs(
 ) -> RitzPairs:
     """The `count` largest eigenvalues of H with their eigenvectors.
 
+    A Krylov space holds one copy of a multiple eigenvalue; further copies come when it has closed.
+
     Args:
         operator: v -> Hv, symmetric.
         start: first direction, e.g. a sum of former Ritz vectors, or `generic_vector(P, dtype)`.
