@@ -13,7 +13,16 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
-from ..solvers import BDF, Halt, ProposedSteps, WorkController, WorkState
+from ..solvers import (
+    BDF,
+    RKC2,
+    ExpRosenbrock,
+    Halt,
+    PredictiveController,
+    ProposedSteps,
+    WorkController,
+    WorkState,
+)
 from .outcome import Outcome
 from .problem import Flat, State, field
 
@@ -54,11 +63,20 @@ class Method(eqx.Module):
 
 # Half a decade of the default schedule.
 _POINTS_PER_LEG = 4
-_ACCURATE_INTERPOLANTS = (diffrax.Tsit5, diffrax.Dopri5)
+_ACCURATE_INTERPOLANTS = (diffrax.Tsit5, diffrax.Dopri5, RKC2)
+# These count their own work, and take the predictive controller.
+_REPORTING = (RKC2, ExpRosenbrock)
 # All of the default schedule, and most others.
 _POINTS_RUN_THROUGH = 128
 # Few enough that an automatic choice notices a stall, and rules checked at legs hold soon.
 _ATTEMPTS_RUN_THROUGH = 64
+
+
+def theta_of(state: State) -> Flat:
+    """Theta, the part of the state that the field depends on."""
+    return state[0]
+
+
 AUTO = "auto"
 SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
     "tsit5": diffrax.Tsit5,
@@ -66,6 +84,8 @@ SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
     "kvaerno5": diffrax.Kvaerno5,
     "bdf": BDF,
     "dense-bdf": lambda: BDF(dense=True),
+    "rkc2": lambda: RKC2(select=theta_of),
+    "exprb": lambda: ExpRosenbrock(select=theta_of),
 }
 
 
@@ -94,6 +114,10 @@ def resolve_method(
     control = diffrax.PIDController(rtol=rtol_array, atol=atol_array, norm=theta_norm)
     name = _name(solver)
     points = _POINTS_PER_LEG if isinstance(built, _ACCURATE_INTERPOLANTS) else 1
+    if isinstance(built, _REPORTING):
+        control = PredictiveController(rtol_array, atol_array, theta_norm)
+        controller = WorkController(control, startup=2)
+        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
     if isinstance(built, diffrax.AbstractERK):
         tableau = cast(diffrax.ButcherTableau, built.tableau)
         # One evaluation is saved where the last stage of a step is the first of the next.
@@ -127,11 +151,6 @@ def _bdf_method(built: BDF, rtol: Array, atol: Array, solver) -> Method:
 
 def _name(solver: str | diffrax.AbstractSolver) -> str:
     return solver if isinstance(solver, str) else type(solver).__name__
-
-
-def theta_of(state: State) -> Flat:
-    """The part of the state that the field depends on."""
-    return state[0]
 
 
 class CountedField(eqx.Module):
@@ -210,6 +229,8 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
 def _build(solver, rtol: Array, atol: Array) -> diffrax.AbstractSolver:
     check_solver(solver)
     solver = SOLVERS[solver]() if isinstance(solver, str) else solver
+    if isinstance(solver, ExpRosenbrock):
+        solver = dataclasses.replace(solver, rtol=rtol, atol=atol)
     if isinstance(solver, diffrax.AbstractImplicitSolver):
         finder = diffrax.VeryChord(rtol=cast(Any, rtol), atol=cast(Any, atol), norm=theta_norm)
         solver = eqx.tree_at(lambda s: s.root_finder, solver, finder)

@@ -1,19 +1,32 @@
 """What diffrax lacks for gradient flow; nothing here knows of networks."""
 
 from .bdf import BDF
+from .exprb import ExpRosenbrock
 from .lanczos import Lanczos, random_like
+from .predictive import Estimate, PredictiveController
 from .proposals import Proposal, ProposedSteps
+from .rkc import RKC2
+from .spectral import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spectral_ends
 from .work import Halt, StepReport, Work, WorkController, WorkState
 
 __all__ = [
     "BDF",
+    "RKC2",
+    "Estimate",
+    "ExpRosenbrock",
     "Halt",
     "Lanczos",
+    "PredictiveController",
     "Proposal",
     "ProposedSteps",
+    "RitzPairs",
+    "SpectralEnds",
     "StepReport",
     "Work",
     "WorkController",
     "WorkState",
+    "generic_vector",
     "random_like",
+    "ritz_pairs",
+    "spectral_ends",
 ]

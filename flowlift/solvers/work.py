@@ -43,20 +43,6 @@ class Work(eqx.Module):
         return self.gradients + 2 * self.hvps
 
 
-class StepReport(eqx.Module):
-    """What a solver returns as `y_error`: the error estimate with the attempt's work.
-
-    Attributes:
-        error: what the inner controller takes as error estimate.
-        work: the attempt's work, whether it will be accepted or not.
-        fault: a `Halt` that ends the integration, `Halt.NONE` to go on.
-    """
-
-    error: PyTree
-    work: Work
-    fault: Int[Array, ""] | int = 0
-
-
 class Halt(enum.IntEnum):
     """Why the controller ended an integration."""
 
@@ -66,6 +52,20 @@ class Halt(enum.IntEnum):
     NON_FINITE = 3
     TIME_UNDERFLOW = 4
     NOT_SYMMETRIC = 5
+
+
+class StepReport(eqx.Module):
+    """What a solver returns as `y_error`: the error estimate with the attempt's work.
+
+    Attributes:
+        error: what the inner controller takes as error estimate.
+        work: the attempt's work, whether it will be accepted or not.
+        halt: a `Halt` if the solver cannot go on.
+    """
+
+    error: PyTree
+    work: Work
+    halt: Int[Array, ""] | int = int(Halt.NONE)
 
 
 class WorkState(eqx.Module):
@@ -209,11 +209,11 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
             accepted=state.accepted + keep,
             step=jnp.where(shortened, jnp.maximum(proposed, resumed), proposed),
             non_finite=jnp.where(finite, 0, state.non_finite + 1),
-            halt=state.halt,
+            halt=fault,
             max_gradients=state.max_gradients,
             max_attempts=state.max_attempts,
         )
-        halt = jnp.where(fault > 0, fault, _why_halt(new, next0, next1))
+        halt = _why_halt(new, next0, next1)
         new = eqx.tree_at(lambda s: s.halt, new, halt)
         halted = diffrax.RESULTS.where(
             halt == Halt.NONE, diffrax.RESULTS.successful, diffrax.RESULTS.dt_min_reached
@@ -224,7 +224,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     def _unpack(self, y_error, accepted) -> tuple[PyTree, Work, Int[Array, ""]]:
         if isinstance(y_error, StepReport):
             # diffrax's guard against NaN has made the integers floating-point.
-            numbers = (y_error.work, y_error.fault)
+            numbers = (y_error.work, y_error.halt)
             return y_error.error, *jax.tree.map(lambda n: jnp.asarray(n).astype(int), numbers)
         evaluations = self.evaluations + jnp.where(accepted == 0, self.until_accepted, 0)
         return y_error, Work.of(evaluations, self.products), jnp.zeros((), int)
@@ -237,6 +237,7 @@ def _all_finite(tree: PyTree):
 
 def _why_halt(state: WorkState, next0, next1) -> Int[Array, ""]:
     conditions = (
+        (state.halt != Halt.NONE, state.halt),
         (state.non_finite >= _NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
         (next1 <= next0, Halt.TIME_UNDERFLOW),
         (state.work.gradients >= state.max_gradients, Halt.BUDGET),
@@ -244,4 +245,4 @@ def _why_halt(state: WorkState, next0, next1) -> Int[Array, ""]:
     )
     reasons, codes = zip(*conditions, strict=True)
     # A weakly typed code would compile every second segment anew.
-    return jnp.select(reasons, [jnp.asarray(int(c), int) for c in codes], jnp.zeros((), int))
+    return jnp.select(reasons, [jnp.asarray(c, int) for c in codes], jnp.zeros((), int))

@@ -1,0 +1,113 @@
+"""The part of a state that flows by itself: its symmetric Jacobian is the one that matters.
+
+Integrals along a flow are carried with it as further components. They do not act back, so that
+the Jacobian of the whole is block-triangular: symmetric on the flow's part, zero eigenvalues else.
+"""
+
+from collections.abc import Callable
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+Select = Callable[[PyTree], PyTree]
+Rate = Callable[..., PyTree]
+
+
+def flow_part(select: Select | None, state: PyTree) -> Float[Array, " P"]:
+    """The flow's own part of a state (or rate, or tangent), as one vector.
+
+    Args:
+        select: state -> one of its leaves or subtrees; None for all of it.
+        state: the state.
+
+    Returns:
+        The vector.
+    """
+    return ravel_pytree(state if select is None else select(state))[0]
+
+
+def with_flow_part(select: Select | None, state: PyTree, part: Float[Array, " P"]) -> PyTree:
+    """The state with another flow part.
+
+    Args:
+        select: as for `flow_part`.
+        state: the state.
+        part: the new vector.
+
+    Returns:
+        The new state.
+    """
+    if select is None:
+        return ravel_pytree(state)[1](part)
+    return eqx.tree_at(select, state, ravel_pytree(select(state))[1](part))
+
+
+def split(
+    select: Select | None, state: PyTree
+) -> tuple[Float[Array, " P"], Float[Array, " Q"], Callable[[Array, Array], PyTree]]:
+    """The flow's own part, the rest, and how to join two such vectors to a state.
+
+    Args:
+        select: as for `flow_part`.
+        state: the state.
+
+    Returns:
+        Both parts as vectors, and the function that joins.
+    """
+    part = flow_part(select, state)
+    if select is None:
+        unravel = ravel_pytree(state)[1]
+        return part, jnp.zeros(0, part.dtype), lambda x, q: unravel(x)
+    unravel = ravel_pytree(select(state))[1]
+    rest, unravel_rest = ravel_pytree(eqx.tree_at(select, state, None))
+
+    def join(x, q):
+        return eqx.tree_at(select, unravel_rest(q), unravel(x), is_leaf=lambda leaf: leaf is None)
+
+    return part, rest, join
+
+
+def rate_of(terms: diffrax.AbstractTerm, t0, t1, args) -> Rate:
+    """(t, y) -> the rate in the direction of integration, which diffrax reverses by its terms.
+
+    Args:
+        terms: an `ODETerm`, maybe wrapped.
+        t0: start of the step.
+        t1: its end.
+        args: the field's further arguments.
+
+    Returns:
+        The rate.
+    """
+    direction = jnp.sign(terms.contr(t0, t1))
+
+    def rate(t, state):
+        return jax.tree.map(lambda k: direction.astype(k.dtype) * k, terms.vf(t, state, args))
+
+    return rate
+
+
+def curvature_operator(
+    select: Select | None, rate: Rate, t, state: PyTree
+) -> Callable[[Float[Array, " P"]], Float[Array, " P"]]:
+    """v -> -Jv on the flow's part: v -> Hv where the rate is -grad L. One product a call.
+
+    Args:
+        select: as for `flow_part`.
+        rate: the field.
+        t: time.
+        state: where.
+
+    Returns:
+        The operator.
+    """
+
+    def own_rate(part):
+        return flow_part(select, rate(t, with_flow_part(select, state, part)))
+
+    here = flow_part(select, state)
+    return lambda v: -jax.jvp(own_rate, (here,), (v,))[1]

@@ -1,0 +1,102 @@
+"""The step-size controller of stabilised and exponential methods: predictive, and told of limits.
+
+Such methods know the longest step that they can make at all, by their stages or their Krylov
+space; an error estimate cannot say that, so they return an `Estimate`.
+"""
+
+from collections.abc import Callable
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jaxtyping import Array, Bool, Float, PyTree, Real
+
+
+class Estimate(eqx.Module):
+    """What the solver knows of a step.
+
+    Attributes:
+        error: the estimated local error.
+        limit: the longest step that the solver can make here; a longer one is rejected, whatever
+            its error.
+    """
+
+    error: PyTree
+    limit: Float[Array, ""]
+
+
+class Memory(eqx.Module):
+    """The last accepted step.
+
+    Attributes:
+        error: its scaled error; 0 before the first.
+        step: its size.
+    """
+
+    error: Float[Array, ""]
+    step: Float[Array, ""]
+
+
+class PredictiveController(diffrax.AbstractStepSizeController[Memory, float | None]):
+    """Accept when e = |error / (atol + rtol max(|y_0|, |y_1|))| <= 1, and predict the next error.
+
+    After an accepted step h / h' = min(10, max(1/10, 0.8 e^(-1/k) max(1, ...))) with Watts's and
+    Gustafsson's extrapolation of the trend,
+
+        h_next = 0.8 h (h / h_old) (e_old / e)^(1/k) e^(-1/k),
+
+    after a rejected one h_next = 0.8 h e^(-1/k), at least h / 10; k is the order of the estimate.
+    Sommeijer, Shampine, Verwer 1998, section 3.2. The step never exceeds the solver's `limit`.
+
+    Attributes:
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        norm: of the scaled error.
+    """
+
+    rtol: Real[Array, ""] | float
+    atol: Real[Array, ""] | float
+    norm: Callable[[PyTree], Float[Array, ""]] = optx.rms_norm
+
+    def wrap(self, direction) -> "PredictiveController":
+        """Nothing to wrap: the sign of a step plays no part."""
+        return self
+
+    def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
+        """The first step by Hairer, Nørsett, Wanner 1993, section II.4. Two evaluations."""
+        start = diffrax.PIDController(rtol=self.rtol, atol=self.atol, norm=self.norm)
+        tnext, _ = start.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        zero = jnp.zeros_like(tnext - t0)
+        return tnext, Memory(zero, zero)
+
+    def adapt_step_size(
+        self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
+    ):
+        """The verdict on a step, and the next one."""
+        step = t1 - t0
+        possible = step <= y_error.limit
+        scaled = jax.tree.map(self._scale, y0, y1_candidate, y_error.error)
+        error = self.norm(scaled).astype(step.dtype)
+        keep = possible & (error <= 1)
+        factor = self._factor(error, step, keep, error_order, controller_state)
+        proposed = jnp.where(possible, factor * step, step)
+        # A little below the limit, where the rounding of t + h does not matter.
+        following = jnp.minimum(proposed, 0.99 * y_error.limit)
+        old = controller_state
+        memory = Memory(jnp.where(keep, error, old.error), jnp.where(keep, step, old.step))
+        next0 = jnp.where(keep, t1, t0)
+        result = diffrax.RESULTS.successful
+        return keep, next0, next0 + following, jnp.asarray(False), memory, result
+
+    def _scale(self, before, after, error):
+        return error / (self.atol + self.rtol * jnp.maximum(jnp.abs(before), jnp.abs(after)))
+
+    def _factor(self, error, step, keep: Bool[Array, ""], order, old: Memory):
+        # An error of zero may let the step grow tenfold, no more.
+        error = jnp.maximum(error, jnp.finfo(step.dtype).tiny)
+        plain = 0.8 * error ** (-1 / order)
+        trend = (step / old.step) * (old.error / error) ** (1 / order)
+        predicted = jnp.where(old.error > 0, plain * trend, plain)
+        return jnp.where(keep, jnp.clip(predicted, 0.1, 10.0), jnp.clip(plain, 0.1, 0.8))
