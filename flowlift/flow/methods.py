@@ -214,7 +214,7 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
         ValueError: if it is something else.
     """
     if isinstance(solver, str):
-        if solver not in SOLVERS:
+        if solver not in (*SOLVERS, AUTO):
             raise ValueError(
                 f"Argument `solver` must be a diffrax solver or one of {', '.join(SOLVERS)}, auto, "
                 f"but is {solver!r}; choose one of them."
