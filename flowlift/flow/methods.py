@@ -97,8 +97,8 @@ def resolve_method(
         tableau = cast(diffrax.ButcherTableau, built.tableau)
         # One evaluation is saved where the last stage of a step is the first of the next.
         evaluations = tableau.num_stages - tableau.fsal
-        startup = 2 + tableau.fsal
-        controller = WorkController(control, evaluations, startup=startup)
+        reused = int(tableau.fsal)
+        controller = WorkController(control, evaluations, until_accepted=reused, startup=2)
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
     key = next(_KEYS)
     _TALLIES[key] = 0
@@ -109,8 +109,8 @@ def resolve_method(
 
 
 def _bdf_method(built: BDF, rtol: Array, atol: Array, solver) -> Method:
-    built = dataclasses.replace(built, rtol=rtol, atol=atol, coupled=theta_of)
-    steps = ProposedSteps(rtol, atol, coupled=theta_of)
+    built = dataclasses.replace(built, rtol=rtol, atol=atol, select=theta_of)
+    steps = ProposedSteps(rtol, atol, select=theta_of)
     controller = WorkController(steps, startup=3, startup_products=2, regrowth=10.0)
     return Method(
         built,

@@ -12,7 +12,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 # Explicit methods recover from an overflow by a few reductions of the step by 5.
 _NON_FINITE_ATTEMPTS = 24
@@ -30,7 +30,7 @@ class Work(eqx.Module):
     hvps: Int[Array, ""]
 
     @staticmethod
-    def of(gradients=0, hvps=0) -> "Work":
+    def of(gradients: ArrayLike = 0, hvps: ArrayLike = 0) -> "Work":
         """Work from numbers."""
         return Work(jnp.asarray(gradients, int), jnp.asarray(hvps, int))
 
@@ -43,20 +43,6 @@ class Work(eqx.Module):
         return self.gradients + 2 * self.hvps
 
 
-class StepReport(eqx.Module):
-    """What a solver returns as `y_error`: the error estimate with the attempt's work.
-
-    Attributes:
-        error: what the inner controller takes as error estimate.
-        work: the attempt's work, whether it will be accepted or not.
-        fault: a `Halt` that ends the integration, `Halt.NONE` to go on.
-    """
-
-    error: PyTree
-    work: Work
-    fault: Int[Array, ""] | int = 0
-
-
 class Halt(enum.IntEnum):
     """Why the controller ended an integration."""
 
@@ -66,6 +52,20 @@ class Halt(enum.IntEnum):
     NON_FINITE = 3
     TIME_UNDERFLOW = 4
     NOT_SYMMETRIC = 5
+
+
+class StepReport(eqx.Module):
+    """What a solver returns as `y_error`: the error estimate with the attempt's work.
+
+    Attributes:
+        error: what the inner controller takes as error estimate.
+        work: the attempt's work, whether it will be accepted or not.
+        halt: a `Halt` if the solver cannot go on.
+    """
+
+    error: PyTree
+    work: Work
+    halt: Int[Array, ""] | int = int(Halt.NONE)
 
 
 class WorkState(eqx.Module):
@@ -146,6 +146,9 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         evaluations: field evaluations per attempted step of a stock solver, which returns a bare
             error estimate; ignored for solvers that return a `StepReport`.
         products: Jacobian-vector products per attempted step, likewise.
+        until_accepted: further evaluations per attempt as long as no step has been accepted: a
+            solver that reuses the last stage of a step as the first of the next has none to reuse,
+            and diffrax's rollback makes it forget that it evaluated one.
         startup: field evaluations of the solver's and the controller's `init`.
         startup_products: Jacobian-vector products there.
         regrowth: after a step shortened by the end of a segment, the next is at most so many
@@ -155,6 +158,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     inner: diffrax.AbstractStepSizeController
     evaluations: int = eqx.field(static=True, default=0)
     products: int = eqx.field(static=True, default=0)
+    until_accepted: int = eqx.field(static=True, default=0)
     startup: int = eqx.field(static=True, default=0)
     startup_products: int = eqx.field(static=True, default=0)
     regrowth: float = eqx.field(static=True, default=math.inf)
@@ -189,7 +193,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     ):
         """The inner controller's verdict, with the attempt counted."""
         state = controller_state
-        error, work, fault = self._unpack(y_error)
+        error, work, fault = self._unpack(y_error, state.accepted)
         keep, next0, next1, made_jump, inner, result = self.inner.adapt_step_size(
             t0, t1, y0, y1_candidate, args, error, error_order, state.inner
         )
@@ -205,11 +209,11 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
             accepted=state.accepted + keep,
             step=jnp.where(shortened, jnp.maximum(proposed, resumed), proposed),
             non_finite=jnp.where(finite, 0, state.non_finite + 1),
-            halt=state.halt,
+            halt=fault,
             max_gradients=state.max_gradients,
             max_attempts=state.max_attempts,
         )
-        halt = jnp.where(fault > 0, fault, _why_halt(new, next0, next1))
+        halt = _why_halt(new, next0, next1)
         new = eqx.tree_at(lambda s: s.halt, new, halt)
         halted = diffrax.RESULTS.where(
             halt == Halt.NONE, diffrax.RESULTS.successful, diffrax.RESULTS.dt_min_reached
@@ -217,12 +221,13 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         result = diffrax.RESULTS.where(result == diffrax.RESULTS.successful, halted, result)
         return keep, next0, next1, made_jump, new, result
 
-    def _unpack(self, y_error) -> tuple[PyTree, Work, Int[Array, ""]]:
+    def _unpack(self, y_error, accepted) -> tuple[PyTree, Work, Int[Array, ""]]:
         if isinstance(y_error, StepReport):
-            # diffrax's guard against NaN has made the integers floating-point.
-            numbers = (y_error.work, y_error.fault)
-            return y_error.error, *jax.tree.map(lambda n: jnp.asarray(n).astype(int), numbers)
-        return y_error, Work.of(self.evaluations, self.products), jnp.asarray(0)
+            # diffrax's guard against NaN has made the counts floating-point.
+            work = jax.tree.map(lambda n: n.astype(int), y_error.work)
+            return y_error.error, work, jnp.asarray(y_error.halt).astype(int)
+        evaluations = self.evaluations + jnp.where(accepted == 0, self.until_accepted, 0)
+        return y_error, Work.of(evaluations, self.products), jnp.zeros((), int)
 
 
 def _all_finite(tree: PyTree):
@@ -232,10 +237,12 @@ def _all_finite(tree: PyTree):
 
 def _why_halt(state: WorkState, next0, next1) -> Int[Array, ""]:
     conditions = (
+        (state.halt != Halt.NONE, state.halt),
         (state.non_finite >= _NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
         (next1 <= next0, Halt.TIME_UNDERFLOW),
         (state.work.gradients >= state.max_gradients, Halt.BUDGET),
         (state.attempts >= state.max_attempts, Halt.STEP_LIMIT),
     )
     reasons, codes = zip(*conditions, strict=True)
-    return jnp.select(reasons, [jnp.asarray(int(c)) for c in codes], jnp.asarray(0))
+    # A weakly typed code would compile every second segment anew.
+    return jnp.select(reasons, [jnp.asarray(c, int) for c in codes], jnp.zeros((), int))
