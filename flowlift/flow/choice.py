@@ -141,7 +141,7 @@ def stalled(result: Outcome | None, attempts: int, accepted: int, limit: int) ->
         Why, or None.
     """
     if result in (Outcome.TIME_UNDERFLOW, Outcome.SOLVER_FAILURE):
-        return f"ended by {result.value!r}"
+        return f"ended by {str(result)!r}"
     if attempts >= limit and 2 * accepted < attempts:
         return f"stalled, {attempts - accepted} of {attempts} steps rejected"
     return None

@@ -76,16 +76,18 @@ class Records(eqx.Module):
     times: Float[Array, " m"]
     values: PyTree
 
-    def reached(self, limit: int) -> int:
-        """How many of the first times were reached.
+    def reached(self, wanted: int) -> tuple[int, PyTree]:
+        """How many of the times that were asked for were reached, and the values there.
 
         Args:
-            limit: the number of times that were asked for; others are padding.
+            wanted: the number of times asked for; those before them are padding.
 
         Returns:
-            Their number.
+            Their number n, and the values with a leading axis of n.
         """
-        return int(np.isfinite(np.asarray(self.times)[:limit]).sum())
+        padding = self.times.shape[0] - wanted
+        count = int(np.isfinite(np.asarray(self.times)[padding:]).sum())
+        return count, jax.tree.map(lambda v: v[padding : padding + count], self.values)
 
 
 def start(problem: Problem, method: Method, leg: Float[Array, ""]) -> Position:
@@ -155,7 +157,7 @@ def advance(
         problem: the problem.
         method: the solver and its controller.
         position: where to start.
-        save: save times, counted from the leg's start, the last its end.
+        save: save times, counted from the leg's start, the last its end; zeros are padding.
         snapshots: times within the leg at which theta is kept, likewise.
         limits: thresholds of the stopping rules.
         observers: (name, function of the model) pairs.
@@ -166,7 +168,10 @@ def advance(
     """
 
     def record(t, state, args):
-        return observe(state, args[0], observers)
+        shapes = jax.eval_shape(lambda: observe(state, args[0], observers))
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        # Padding, which costs no gradient.
+        return jax.lax.cond(t > 0, lambda: observe(state, args[0], observers), lambda: nothing)
 
     solution = diffrax.diffeqsolve(
         method.term,

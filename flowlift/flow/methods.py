@@ -134,8 +134,8 @@ def resolve_method(
 
 
 def _bdf_method(built: BDF, rtol: Array, atol: Array, solver) -> Method:
-    built = dataclasses.replace(built, rtol=rtol, atol=atol, coupled=theta_of)
-    steps = ProposedSteps(rtol, atol, coupled=theta_of)
+    built = dataclasses.replace(built, rtol=rtol, atol=atol, select=theta_of)
+    steps = ProposedSteps(rtol, atol, select=theta_of)
     controller = WorkController(steps, startup=3, startup_products=2, regrowth=10.0)
     return Method(
         built,

@@ -125,22 +125,20 @@ def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcom
         settings.problem,
         method,
         position,
-        _padded(target, since, target[-1], method.points_per_leg, settings.precision),
-        _padded(
-            kept, since, target[-1], len(plan.snapshots) * method.runs_through, settings.precision
-        ),
+        _padded(target, since, method.points_per_leg, settings.precision),
+        _padded(kept, since, len(plan.snapshots) * method.runs_through, settings.precision),
         _limits(plan.stops, settings.precision),
         settings.observers,
     )
     complete = bool(code == diffrax.RESULTS.successful)
-    saved = records.reached(len(target))
-    trace.append(target[:saved], {name: v[:saved] for name, v in records.values.items()})
+    saved, values = records.reached(len(target))
+    trace.append(target[:saved], values)
     trace.time = float(target[-1]) if complete else since + float(reached)
     trace.legs += 1
     if any(isinstance(stop, LossBelow | GradientNormBelow) for stop in plan.stops):
         trace.observation_gradients += int(position.controller.accepted) - before
-    for i, t in enumerate(kept[: snapshots.reached(len(kept))]):
-        trace.snapshots[float(t)] = settings.problem.model(snapshots.values[i])
+    for t, theta in zip(kept, snapshots.reached(len(kept))[1], strict=False):
+        trace.snapshots[float(t)] = settings.problem.model(theta)
     if complete and trace.time in plan.snapshots and not method.runs_through:
         trace.snapshots[trace.time] = settings.problem.model(position.state[0])
     return position, _judge(settings, trace, plan, position, code, saved)
@@ -245,10 +243,9 @@ def _next_snapshots(plan: Plan, now: float, end: float) -> np.ndarray:
     return times[(times > now) & (times <= end)]
 
 
-def _padded(times: np.ndarray, since: float, end: float, size: int, precision: str):
-    """Times from the leg's start, padded by its end to a size that does not change."""
-    padded = np.pad(times, (0, size - len(times)), constant_values=end)
-    return jnp.asarray(padded - since, precision)
+def _padded(times: np.ndarray, since: float, size: int, precision: str):
+    """Times from the leg's start, after zeros up to a size that does not change."""
+    return jnp.asarray(np.pad(times - since, (size - len(times), 0)), precision)
 
 
 def _limits(stops: tuple[Stop, ...], precision: str) -> Limits:

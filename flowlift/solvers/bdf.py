@@ -44,7 +44,7 @@ class BDFState(eqx.Module):
         equal: steps in a row with this h and k.
         curvature: the model of the Hessian.
         rate: contraction of the last iteration; 1 where unknown.
-        fault: a `Halt`; NOT_SYMMETRIC if the check at the start failed.
+        halt: a `Halt`; NOT_SYMMETRIC if the check at the start failed.
     """
 
     differences: Float[Array, "8 N"]
@@ -53,7 +53,7 @@ class BDFState(eqx.Module):
     equal: Int[Array, ""]
     curvature: Curvature
     rate: Float[Array, ""]
-    fault: Int[Array, ""]
+    halt: Int[Array, ""]
 
 
 class BDF(diffrax.AbstractAdaptiveSolver):
@@ -61,7 +61,7 @@ class BDF(diffrax.AbstractAdaptiveSolver):
 
     rtol: Float[Array, ""] | float = 1e-6
     atol: Float[Array, ""] | float = 1e-9
-    coupled: Select = eqx.field(static=True, default=None)
+    select: Select = eqx.field(static=True, default=None)
     capacity: int = eqx.field(static=True, default=64)
     secants: int = eqx.field(static=True, default=20)
     dense: bool = eqx.field(static=True, default=False)
@@ -79,8 +79,8 @@ class BDF(diffrax.AbstractAdaptiveSolver):
 
     def init(self, terms, t0, t1, y0, args) -> BDFState:
         """Differences of order 1; two products check that the Jacobian is symmetric."""
-        layout = Layout.of(self.coupled, y0)
-        field = _Field(layout, terms, t0, args)
+        layout = Layout.of(self.select, y0)
+        field = _Field.over(t0, t1, layout, terms, args)
         start = layout.ravel(y0)
         point = start[: layout.size]
         step = jnp.asarray(t1 - t0, start.dtype)
@@ -90,22 +90,22 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         hu, hv = field.product(start, u), field.product(start, v)
         gap = jnp.abs(u @ hv - v @ hu)
         scale = jnp.linalg.norm(u) * jnp.linalg.norm(hv) + jnp.linalg.norm(v) * jnp.linalg.norm(hu)
-        fault = jnp.where(gap > _ASYMMETRY * scale, int(Halt.NOT_SYMMETRIC), int(Halt.NONE))
+        symmetric = gap <= _ASYMMETRY * scale
         return BDFState(
             differences,
             step,
-            jnp.asarray(1),
-            jnp.asarray(0),
+            jnp.ones((), int),
+            jnp.zeros((), int),
             Curvature.empty(self._capacity(point.size), self.secants, point),
             jnp.ones_like(step),
-            fault,
+            jnp.where(symmetric, int(Halt.NONE), int(Halt.NOT_SYMMETRIC)).astype(int),
         )
 
     def step(self, terms, t0, t1, y0, args, solver_state: BDFState, made_jump):
         """One attempt: predict, iterate, retry with fresh curvature, judge, choose the next."""
         del made_jump
-        layout = Layout.of(self.coupled, y0)
-        field = _Field(layout, terms, t1, args)
+        layout = Layout.of(self.select, y0)
+        field = _Field.over(t0, t1, layout, terms, args)
         state = _at_step(solver_state, jnp.asarray(t1 - t0, solver_state.step.dtype))
         equation = self._equation(state, layout.size)
 
@@ -124,9 +124,9 @@ class BDF(diffrax.AbstractAdaptiveSolver):
             attempt.curvature,
             # Not measured in this step: it is trusted less and less.
             jnp.where(attempt.evaluations == 1, 2 * attempt.rate, attempt.rate),
-            state.fault,
+            state.halt,
         )
-        report = StepReport(proposal, Work(attempt.evaluations, attempt.products), state.fault)
+        report = StepReport(proposal, Work(attempt.evaluations, attempt.products), state.halt)
         dense = {"differences": jax.vmap(layout.state)(differences), "order": state.order}
         return layout.state(differences[0]), report, dense, new, diffrax.RESULTS.successful
 
@@ -142,9 +142,9 @@ class BDF(diffrax.AbstractAdaptiveSolver):
             def exact():
                 product = lambda v: field.product(equation.prediction, v)
                 hessian = jax.vmap(product)(jnp.eye(n, dtype=point.dtype))
-                return Curvature.dense(hessian, self.secants, point), jnp.asarray(n)
+                return Curvature.dense(hessian, self.secants, point), jnp.full((), n)
 
-            return jax.lax.cond(fresh, exact, lambda: (curvature, jnp.asarray(0)))
+            return jax.lax.cond(fresh, exact, lambda: (curvature, jnp.zeros((), int)))
         curvature = jax.lax.cond(fresh, lambda: curvature.restarted(point, rich), lambda: curvature)
         lagged = equation.prediction.at[:n].set(curvature.point)
         return curvature.extended(lambda v: field.product(lagged, v), equation.c)
@@ -184,12 +184,12 @@ def _attempt(equation: newton.Equation, field, refreshed, state: BDFState) -> ne
             new,
             (new.evaluations + last.evaluations, new.products + last.products + used),
         )
-        return total, jnp.where(fresh, 2, tries + 1)
+        return total, jnp.where(fresh, 2, tries + 1).astype(int)
 
     # The last increment is rich in the directions that a first model should know.
     increment = state.differences[1, : equation.weights.size]
     first = newton.start(equation, state.curvature, state.rate, increment)
-    return jax.lax.while_loop(goes_on, attempt, (first, jnp.asarray(0)))[0]
+    return jax.lax.while_loop(goes_on, attempt, (first, jnp.zeros((), int)))[0]
 
 
 def _at_step(state: BDFState, step) -> BDFState:
@@ -249,13 +249,19 @@ class _Field:
 
     layout: Layout
     terms: diffrax.ODETerm
-    time: Float[Array, ""]
+    time: Array
+    direction: Array
     args: PyTree
+
+    @staticmethod
+    def over(t0, t1, layout: Layout, terms, args) -> "_Field":
+        """The field of a step, in the direction in which diffrax integrates."""
+        return _Field(layout, terms, jnp.asarray(t1), jnp.sign(terms.contr(t0, t1)), args)
 
     def of(self, vector):
         """f."""
         rates = self.terms.vf(self.time, self.layout.state(vector), self.args)
-        return self.layout.ravel(rates)
+        return self.direction.astype(vector.dtype) * self.layout.ravel(rates)
 
     def product(self, vector, direction):
         """H v at a vector."""

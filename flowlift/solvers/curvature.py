@@ -93,7 +93,7 @@ class Curvature(eqx.Module):
         n = point.size
         empty = Curvature.empty(n, secants, point)
         rows = jnp.eye(n + 1, n, dtype=point.dtype)
-        basis = eqx.tree_at(lambda b: (b.vectors, b.size), empty.basis, (rows, jnp.asarray(n)))
+        basis = eqx.tree_at(lambda b: (b.vectors, b.size), empty.basis, (rows, jnp.full((), n)))
         values, coordinates = jnp.linalg.eigh((hessian + hessian.T) / 2)
         return eqx.tree_at(
             lambda b: (b.basis, b.values, b.coordinates), empty, (basis, values, coordinates)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 MAX_ORDER = 5
 ROWS = MAX_ORDER + 3
 Differences = Float[Array, "8 N"]
+Scalar = Float[Array, ""] | float
 # Equation (8) and Table 1: kappa trades stability for a smaller error constant.
 _KAPPA = np.array([0.0, -0.1850, -1 / 9, -0.0823, -0.0415, 0.0])
 _GAMMA = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, MAX_ORDER + 1))])
@@ -109,8 +110,8 @@ class DifferenceInterpolation(diffrax.AbstractLocalInterpolation):
         order: k.
     """
 
-    t0: Float[Array, ""]
-    t1: Float[Array, ""]
+    t0: Scalar  # pyright: ignore[reportIncompatibleVariableOverride]
+    t1: Scalar  # pyright: ignore[reportIncompatibleVariableOverride]
     differences: PyTree
     order: Int[Array, ""]
 

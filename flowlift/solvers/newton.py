@@ -169,6 +169,16 @@ def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation
     """Preconditioned conjugate gradients, stopped on negative curvature; (solution, products).
 
     Without any product it is the chord step.
+
+    Args:
+        operator: v -> (I + c H) v.
+        inverse: the preconditioner.
+        residual: the right-hand side.
+        equation: the norm and the tolerance.
+        limit: most products.
+
+    Returns:
+        The solution, and the number of products.
     """
 
     def goes_on(now):

@@ -1,10 +1,14 @@
 """The controller of solvers that choose their own steps."""
 
+from typing import cast
+
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+
+from .layout import Select
 
 
 class Proposal(eqx.Module):
@@ -25,15 +29,15 @@ class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
     Attributes:
         rtol: relative tolerance.
         atol: absolute tolerance.
-        coupled: y -> the part whose error counts; None: all of y.
+        select: y -> the part whose error counts; None: all of y.
     """
 
     rtol: Float[Array, ""] | float
     atol: Float[Array, ""] | float
-    coupled: object = eqx.field(static=True, default=None)
+    select: Select = eqx.field(static=True, default=None)
 
     def wrap(self, direction):
-        """Nothing to do: fields of flows run forward."""
+        """Nothing to do: steps are positive in either direction."""
         del direction
         return self
 
@@ -42,12 +46,13 @@ class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
         del error_order
         if dt0 is not None:
             return t0 + dt0, None
+        direction = jnp.sign(terms.contr(t0, t1))
         first = func(terms, t0, y0, args)
         norm = self._norm(y0)
         size, speed = norm(y0), norm(first)
         h = jnp.where((size > 1e-5) & (speed > 1e-5), 0.01 * size / speed, 1e-6)
         h = jnp.minimum(h, t1 - t0)
-        moved = jax.tree.map(lambda y, f: y + h * f, y0, first)
+        moved = jax.tree.map(lambda y, f: y + h * direction * f, y0, first)
         second = func(terms, t0 + h, moved, args)
         curve = norm(jax.tree.map(jnp.subtract, second, first)) / h
         h = jnp.minimum(100 * h, jnp.sqrt(0.5 / jnp.maximum(curve, 1e-30)))
@@ -57,13 +62,14 @@ class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
     ):
         """As proposed."""
-        keep = y_error.error <= 1
-        step = (t1 - t0) * y_error.factor
+        proposal = cast(Proposal, y_error)
+        keep = proposal.error <= 1
+        step = (t1 - t0) * proposal.factor
         next0 = jnp.where(keep, t1, t0)
         return keep, next0, next0 + step, False, None, diffrax.RESULTS.successful
 
     def _norm(self, y0: PyTree):
-        select = self.coupled or (lambda y: y)
+        select = self.select or _all
         scale = jax.tree.map(lambda y: self.atol + self.rtol * jnp.abs(y), select(y0))
 
         def norm(y):
@@ -72,3 +78,7 @@ class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
             return jnp.sqrt(squares / sum(leaf.size for leaf in jax.tree.leaves(scale)))
 
         return norm
+
+
+def _all(state: PyTree) -> PyTree:
+    return state
