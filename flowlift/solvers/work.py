@@ -30,7 +30,7 @@ class Work(eqx.Module):
     hvps: Int[Array, ""]
 
     @staticmethod
-    def of(gradients=0, hvps=0) -> "Work":
+    def of(gradients: Int[Array, ""] | int = 0, hvps: Int[Array, ""] | int = 0) -> "Work":
         """Work from numbers."""
         return Work(jnp.asarray(gradients, int), jnp.asarray(hvps, int))
 
@@ -212,4 +212,5 @@ def _why_halt(state: WorkState, next0, next1) -> Int[Array, ""]:
         (state.attempts >= state.max_attempts, Halt.STEP_LIMIT),
     )
     reasons, codes = zip(*conditions, strict=True)
-    return jnp.select(reasons, [jnp.asarray(c, int) for c in codes], jnp.asarray(0))
+    # A weakly typed code would compile every second segment anew.
+    return jnp.select(reasons, [jnp.asarray(c, int) for c in codes], jnp.zeros((), int))
