@@ -130,19 +130,23 @@ class ExpRosenbrock(diffrax.AbstractAdaptiveSolver[Bool[Array, ""]]):
         def rate(x):
             return split(self.select, field(t0, join(x, q0)))[:2]
 
-        h = (t1 - t0).astype(x0.dtype)
+        h = jnp.asarray(t1 - t0, x0.dtype)
         (rate0, rate_q0), tangent = jax.linearize(rate, x0)
         last = self._stages(h, x0, rate, tangent, rate0, rate_q0)
         y1 = join(x0 + last.moved, q0 + last.moved_others)
         projection = last.projection
         symmetric = solver_state & projection.symmetric
         report = StepReport(
-            Estimate(join(last.difference, last.difference_others), last.limit.astype(t1.dtype)),
+            Estimate(
+                join(last.difference, last.difference_others),
+                last.limit.astype(jnp.result_type(t1)),
+            ),
             Work.of(1 + _CHAINS, projection.size),
             jnp.where(symmetric, int(Halt.NONE), int(Halt.NOT_SYMMETRIC)),
         )
-        slopes = join(h * rate0, h * rate_q0), join(h * last.rate, h * last.rate_others)
-        dense = {"y0": y0, "y1": y1, "k0": slopes[0], "k1": slopes[1]}
+        slope0 = join(jnp.asarray(h * rate0), jnp.asarray(h * rate_q0))
+        slope1 = join(h * last.rate, h * last.rate_others)
+        dense = {"y0": y0, "y1": y1, "k0": slope0, "k1": slope1}
         return y1, report, dense, symmetric, diffrax.RESULTS.successful
 
     def _stages(self, h, x0, rate, tangent, rate0, rate_q0) -> _Step:

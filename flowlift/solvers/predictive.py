@@ -5,6 +5,7 @@ space; an error estimate cannot say that, so they return an `Estimate`.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import diffrax
 import equinox as eqx
@@ -75,15 +76,16 @@ class PredictiveController(diffrax.AbstractStepSizeController[Memory, float | No
         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
     ):
         """The verdict on a step, and the next one."""
-        step = t1 - t0
-        possible = step <= y_error.limit
-        scaled = jax.tree.map(self._scale, y0, y1_candidate, y_error.error)
-        error = self.norm(scaled).astype(step.dtype)
+        step = jnp.asarray(t1 - t0)
+        estimate = cast(Estimate, y_error)
+        possible = step <= estimate.limit
+        scaled = jax.tree.map(self._scale, y0, y1_candidate, estimate.error)
+        error = jnp.asarray(self.norm(scaled), step.dtype)
         keep = possible & (error <= 1)
         factor = self._factor(error, step, keep, error_order, controller_state)
         proposed = jnp.where(possible, factor * step, step)
         # A little below the limit, where the rounding of t + h does not matter.
-        following = jnp.minimum(proposed, 0.99 * y_error.limit)
+        following = jnp.minimum(proposed, 0.99 * estimate.limit)
         old = controller_state
         memory = Memory(jnp.where(keep, error, old.error), jnp.where(keep, step, old.step))
         next0 = jnp.where(keep, t1, t0)

@@ -116,7 +116,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState]):
         part = flow_part(self.select, y0)
         vector = generic_vector(part.size, part.dtype)
         zero = jnp.zeros((), part.dtype)
-        curvature = Curvature(zero, vector, jnp.asarray(-1), jnp.asarray(True))
+        curvature = Curvature(zero, vector, jnp.full((), -1, int), jnp.asarray(True))
         return RKCState(jax.tree.map(jnp.zeros_like, y0), curvature)
 
     def func(self, terms, t0, y0, args):
@@ -126,7 +126,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState]):
     def step(self, terms, t0, t1, y0, args, solver_state: RKCState, made_jump):
         """One step of s stages, s from h rho."""
         curvature, h = solver_state.curvature, t1 - t0
-        unknown = made_jump | (curvature.age < 0)
+        unknown = jnp.asarray(made_jump) | (curvature.age < 0)
         field = rate_of(terms, t0, t1, args)
         rate = jax.lax.cond(unknown, lambda: field(t0, y0), lambda: solver_state.rate)
         bound = None if self.radius is None else self.radius(t0, y0, args)

@@ -12,7 +12,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 # Explicit methods recover from an overflow by a few reductions of the step by 5.
 _NON_FINITE_ATTEMPTS = 24
@@ -30,7 +30,7 @@ class Work(eqx.Module):
     hvps: Int[Array, ""]
 
     @staticmethod
-    def of(gradients: ArrayLike = 0, hvps: ArrayLike = 0) -> "Work":
+    def of(gradients: Int[Array, ""] | int = 0, hvps: Int[Array, ""] | int = 0) -> "Work":
         """Work from numbers."""
         return Work(jnp.asarray(gradients, int), jnp.asarray(hvps, int))
 

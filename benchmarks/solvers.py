@@ -1,0 +1,176 @@
+"""Solvers side by side: what reaching a horizon costs, by the error that is achieved.
+
+    python benchmarks/solvers.py                                  # the table of docs/benchmarks.md
+    python benchmarks/solvers.py --problem B --solver rkc2 exprb --rtol 1e-4 --json rows.json
+
+A_tanh, A_soft, B and C are the reference flows of tests/reference, judged by their true loss
+curves; "digits" is a random sparse lift of 21,770 parameters on handwritten digits to t = 1e3,
+judged by a solver of another family. Cost = gradients + 2 Hessian-vector products.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ["JAX_ENABLE_X64"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import jax.numpy as jnp
+import problems
+import tyro
+
+from flowlift import modules, tasks
+from flowlift.experiments.compare import Curve, compare
+from flowlift.flow import SOLVERS, LogTimes
+from flowlift.lift import FixedInDegree, Gaussian, sample
+
+HORIZONS = {
+    "A_tanh": (1e4, 1e6),
+    "A_soft": (1e6,),
+    "B": (1e3,),
+    "C": (1e4,),
+    "digits": (1e3,),
+}
+# Dense difference Jacobians, or stability limits, make these hopeless where they are left out.
+PEERS = {
+    ("A_tanh", 1e4): ("tsit5", "dopri8", "kvaerno5", "scipy:LSODA"),
+    ("A_tanh", 1e6): ("scipy:LSODA",),
+    ("A_soft", 1e6): ("scipy:LSODA",),
+    ("B", 1e3): ("tsit5", "dopri8"),
+    ("C", 1e4): ("tsit5", "dopri8"),
+    ("digits", 1e3): ("tsit5", "dopri8"),
+}
+STOCK = ("tsit5", "dopri8", "kvaerno5")
+COLUMNS = ("problem", "horizon", "solver", "rtol", "gradients", "hvps", "cost", "error", "wall_s")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which cases to run.
+
+    Attributes:
+        problem: problems by name; all by default.
+        horizon: end times; those of the table by default.
+        solver: solvers, as for `flowlift.experiments.compare`; by default all of `flow.SOLVERS`
+            and the peers that can reach the horizon.
+        rtol: relative tolerances; atol is a thousandth of them.
+        repeats: timed runs after the first, which compiles; the median is shown.
+        max_gradients: budget of a run.
+        json: file for rows {problem, horizon, solver, rtol, gradients, hvps, cost, error, wall_s,
+            result}.
+    """
+
+    problem: tuple[str, ...] = tuple(HORIZONS)
+    horizon: tuple[float, ...] = ()
+    solver: tuple[str, ...] = ()
+    rtol: tuple[float, ...] = (1e-3, 1e-4, 1e-6)
+    repeats: int = 1
+    max_gradients: float = 300_000
+    json: Path | None = None
+
+
+def setup(name: str) -> tuple[Any, Any, Curve | None]:
+    """Model, task and true loss curve of a problem."""
+    if name == "digits":
+        return (*digits_lift(), None)
+    reference = problems.reference(name)
+    model = problems.Vector(jnp.asarray(reference.theta0))
+    return model, lambda m: reference.loss(m.theta), Curve(reference.times, reference.losses)
+
+
+def digits_lift() -> tuple[Any, Any]:
+    """Two hidden layers of 256 and in-degree 6, 512 images: 21,770 parameters."""
+    module = modules.mlp(64, 10, depth=2)
+    weights = {name: Gaussian() for name in module.edge_by_name}
+    weights["x->h1"] = Gaussian(1 / 8)
+    weights["h2->y"] = Gaussian(1 / 16)
+    lift = sample(module, copies=256, edges=FixedInDegree(6), weights=weights, seed=0)
+    return lift, tasks.digits(512)
+
+
+def solvers_for(problem: str, horizon: float, options: Options) -> list[str]:
+    """The solvers asked for, or all that can reach the horizon."""
+    if options.solver:
+        return list(options.solver)
+    ours = [name for name in SOLVERS if name not in STOCK]
+    return [*PEERS.get((problem, horizon), ()), *ours]
+
+
+def measure(options: Options) -> Iterable[dict[str, Any]]:
+    """One row a run."""
+    for problem in options.problem:
+        for horizon in options.horizon or HORIZONS[problem]:
+            model, task, curve = setup(problem)
+            for solver in solvers_for(problem, horizon, options):
+                results = compare(
+                    model,
+                    task,
+                    horizon,
+                    solvers=[solver],
+                    rtols=options.rtol,
+                    reference=curve,
+                    save=LogTimes(per_decade=2, start=0.1),
+                    max_gradients=options.max_gradients,
+                    repeats=options.repeats,
+                )
+                for run in range(results.sizes["run"]):
+                    yield row(problem, horizon, results.isel(run=run))
+
+
+def row(problem: str, horizon: float, run: Any) -> dict[str, Any]:
+    """A run as a JSON row."""
+    return {
+        "problem": problem,
+        "horizon": horizon,
+        "solver": run.solver.item(),
+        "rtol": run.rtol.item(),
+        "gradients": run.gradients.item(),
+        "hvps": run.hvps.item(),
+        "cost": run.cost.item(),
+        "error": run.error.item(),
+        "wall_s": run.seconds.item(),
+        "result": run.result.item(),
+    }
+
+
+def as_markdown(rows: list[dict[str, Any]]) -> str:
+    """The table 'Solvers'."""
+    lines = [
+        "| problem | to t | solver | rtol | gradients | HVPs | cost | error | wall s | result |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        cells = [
+            r["problem"],
+            f"{r['horizon']:.0e}",
+            r["solver"],
+            f"{r['rtol']:.0e}",
+            f"{r['gradients']:,}",
+            f"{r['hvps']:,}",
+            f"{r['cost']:,}",
+            f"{r['error']:.1e}",
+            f"{r['wall_s']:.2f}",
+            r["result"],
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    rows = []
+    for measured in measure(options):
+        rows.append(measured)
+        print(json.dumps(measured), file=sys.stderr, flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1))
+    print(as_markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

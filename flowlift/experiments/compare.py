@@ -1,0 +1,265 @@
+"""Work against precision: any solvers on any flow, by the error they achieve."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import diffrax
+import numpy as np
+import pandas
+import xarray
+
+from ..flow import SOLVERS, LogTimes, Outcome
+from ..flow.problem import make_problem
+from ..flow.schedule import resolve_times
+from ..flow.solve import resolve_objective
+from .peers import Case, Run, check_solver, family, run, solver_label
+
+# Dense difference Jacobians of a reference cost P gradients each.
+_DENSE = 512
+# Losses are compared relative to L, down to this part of L(0), where rounding rules.
+_FLOOR = 1e-12
+_TIGHTEST = {"float64": 1e-10, "float32": 2e-6}
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A loss curve that is known otherwise.
+
+    Attributes:
+        times: increasing times, > 0.
+        losses: L there.
+    """
+
+    times: np.ndarray
+    losses: np.ndarray
+
+
+def compare(
+    model: Any,
+    task: Any,
+    horizon: float,
+    *,
+    solvers: Sequence[str | diffrax.AbstractSolver],
+    rtols: Sequence[float],
+    reference: str | Sequence[str] | Curve | None = None,
+    atol_factor: float = 1e-3,
+    save: LogTimes | Sequence[float] = LogTimes(per_decade=2),  # noqa: B008
+    max_gradients: float = math.inf,
+    repeats: int = 1,
+    precision: str = "float64",
+) -> xarray.Dataset:
+    """Run every solver at every tolerance, and measure what it cost and how far it was off.
+
+    error = max over save times t of |L(t) - L_ref(t)| / (L_ref(t) + 1e-12 L_ref(0)), over what
+    the run reached. Each run is judged by a reference of **another family** of solvers, at a
+    hundredth of the least tolerance (not below 1e-10 in float64), so that no solver is its own
+    judge. Cost counts gradient equivalents, gradients + 2 Hessian-vector products, rejected
+    steps and finite-difference Jacobians included; what records cost is not counted.
+
+    Args:
+        model: as for `flow.solve`.
+        task: as for `flow.solve`.
+        horizon: the end T > 0.
+        solvers: names of `flow.SOLVERS`; diffrax solvers, or "diffrax:NAME"; "scipy:LSODA", BDF,
+            Radau, DOP853, RK45 or RK23; "sundials:cvode"; "gd:LEARNING_RATE", gradient descent on
+            the axis t = learning rate x steps, once whatever the tolerances.
+        rtols: relative tolerances.
+        reference: solvers, in order of preference; a curve that is known; None for "exprb" and a
+            second one of another family that the size permits.
+        atol_factor: atol = atol_factor x rtol.
+        save: at which times losses are compared; not used with a curve, which has its own.
+        max_gradients: budget of each run; a run that spends it is shown as a failure.
+        repeats: timed runs after a first one that compiles; 0 times the first one.
+        precision: "float64" or "float32".
+
+    Returns:
+        Along `run`: solver, rtol, gradients, hvps, cost, error, seconds (the median), result,
+        message, reference; loss along (run, time). Failures are runs with their result code.
+
+    Raises:
+        ValueError: for an unknown solver, no solver or tolerance, a tolerance that is no positive
+            number, or a reference of the same family as a solver.
+        ImportError: for SUNDIALS without scikit-sundae.
+    """
+    judges = _judges(reference, solvers, _size(model, task, precision))
+    _check(solvers, rtols, judges)
+    times = _times(reference, save, horizon)
+    problem = make_problem(model, resolve_objective(task), precision)
+    case = Case(model, task, problem, times, precision, max_gradients)
+    curves, notes = _references(case, reference, judges, min(rtols), atol_factor)
+    rows = []
+    for solver in solvers:
+        for rtol in rtols[:1] if family(solver) == "descent" else rtols:
+            timed = _timed(case, solver, rtol, atol_factor * rtol, repeats)
+            judge = next((name for name in curves if family(name) != family(solver)), "")
+            rows.append(_row(solver, rtol, timed, judge, curves, times))
+    return _dataset(rows, times, curves, notes, horizon, problem.start.size)
+
+
+def comparison_table(results: xarray.Dataset) -> pandas.DataFrame:
+    """One row a run, without the curves.
+
+    Args:
+        results: as given by `compare`.
+
+    Returns:
+        The table.
+    """
+    columns = ["solver", "rtol", "gradients", "hvps", "cost", "error", "seconds", "result"]
+    return pandas.DataFrame({name: results[name].values for name in columns})
+
+
+def _size(model, task, precision: str) -> int:
+    return make_problem(model, resolve_objective(task), precision).start.size
+
+
+def _judges(reference, solvers, size: int) -> tuple[str, ...]:
+    """The solvers that make the references, in order of preference."""
+    if isinstance(reference, Curve):
+        return ()
+    if isinstance(reference, str):
+        return (reference,)
+    if reference is not None:
+        return tuple(reference)
+    second = "bdf" if "bdf" in SOLVERS else "scipy:Radau" if size <= _DENSE else "dopri8"
+    needed = any(family(solver) == family("exprb") for solver in solvers)
+    return ("exprb", second) if needed else ("exprb",)
+
+
+def _check(solvers, rtols, judges: tuple[str, ...]) -> None:
+    for name, values in (("solvers", solvers), ("rtols", rtols)):
+        if isinstance(values, str) or not len(values):
+            raise ValueError(
+                f"Argument `{name}` must hold at least one of them, but is {values!r}."
+            )
+    for rtol in rtols:
+        if not (isinstance(rtol, int | float) and 0 < rtol < 1):
+            raise ValueError(
+                f"Argument `rtols` must hold numbers between 0 and 1, but holds {rtol!r}; "
+                "give e.g. 1e-4."
+            )
+    for solver in (*solvers, *judges):
+        check_solver(solver)
+    for solver in solvers:
+        if judges and all(family(judge) == family(solver) for judge in judges):
+            raise ValueError(
+                f"Argument `reference` must hold a solver of another family than "
+                f"{solver_label(solver)!r}, but holds {', '.join(judges)}; add e.g. 'exprb' or "
+                "'scipy:Radau'."
+            )
+
+
+def _times(reference, save, horizon: float) -> np.ndarray:
+    if isinstance(reference, Curve):
+        inside = np.asarray(reference.times, np.float64)
+        return np.append(0.0, inside[(inside > 0) & (inside <= horizon * (1 + 1e-9))])
+    return np.append(0.0, resolve_times(save, 0.0, float(horizon)))
+
+
+def _references(
+    case: Case, reference, judges: tuple[str, ...], least: float, atol_factor: float
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Reference losses by solver, and a sentence on each."""
+    if isinstance(reference, Curve):
+        start = float(case.problem.loss(case.problem.start))
+        losses = np.asarray(reference.losses, np.float64)[: len(case.times) - 1]
+        return {"curve": np.append(start, losses)}, ["curve: given"]
+    rtol = max(least / 100, _TIGHTEST[case.precision])
+    curves, notes = {}, []
+    for judge in judges:
+        free = dataclasses.replace(case, max_gradients=math.inf)
+        done = run(free, judge, rtol, atol_factor * rtol)
+        notes.append(f"{judge} at rtol {rtol:.1g}: {done.result}, cost {done.cost}")
+        if len(done.times) == len(case.times):
+            curves[judge] = done.loss
+    return curves, notes
+
+
+def _timed(case: Case, solver, rtol: float, atol: float, repeats: int) -> Run:
+    """The first run, with the median wall time of those after it."""
+    first = run(case, solver, rtol, atol)
+    again = [run(case, solver, rtol, atol).seconds for _ in range(repeats)]
+    return dataclasses.replace(first, seconds=statistics.median(again)) if again else first
+
+
+def _row(solver, rtol: float, done: Run, judge: str, curves, times) -> dict[str, Any]:
+    losses = np.full(len(times), np.nan)
+    losses[: len(done.loss)] = done.loss
+    error = math.nan
+    if judge and len(done.loss) > 1:
+        error = curve_error(losses[: len(done.loss)], curves[judge])
+    return {
+        "solver": solver_label(solver),
+        "rtol": math.nan if family(solver) == "descent" else float(rtol),
+        "gradients": done.gradients,
+        "hvps": done.hvps,
+        "cost": done.cost,
+        "error": error,
+        "seconds": done.seconds,
+        "result": done.result,
+        "reached": bool(Outcome(done.result).reached),
+        "message": done.message,
+        "reference": judge,
+        "loss": losses,
+    }
+
+
+def curve_error(losses: np.ndarray, reference: np.ndarray) -> float:
+    """max |L - L_ref| / (L_ref + 1e-12 L_ref(0)) over what was reached.
+
+    Args:
+        losses: L at the first of the reference's times.
+        reference: L_ref, from t = 0.
+
+    Returns:
+        The error; NaN if a loss is not finite.
+    """
+    true = reference[: len(losses)]
+    return float(np.max(np.abs(losses - true) / (np.abs(true) + _FLOOR * abs(reference[0]))))
+
+
+def _dataset(
+    rows: list[dict[str, Any]], times, curves: Mapping[str, np.ndarray], notes, horizon, size
+):
+    scalars = {key: [row[key] for row in rows] for key in rows[0] if key != "loss"}
+    variables = {key: ("run", np.asarray(values)) for key, values in scalars.items()}
+    data = xarray.Dataset(
+        {
+            **variables,
+            "loss": (("run", "time"), np.stack([row["loss"] for row in rows])),
+            "reference_loss": (
+                ("judge", "time"),
+                np.stack([*curves.values(), *_nothing(curves, times)]),
+            ),
+        },
+        coords={"time": times, "judge": list(curves) or ["none"]},
+        attrs={
+            "references": "; ".join(notes),
+            "disagreement": _disagreement(list(curves.values())),
+            "horizon": float(horizon),
+            "parameters": int(size),
+        },
+    ).set_coords(["solver", "rtol"])
+    labels = {
+        "time": ("flow time t", "learning rate x steps"),
+        "loss": ("loss L", "loss"),
+        "error": ("achieved relative error of the loss", "1"),
+        "cost": ("cost: gradients + 2 Hessian-vector products", "1"),
+        "seconds": ("wall time", "s"),
+    }
+    for name, (meaning, unit) in labels.items():
+        data[name].attrs.update(long_name=meaning, units=unit)
+    return data
+
+
+def _nothing(curves, times) -> list[np.ndarray]:
+    """Where every reference failed there is no curve, and no error either."""
+    return [] if curves else [np.full(len(times), np.nan)]
+
+
+def _disagreement(curves: list[np.ndarray]) -> float:
+    """How far two references are apart, a bound of what an error can mean."""
+    return curve_error(curves[1], curves[0]) if len(curves) > 1 else math.nan

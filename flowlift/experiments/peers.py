@@ -1,0 +1,339 @@
+"""One run of any solver on one flow: ours, diffrax's, SciPy's, SUNDIALS', gradient descent.
+
+Every run yields the same record. Peers integrate the flat field -grad L; every evaluation is
+counted where it happens, those for finite-difference Jacobians included.
+"""
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.integrate
+
+from ..flow import SOLVERS, Outcome, solve
+from ..flow.problem import Problem
+
+SCIPY = ("LSODA", "BDF", "Radau", "DOP853", "RK45", "RK23")
+# Solvers of one family share their way of failing; a reference must come from another.
+FAMILIES = {
+    "explicit": ("tsit5", "dopri5", "dopri8", "dop853", "rk45", "rk23", "heun", "bosh3"),
+    "stabilised": ("rkc2",),
+    "exponential": ("exprb",),
+    "implicit": ("kvaerno3", "kvaerno4", "kvaerno5", "radau", "kencarp3", "kencarp4", "kencarp5"),
+    "multistep": ("bdf", "dense", "lsoda", "cvode", "auto"),
+    "descent": ("gd",),
+}
+_NAMED = {name: family for family, names in FAMILIES.items() for name in names}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one solver did on one flow.
+
+    Attributes:
+        times: the save times reached, from 0.
+        loss: L there.
+        gradients: evaluations of grad L.
+        hvps: Hessian-vector products.
+        seconds: wall time.
+        result: an `Outcome` value.
+        message: what happened.
+    """
+
+    times: np.ndarray
+    loss: np.ndarray
+    gradients: int
+    hvps: int
+    seconds: float
+    result: str
+    message: str
+
+    @property
+    def cost(self) -> int:
+        """Gradient equivalents: gradients + 2 products."""
+        return self.gradients + 2 * self.hvps
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A flow to run, apart from solver and relative tolerance.
+
+    Attributes:
+        model: the model.
+        task: the task, as for `flow.solve`.
+        problem: the same as a flat problem.
+        times: save times, from 0; the last is the horizon.
+        precision: "float64" or "float32".
+        max_gradients: budget of gradient evaluations.
+    """
+
+    model: object
+    task: object
+    problem: Problem
+    times: np.ndarray
+    precision: str
+    max_gradients: float
+
+
+def solver_label(solver: str | diffrax.AbstractSolver) -> str:
+    """The name of a solver in tables."""
+    return solver if isinstance(solver, str) else type(solver).__name__
+
+
+def family(solver: str | diffrax.AbstractSolver) -> str:
+    """The family of a solver; one that is not known is a family of its own."""
+    name = solver_label(solver).split(":")
+    base = name[0] if name[0] == "gd" else name[-1]
+    return _NAMED.get(base.lower(), base.lower())
+
+
+def check_solver(solver: str | diffrax.AbstractSolver) -> None:
+    """Refuse an unknown solver, before any computation.
+
+    Args:
+        solver: a name of `flowlift.flow.SOLVERS`, "scipy:LSODA" and the like, "sundials:cvode",
+            "gd:0.1" (gradient descent with that learning rate), "diffrax:Dopri5" and the like, or
+            a diffrax solver.
+
+    Raises:
+        ValueError: for anything else.
+        ImportError: for SUNDIALS without scikit-sundae.
+    """
+    if not isinstance(solver, str):
+        return
+    room, _, name = solver.partition(":")
+    known = {
+        "scipy": lambda: name in SCIPY,
+        "sundials": lambda: name == "cvode",
+        "gd": lambda: _learning_rate(solver) > 0,
+        "diffrax": lambda: _diffrax_class(name) is not None,
+    }
+    if not (known[room]() if room in known else solver in SOLVERS):
+        raise ValueError(
+            f"Argument `solvers` must hold names such as {', '.join(SOLVERS)}, scipy:NAME with one "
+            f"of {', '.join(SCIPY)}, sundials:cvode, diffrax:NAME or gd:LEARNING_RATE, but holds "
+            f"{solver!r}; choose one of them."
+        )
+    if room == "sundials":
+        _cvode()
+
+
+def run(case: Case, solver: str | diffrax.AbstractSolver, rtol: float, atol: float) -> Run:
+    """Run one solver.
+
+    Args:
+        case: the flow.
+        solver: as for `check_solver`.
+        rtol: relative tolerance; gradient descent has none.
+        atol: absolute tolerance, likewise.
+
+    Returns:
+        The record, of a failure too.
+    """
+    room, _, name = solver.partition(":") if isinstance(solver, str) else ("", "", "")
+    if room == "scipy":
+        return _run_stepwise(case, lambda field: _scipy_losses(case, field, name, rtol, atol))
+    if room == "sundials":
+        return _run_stepwise(case, lambda field: _cvode_losses(case, field, rtol, atol))
+    if room == "gd":
+        return _run_descent(case, _learning_rate(str(solver)))
+    if room == "diffrax":
+        solver = _diffrax_class(name)()  # pyright: ignore[reportOptionalCall]
+    return _run_ours(case, solver, rtol, atol)
+
+
+def _run_ours(case: Case, solver, rtol: float, atol: float) -> Run:
+    solution = solve(
+        case.model,  # pyright: ignore[reportArgumentType]
+        case.task,  # pyright: ignore[reportArgumentType]
+        float(case.times[-1]),
+        solver=solver,
+        rtol=rtol,
+        atol=atol,
+        save=case.times[1:].tolist(),
+        max_gradients=case.max_gradients,
+        precision=case.precision,
+    )
+    reached = np.isin(solution.times, case.times)
+    return Run(
+        solution.times[reached],
+        solution.loss[reached],
+        solution.stats.gradients,
+        solution.stats.hvps,
+        solution.stats.seconds,
+        solution.result.value,
+        solution.message,
+    )
+
+
+class _Stop(Exception):
+    """Raised inside a peer's field to end it."""
+
+    def __init__(self, result: Outcome):
+        super().__init__(result.sentence)
+        self.result = result
+
+
+class _CountedField:
+    """y -> -grad L(y) on the host, counted; stops its caller on the budget or on a NaN."""
+
+    def __init__(self, case: Case):
+        self.count = 0
+        self.limit = case.max_gradients
+        self.problem = case.problem
+        self.dtype = case.problem.start.dtype
+
+    def __call__(self, y: np.ndarray) -> np.ndarray:
+        if self.count >= self.limit:
+            raise _Stop(Outcome.BUDGET)
+        self.count += 1
+        rate = np.asarray(_rate(self.problem, jnp.asarray(y, self.dtype)), dtype=np.float64)
+        if not np.isfinite(rate).all():
+            raise _Stop(Outcome.NON_FINITE)
+        return rate
+
+    def loss(self, y: np.ndarray) -> float:
+        """L(y), not counted: it is an observation."""
+        return float(_loss(self.problem, jnp.asarray(y, self.dtype)))
+
+
+@eqx.filter_jit
+def _rate(problem: Problem, y):
+    return -problem.value_and_grad(y)[1]
+
+
+@eqx.filter_jit
+def _loss(problem: Problem, y):
+    return problem.loss(y)
+
+
+def _run_stepwise(case: Case, losses: Callable) -> Run:
+    """Collect (time, loss) pairs from a generator until it ends, fails, or the field stops it."""
+    field = _CountedField(case)
+    field.loss(np.asarray(case.problem.start))
+    seen, clock = [], time.perf_counter()
+    result, message = Outcome.HORIZON, Outcome.HORIZON.sentence
+    try:
+        for pair in losses(field):
+            seen.append(pair)
+    except _Stop as stop:
+        result, message = stop.result, str(stop)
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        result, message = Outcome.SOLVER_FAILURE, str(error)
+    seconds = time.perf_counter() - clock
+    times, values = np.array(seen or np.zeros((0, 2))).T
+    return Run(times, values, field.count, 0, seconds, result.value, message)
+
+
+def _scipy_losses(case: Case, field: _CountedField, name: str, rtol: float, atol: float):
+    """Step by step, so that what was reached is kept when a run fails."""
+    start, end = np.asarray(case.problem.start, np.float64), float(case.times[-1])
+    yield 0.0, field.loss(start)
+    method = getattr(scipy.integrate, name)
+    due = list(case.times[1:])
+    with warnings.catch_warnings():
+        # LSODA warns of what its status says.
+        warnings.simplefilter("ignore")
+        stepper: Any = method(lambda t, y: field(y), 0.0, start, end, rtol=rtol, atol=atol)
+        while due:
+            message = stepper.step()
+            if stepper.status == "failed":
+                raise RuntimeError(f"SciPy's {name} failed: {message or 'no step was possible.'}")
+            between = stepper.dense_output()
+            while due and due[0] <= stepper.t:
+                at = due.pop(0)
+                yield at, field.loss(stepper.y if at == stepper.t else between(at))
+
+
+def _cvode_losses(case: Case, field: _CountedField, rtol: float, atol: float):
+    """CVODE's BDF with dense difference Jacobians."""
+    start = np.asarray(case.problem.start, np.float64)
+    stopped: list[_Stop] = []
+
+    def rates(t, y, yp):
+        try:
+            yp[:] = field(y)
+        except _Stop as stop:
+            # An exception would be lost in the C code; a NaN ends the integration.
+            stopped.append(stop)
+            yp[:] = math.nan
+
+    solver = _cvode()(rates, rtol=rtol, atol=atol, method="BDF", max_num_steps=1_000_000)
+    yield 0.0, field.loss(start)
+    solver.init_step(0.0, start)
+    for at in case.times[1:]:
+        solution = solver.step(float(at), method="normal")
+        if stopped:
+            raise stopped[0]
+        if not solution.success:
+            raise RuntimeError(f"SUNDIALS CVODE failed: {solution.message}")
+        yield at, field.loss(np.asarray(solution.y))
+
+
+def _cvode():
+    try:
+        from sksundae.cvode import CVODE  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError(
+            "Solver 'sundials:cvode' needs scikit-sundae, which is not installed; run "
+            "pip install 'flowlift[sundials]'."
+        ) from error
+    return CVODE
+
+
+def _run_descent(case: Case, rate: float) -> Run:
+    """theta_{n+1} = theta_n - rate grad L(theta_n) at t = rate n; one gradient a step."""
+    # Between steps L is interpolated: of second order, where the method is of first.
+    clock = time.perf_counter()
+    theta, done = case.problem.start, 0
+    times, losses = [], []
+    result = Outcome.HORIZON
+    for at in case.times:
+        steps = math.floor(float(at) / rate + 1e-9)
+        if steps > case.max_gradients:
+            result = Outcome.BUDGET
+            break
+        theta = _descend(case.problem, theta, jnp.asarray(rate, theta.dtype), steps - done)
+        done = steps
+        here, following = _two_losses(case.problem, theta, jnp.asarray(rate, theta.dtype))
+        loss = float(here + (at / rate - steps) * (following - here))
+        if not math.isfinite(loss):
+            result = Outcome.NON_FINITE
+            break
+        times.append(at)
+        losses.append(loss)
+    seconds = time.perf_counter() - clock
+    return Run(np.array(times), np.array(losses), done, 0, seconds, result.value, result.sentence)
+
+
+@eqx.filter_jit
+def _descend(problem: Problem, theta, rate, steps):
+    step = lambda _, theta: theta - rate * problem.value_and_grad(theta)[1]
+    return jax.lax.fori_loop(0, jnp.asarray(steps), step, theta)
+
+
+@eqx.filter_jit
+def _two_losses(problem: Problem, theta, rate):
+    loss, gradient = problem.value_and_grad(theta)
+    return loss, problem.loss(theta - rate * gradient)
+
+
+def _learning_rate(solver: str) -> float:
+    try:
+        return float(solver.partition(":")[2])
+    except ValueError:
+        return math.nan
+
+
+def _diffrax_class(name: str):
+    found = getattr(diffrax, name, None)
+    usable = isinstance(found, type) and issubclass(found, diffrax.AbstractAdaptiveSolver)
+    return found if usable else None

@@ -1,0 +1,53 @@
+"""Work against precision."""
+
+import numpy as np
+import xarray
+from matplotlib.axes import Axes
+
+from .style import axes_for, caption, label, ordered_colours
+
+
+def work_precision(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
+    """Achieved error against cost, one line a solver, failures marked by crosses.
+
+    Args:
+        data: as given by `flowlift.experiments.compare`.
+        ax: axes to draw into; a new figure if None.
+
+    Returns:
+        The axes. A failure stands at the cost it had when it failed and the error of what it had
+        reached; one without an error stands at the upper edge.
+    """
+    ax = axes_for(ax)
+    solvers = list(dict.fromkeys(data.solver.values.tolist()))
+    for solver, colour, marker in zip(
+        solvers, ordered_colours(len(solvers)), _markers(len(solvers)), strict=True
+    ):
+        runs = data.isel(run=np.flatnonzero(data.solver.values == solver))
+        good = runs.isel(run=np.flatnonzero(runs.reached.values)).sortby("cost")
+        ax.plot(good.cost, good.error, color=colour, marker=marker, ms=4, label=solver)
+        _failures(ax, runs.isel(run=np.flatnonzero(~runs.reached.values)), colour, solver)
+    ax.set(xscale="log", yscale="log", xlabel=label(data.cost), ylabel=label(data.error))
+    ax.grid(alpha=0.25)
+    ax.legend(fontsize=7)
+    failed = int((~data.reached).sum())
+    text = "Lower left is better; errors are against a reference of another family of solvers."
+    if failed:
+        text += f" Crosses: {failed} of {data.sizes['run']} runs did not reach the horizon."
+    caption(ax, text)
+    return ax
+
+
+def _failures(ax: Axes, runs: xarray.Dataset, colour, solver: str) -> None:
+    known = np.isfinite(runs.error.values)
+    style = {"color": colour, "marker": "x", "linestyle": "none", "ms": 7}
+    ax.plot(runs.cost.values[known], runs.error.values[known], **style)
+    edge = ax.get_xaxis_transform()
+    ax.plot(runs.cost.values[~known], np.full((~known).sum(), 0.97), transform=edge, **style)
+    if len(runs.cost) and solver not in ax.get_legend_handles_labels()[1]:
+        ax.plot([], [], label=solver, **style)
+
+
+def _markers(count: int) -> list[str]:
+    """Shapes, told apart without colour."""
+    return ["osD^v<>Pph*"[i % 11] for i in range(count)]
