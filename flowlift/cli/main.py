@@ -1,4 +1,4 @@
-"""`flowlift run`, `plot`, `success`: nothing heavy is imported before a command is known."""
+"""The program `flowlift`: nothing heavy is imported before a command is known."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -60,10 +60,39 @@ class Success:
     """The failure probability allowed by the learning number."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare solvers on one lift of a study: work against achieved error.
+
+    Errors are measured against a reference of another family of solvers; failures are shown as
+    failures. Every value of the study file is a flag too.
+    """
+
+    study: tyro.conf.Positional[Path]
+    """The study file (TOML)."""
+    solvers: tuple[str, ...] = ("auto", "bdf", "rkc2", "exprb", "tsit5", "kvaerno5")
+    """Names of solvers: ours, diffrax:NAME, scipy:LSODA (BDF, Radau, DOP853), sundials:cvode, or
+    gd:LEARNING_RATE, gradient descent on the same axis t = learning rate x steps."""
+    rtols: tuple[float, ...] = (1e-3, 1e-5)
+    """Relative tolerances."""
+    size: int | None = None
+    """Lift size; by default the first of the study."""
+    max_gradients: float = 1e6
+    """Budget of each run; one that spends it is shown as a failure."""
+    repeats: int = 1
+    """Timed runs after a first one that compiles."""
+    output: Path | None = None
+    """Folder of table, figure and data; by default results/NAME/compare."""
+    set: tuple[str, ...] = ()
+    """Assignments KEY=VALUE, as for `flowlift run`."""
+
+
+StudyCommand = TypeVar("StudyCommand", Run, Compare)
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Plot, tyro.conf.subcommand("plot")]
     | Annotated[Success, tyro.conf.subcommand("success")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
 )
 
 
@@ -79,7 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["run"]:
-            _run(given)
+            _run(*_with_study(Run, given))
+        elif given[:1] == ["compare"]:
+            _compare(*_with_study(Compare, given))
         elif isinstance(command := _parse(given), Plot):
             _plot(command)
         elif isinstance(command, Success):
@@ -89,30 +120,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
 
 
-def _parse(given: list[str]) -> Run | Plot | Success:
+def _parse(given: list[str]) -> Run | Plot | Success | Compare:
     return tyro.cli(Command, args=given, prog="flowlift", description=_ABOUT)  # pyright: ignore
 
 
 _ABOUT = "Exact gradient flow for random sparse lifts of small networks, and any equinox model."
 
 
-def _run(given: list[str]) -> None:
+def _with_study(cls: type[StudyCommand], given: list[str]) -> tuple[StudyCommand, Any]:
     """The command's own flags first, then those of the study, whose defaults its file gives."""
+    name = given[0]
     help_wanted = [flag for flag in given if flag in ("-h", "--help")]
     if help_wanted and all(word.startswith("-") for word in given[1:]):
         _parse(given)
     own = [word for word in given[1:] if word not in help_wanted]
-    command, rest = tyro.cli(Run, args=own, prog="flowlift run", return_unknown_args=True)
+    command, rest = tyro.cli(cls, args=own, prog=f"flowlift {name}", return_unknown_args=True)
     _use_float64()
-    from ..experiments import Study, as_text, read_study, run_study, spawned_workers, summary
+    from ..experiments import Study, read_study
 
     study = tyro.cli(
         Study,
-        default=read_study(command.study, command.set, quick=command.quick),
+        default=read_study(command.study, command.set, quick=getattr(command, "quick", False)),
         args=[*rest, *help_wanted],
-        prog=f"flowlift run {command.study}",
+        prog=f"flowlift {name} {command.study}",
         config=(tyro.conf.AvoidSubcommands,),
     )
+    return command, study
+
+
+def _run(command: Run, study) -> None:
+    from ..experiments import as_text, run_study, spawned_workers, summary
+
     output = command.output or Path("results") / study.name
     with contextlib.ExitStack() as stack:
         executor = None
@@ -121,6 +159,25 @@ def _run(given: list[str]) -> None:
         results = run_study(study, output, executor=executor, shard=_shard(command.shard))
     print(as_text(summary(results)))
     print(f"\nResults: {output}. Figures: flowlift plot {output}")
+
+
+def _compare(command: Compare, study) -> None:
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from ..experiments import compare_on_study, comparison_table
+    from ..plot import save_comparison
+
+    output = command.output or Path("results") / study.name / "compare"
+    results = compare_on_study(
+        study,
+        size=command.size,
+        solvers=command.solvers,
+        rtols=command.rtols,
+        max_gradients=command.max_gradients,
+        repeats=command.repeats,
+    )
+    print(comparison_table(results).to_string(index=False))
+    for file in save_comparison(results, output):
+        print(file)
 
 
 def _plot(command: Plot) -> None:

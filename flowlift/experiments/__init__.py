@@ -1,6 +1,8 @@
 """From one flow to a study: typed study files, cells of runs, results on disk, tables."""
 
 from .cell import check_study, run_cell
+from .compare import Curve, compare, comparison_table
+from .compare_study import compare_on_study
 from .grid import Cell, cells, run_identity
 from .probability import (
     LearningNumber,
@@ -20,6 +22,7 @@ from .workers import spawned_workers
 
 __all__ = [
     "Cell",
+    "Curve",
     "FlowPlan",
     "LearningNumber",
     "LiftPlan",
@@ -27,6 +30,9 @@ __all__ = [
     "as_text",
     "cells",
     "check_study",
+    "compare",
+    "compare_on_study",
+    "comparison_table",
     "converged",
     "further_axes",
     "half_width",

@@ -74,7 +74,7 @@ def run_cell(
     module, task = build_module(study.module), build_task(study.task, study.precision)
     runs = []
     for seed in cell.seeds:
-        model = _draw(study, module, cell.size, seed)
+        model = draw_lift(study, module, cell.size, seed)
         solution = _flow(study, model, task)
         runs.append(_one_run(study, model, solution))
         if on_run:
@@ -102,7 +102,18 @@ def _laws(study: Study, module: PerceptronModule, size: int) -> dict[str, Any]:
     }
 
 
-def _draw(study: Study, module: PerceptronModule, size: int, seed: int) -> Lift:
+def draw_lift(study: Study, module: PerceptronModule, size: int, seed: int) -> Lift:
+    """The lift of one run.
+
+    Args:
+        study: the study, without further axes.
+        module: its base module.
+        size: the lift size.
+        seed: the seed of graph and weights.
+
+    Returns:
+        The lift.
+    """
     return sample(module, **_laws(study, module, size), seed=seed, precision=study.precision)
 
 

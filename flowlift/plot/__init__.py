@@ -3,15 +3,18 @@
 from .base_graph import base_graph
 from .loss_vs_size import loss_vs_size
 from .loss_vs_time import loss_vs_time
-from .save import save_figures
+from .save import save_comparison, save_figures
 from .style import caption
 from .success_vs_size import success_vs_size
+from .work_precision import work_precision
 
 __all__ = [
     "base_graph",
     "caption",
     "loss_vs_size",
     "loss_vs_time",
+    "save_comparison",
     "save_figures",
     "success_vs_size",
+    "work_precision",
 ]

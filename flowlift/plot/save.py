@@ -8,10 +8,11 @@ import matplotlib.pyplot as plt
 import xarray
 from matplotlib.figure import Figure
 
-from ..experiments import further_axes
+from ..experiments import comparison_table, further_axes
 from .loss_vs_size import loss_vs_size
 from .loss_vs_time import loss_vs_time
-from .style import COLUMN
+from .style import COLUMN, figure_of
+from .work_precision import work_precision
 
 FIGURES = {"loss_vs_time": loss_vs_time, "loss_vs_size": loss_vs_size}
 
@@ -37,6 +38,27 @@ def save_figures(
         files.append(directory / f"{name}.{suffix}")
         figure.savefig(files[-1], dpi=200)
         plt.close(figure)
+    return files
+
+
+def save_comparison(results: xarray.Dataset, directory: str | Path) -> list[Path]:
+    """Keep a comparison of solvers: its data as NetCDF, its table as CSV, its figure.
+
+    Args:
+        results: as given by `flowlift.experiments.compare`.
+        directory: where to write, made if needed.
+
+    Returns:
+        The files.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    files = [directory / name for name in ("runs.nc", "table.csv", "work_precision.png")]
+    results.to_netcdf(files[0], engine="h5netcdf")
+    comparison_table(results).to_csv(files[1], index=False)
+    figure = figure_of(work_precision(results))
+    figure.savefig(files[2], dpi=200)
+    plt.close(figure)
     return files
 
 

@@ -78,7 +78,19 @@ def test_mistakes_are_sentences_not_tracebacks(file, tmp_path, capsys):
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["plot", "--help"]])
+def test_compare(file, tmp_path, capsys):
+    output = tmp_path / "compare"
+    solvers = ["--solvers", "tsit5", "scipy:LSODA", "--rtols", "1e-3", "--repeats", "0"]
+    main(["compare", file, *solvers, "--flow.horizon", "2", "--output", str(output)])
+    printed = capsys.readouterr().out
+    for word in ("tsit5", "scipy:LSODA", "error", "cost", "horizon"):
+        assert word in printed
+    assert {f.name for f in output.iterdir()} == {"runs.nc", "table.csv", "work_precision.png"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["plot", "--help"], ["compare", "--help"]]
+)
 def test_help(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
