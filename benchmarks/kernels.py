@@ -5,7 +5,7 @@
 The network has 64 inputs, 3 sparse tanh layers of n copies with in-degree k, and a linear read-out;
 L is the mean over the samples of the squared residual. Peers take turns, so that noise hits all
 alike; times are medians. `--peak` and `--scaling` measure large lifts, `--methods` the thresholds
-of the automatic choice. torch's peers run if torch can be imported (`pip install torch`).
+of the automatic choice. torch's peers run if torch can be imported (`pip install flowlift[bench]`).
 """
 
 import dataclasses
