@@ -50,7 +50,7 @@ def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) 
     return "padded"
 
 
-def samples_per_pass(bytes_per_sample: int) -> int:
+def samples_per_pass(bytes_per_sample: int, platform: str | None = None) -> int | None:
     """How many samples of a fibre's activations to process at a time.
 
     Rows are read at random, fast as long as all of them lie in the cache; few samples make short
@@ -58,9 +58,13 @@ def samples_per_pass(bytes_per_sample: int) -> int:
 
     Args:
         bytes_per_sample: of the widest fibre.
+        platform: as for `choose`.
 
     Returns:
         As many as `_CACHE_BYTES` hold, rounded down to a power of two; at least `_FEWEST_SAMPLES`.
+        None, all of them, where the cores are many and the caches small.
     """
+    if (jax.default_backend() if platform is None else platform) != "cpu":
+        return None
     fit = max(_CACHE_BYTES // max(bytes_per_sample, 1), 1)
     return max(1 << (fit.bit_length() - 1), _FEWEST_SAMPLES)

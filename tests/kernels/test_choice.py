@@ -46,7 +46,8 @@ def test_a_lift_takes_the_method_it_is_given(method):
 
 
 def test_passes_keep_a_fibre_in_the_cache_and_rows_long():
-    assert samples_per_pass(512 * 4) == 512
-    assert samples_per_pass(2048 * 8) == 128
-    assert samples_per_pass(65536 * 8) == 128
-    assert samples_per_pass(1) >= 1 << 20
+    assert samples_per_pass(512 * 4, "cpu") == 512
+    assert samples_per_pass(2048 * 8, "cpu") == 128
+    assert samples_per_pass(65536 * 8, "cpu") == 128
+    assert samples_per_pass(1, "cpu") >= 1 << 20
+    assert samples_per_pass(65536 * 8, "gpu") is None
