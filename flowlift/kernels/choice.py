@@ -14,9 +14,9 @@ from flowlift.kernels.slices import WIDEST
 METHODS = ("csr", "padded", "dense", "complete", "naive")
 # A dense product does n_u x n_v multiply-adds a column instead of one per edge, each this much
 # faster than those of 'padded' rows, and of the compressed rows that stand in for wide ones.
-_DENSE_GAIN, _DENSE_GAIN_WIDE = 3.0, 6.0
+_DENSE_GAIN, _DENSE_GAIN_WIDE = 4.0, 6.0
 # Products of fewer multiply-adds take so little that compiling fewer loops counts for more.
-_WORTH_UNROLLING = 1 << 15
+_WORTH_UNROLLING = 1 << 13
 _CACHE_BYTES = 1 << 20
 _FEWEST_SAMPLES = 128
 
@@ -24,9 +24,9 @@ _FEWEST_SAMPLES = 128
 def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) -> str:
     """Choose the fastest method known for a fibre.
 
-    On a CPU: 'dense' where a third of all pairs are edges, or a sixth if rows are wide; else 'csr'
-    for products so small that compilation dominates; else 'padded'. On other platforms 'padded'
-    takes the place of 'csr', whose product is a scatter there; this choice is not measured.
+    On a CPU: 'dense' where a quarter of all pairs are edges, or a sixth if rows are wide; else
+    'csr' for products so small that compilation dominates; else 'padded'. On other platforms
+    'padded' takes the place of 'csr', whose product is a scatter there; this is not measured.
 
     Args:
         fibre: the edges; only its static sizes are looked at.
@@ -50,7 +50,7 @@ def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) 
     return "padded"
 
 
-def samples_per_pass(bytes_per_sample: int) -> int:
+def samples_per_pass(bytes_per_sample: int, platform: str | None = None) -> int | None:
     """How many samples of a fibre's activations to process at a time.
 
     Rows are read at random, fast as long as all of them lie in the cache; few samples make short
@@ -58,9 +58,13 @@ def samples_per_pass(bytes_per_sample: int) -> int:
 
     Args:
         bytes_per_sample: of the widest fibre.
+        platform: as for `choose`.
 
     Returns:
         As many as `_CACHE_BYTES` hold, rounded down to a power of two; at least `_FEWEST_SAMPLES`.
+        None, all of them, where the cores are many and the caches small.
     """
+    if (jax.default_backend() if platform is None else platform) != "cpu":
+        return None
     fit = max(_CACHE_BYTES // max(bytes_per_sample, 1), 1)
     return max(1 << (fit.bit_length() - 1), _FEWEST_SAMPLES)

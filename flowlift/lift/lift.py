@@ -79,8 +79,8 @@ class Lift(eqx.Module):
         return self.module.smooth
 
     @property
-    def samples_per_pass(self) -> int:
-        """How many samples at a time are fastest: few enough for the cache, see `kernels`."""
+    def samples_per_pass(self) -> int | None:
+        """How many samples at a time are fastest, None for all: see `flowlift.kernels`."""
         widest = max(
             n * int(np.prod(self.module.shapes[name], dtype=int)) for name, n in self.sizes
         )

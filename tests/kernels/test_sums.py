@@ -9,6 +9,10 @@ N_U, N_V, K, B = 7, 5, 3, 4
 CASES = [("csr", "ragged"), ("dense", "ragged"), ("naive", "ragged"), ("csr", "regular")]
 CASES += [("padded", "regular"), ("padded", "ragged"), ("complete", "complete"), ("auto", "ragged")]
 DTYPES = ["float32", "float64"]
+# Unrolled rows compile slowly: one of them in each run, the others by `make test-slow`.
+UNROLLED = [("padded", "ragged", "float32"), *(("padded", "regular", dtype) for dtype in DTYPES)]
+NESTED = [(*case, dtype) for case in CASES for dtype in DTYPES]
+NESTED = [pytest.param(*c, marks=pytest.mark.slow) if c in UNROLLED else c for c in NESTED]
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +83,7 @@ def nestings(f):
     }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("method", "kind"), CASES)
+@pytest.mark.parametrize(("method", "kind", "dtype"), NESTED)
 def test_derivatives_in_every_nesting(method, kind, dtype):
     fibre, w, y = make(kind, dtype)
     x, (_, dw, dy) = {"w": w, "y": y}, make(kind, dtype, 1)

@@ -1,0 +1,53 @@
+"""The automatic choice, from sizes alone, and that it can be overridden."""
+
+import numpy as np
+import pytest
+
+from flowlift import FixedInDegree, modules, sample
+from flowlift.kernels import METHODS, Fibre, choose, samples_per_pass
+
+
+def regular(n, k):
+    s = (np.arange(n)[:, None] + np.arange(k)) % n
+    return Fibre.build(s.ravel(), np.repeat(np.arange(n), k), n, n, regular=k)[0]
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "samples", "platform", "method"),
+    [
+        (16, 8, 256, "cpu", "dense"),
+        (128, 32, 64, "cpu", "dense"),
+        (128, 8, 256, "cpu", "padded"),
+        (128, 8, 4, "cpu", "csr"),
+        (128, 8, 4, "gpu", "padded"),
+        (512, 8, 256, "cpu", "padded"),
+        (512, 100, 256, "cpu", "dense"),
+        (1024, 100, 256, "cpu", "padded"),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_measured_choice(n, k, samples, platform, method, dtype):
+    assert choose(regular(n, k), samples, dtype, platform) == method
+
+
+def test_complete_fibres_are_matrices():
+    assert choose(Fibre.complete(3, 4), 5, "float64") == "complete"
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "complete"])
+def test_a_lift_takes_the_method_it_is_given(method):
+    module = modules.mlp(3, depth=2)
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    outputs = [
+        sample(module, copies=9, edges=FixedInDegree(3), seed=0, method=m).activations(x)["h2"]
+        for m in (method, "naive")
+    ]
+    np.testing.assert_allclose(*outputs, rtol=1e-12, atol=1e-13)
+
+
+def test_passes_keep_a_fibre_in_the_cache_and_rows_long():
+    assert samples_per_pass(512 * 4, "cpu") == 512
+    assert samples_per_pass(2048 * 8, "cpu") == 128
+    assert samples_per_pass(65536 * 8, "cpu") == 128
+    assert samples_per_pass(1, "cpu") >= 1 << 20
+    assert samples_per_pass(65536 * 8, "gpu") is None
