@@ -18,7 +18,7 @@ _RESIDUAL = 0.1
 _LEAST = 2
 # The update's eigenvalue is |w|^2 / omega. Where w and s are nearly orthogonal it is far too large,
 # corrections in that direction are suppressed, and an error grows there unseen.
-_ALIGNED = 0.1
+_ALIGNED = 0.01
 
 
 class Curvature(eqx.Module):

@@ -128,7 +128,7 @@ def test_every_evaluation_is_counted(solver):
 
 def test_a_budget_stops_the_flow_and_resuming_equals_going_on():
     """The memory of past steps goes on: the same steps, the same work, the same curve."""
-    problem, direct = quadratic()
+    _, direct = quadratic()
     _, first = quadratic(max_gradients=60)
     assert first.result == Outcome.BUDGET
     assert 60 <= first.stats.gradients < 60 + 16
@@ -148,7 +148,7 @@ def test_resuming_after_a_horizon_costs_a_few_steps():
 
 
 def test_stopping_rules_hold():
-    problem, solution = quadratic(stops=[GradientNormBelow(1e-3)])
+    _, solution = quadratic(stops=[GradientNormBelow(1e-3)])
     assert solution.result == Outcome.GRADIENT_BELOW
     assert solution.gradient_norm[-1] <= 1e-3
     _, solution = quadratic(stops=[LossBelow(1e-4)])
