@@ -141,6 +141,8 @@ def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcom
         trace.snapshots[float(t)] = settings.problem.model(theta)
     if complete and trace.time in plan.snapshots and not method.runs_through:
         trace.snapshots[trace.time] = settings.problem.model(position.state[0])
+    if not complete and saved == 0 and trace.time == since and reached > 0:
+        return position, Outcome.TIME_UNDERFLOW
     return position, _judge(settings, trace, plan, position, code, saved)
 
 

@@ -156,13 +156,12 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         prediction, psi = predicted(state.differences, state.order)
         dtype = prediction.dtype
         weights = self._weights(prediction[:size])
-        eps = jnp.finfo(dtype).eps
-        rms = jnp.sqrt(jnp.mean((prediction[:size] / weights) ** 2))
-        floor = eps * rms
-        tolerance = jnp.maximum(10 * floor, jnp.minimum(0.03, jnp.sqrt(self.rtol)))
-        return newton.Equation(
-            prediction, psi, state.step / alpha(state.order, dtype), weights, tolerance, floor
-        )
+        c = state.step / alpha(state.order, dtype)
+        # Rounding of y, and of a gradient of terms as large as |H| |y|.
+        noise = jnp.finfo(dtype).eps * (1 + c * jnp.max(state.curvature.values))
+        floor = noise * jnp.sqrt(jnp.mean((prediction[:size] / weights) ** 2))
+        tolerance = jnp.maximum(floor, jnp.minimum(0.03, jnp.sqrt(self.rtol)))
+        return newton.Equation(prediction, psi, c, weights, tolerance, floor)
 
 
 def _attempt(equation: newton.Equation, field, refreshed, state: BDFState) -> newton.Iteration:
@@ -226,9 +225,10 @@ def _judge(state: BDFState, differences, attempt: newton.Iteration, weights):
     below = jnp.where(k > 1, error(k - 1, k), jnp.inf)
     above = jnp.where(k < MAX_ORDER, error(jnp.minimum(k + 1, MAX_ORDER), k + 2), jnp.inf)
     errors = jnp.stack([below, error_now, above])
-    factors = jnp.maximum(errors, 1e-10) ** (-1 / (k + jnp.arange(3)))
-    safety = _SAFETY * (2 * newton.MAX_ITERATIONS + 1)
-    safety = safety / (2 * newton.MAX_ITERATIONS + attempt.evaluations)
+    orders = (k + jnp.arange(3)).astype(dtype)
+    factors = jnp.maximum(errors, 1e-10) ** (-1 / orders)
+    spent = attempt.evaluations.astype(dtype)
+    safety = _SAFETY * (2 * newton.MAX_ITERATIONS + 1) / (2 * newton.MAX_ITERATIONS + spent)
     ready = state.equal + 1 >= k + 1
     best = jnp.argmax(factors)
     onward = jnp.where(ready, jnp.minimum(_MAX_FACTOR, safety * factors[best]), 1.0)
@@ -248,7 +248,7 @@ class _Field:
     """The field on vectors, and products with the Hessian of its coupled part, H = -df/du."""
 
     layout: Layout
-    terms: diffrax.ODETerm
+    terms: diffrax.AbstractTerm
     time: Array
     direction: Array
     args: PyTree

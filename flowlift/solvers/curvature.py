@@ -16,6 +16,9 @@ _RESIDUAL = 0.1
 # Lanczos steps before "converged" is believed: a start nearly orthogonal to a stiff direction
 # looks converged after one.
 _LEAST = 2
+# The update's eigenvalue is |w|^2 / omega. Where w and s are nearly orthogonal it is far too large,
+# corrections in that direction are suppressed, and an error grows there unseen.
+_ALIGNED = 0.01
 
 
 class Curvature(eqx.Module):
@@ -220,7 +223,7 @@ class Curvature(eqx.Module):
         energy = w @ w - shrink @ modes**2
         energy -= c * inner @ jnp.linalg.solve(self._capacitance(c), inner)
         matters = c * size > 1e-3 * length
-        defined = jnp.abs(omega) > 1e-8 * size * length
+        defined = jnp.abs(omega) > _ALIGNED * size * length
         definite = 1 + c * energy / omega > 0.1
         good = wanted & matters & defined & definite & jnp.isfinite(omega)
         return self._with_secant(good, w, omega, modes, overlaps.at[slot].set(w @ w))

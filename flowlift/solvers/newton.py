@@ -112,12 +112,15 @@ def solve(
         )
         size = equation.norm(step)
         ratio = size / now.size
+        # The first conjugate gradients follow a chord step, and are not comparable to it.
+        comparable = jnp.where(finish, now.evaluations > 1, again)
         measured = jnp.where(finish, ratio, jnp.maximum(ratio, 0.3 * now.rate))
-        rate = jnp.where(again, jnp.where(now.rate < 1, measured, ratio), now.rate)
+        measured = jnp.where(now.rate < 1, measured, ratio)
+        rate = jnp.where(comparable, measured, now.rate)
         small = (rate < 1) & (rate * size < (1 - rate) * equation.tolerance)
         small |= (finish & again & (0.05 * size < equation.tolerance)) | (size <= equation.floor)
         finite = jnp.isfinite(size) & jnp.isfinite(rates).all()
-        failed = ~finite | (again & (ratio >= _SLOW) & ~small)
+        failed = ~finite | (comparable & (ratio >= _SLOW) & ~small)
         correction = jnp.concatenate([now.correction[:n] + step, target[n:]])
         return Iteration(
             jnp.where(failed, now.correction, correction),

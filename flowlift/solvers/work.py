@@ -213,7 +213,9 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
             max_gradients=state.max_gradients,
             max_attempts=state.max_attempts,
         )
-        halt = _why_halt(new, next0, next1)
+        # A step of a few units in the last place may be rejected for ever without shrinking.
+        stuck = (next1 <= next0) | (~keep & (proposed >= taken))
+        halt = _why_halt(new, stuck)
         new = eqx.tree_at(lambda s: s.halt, new, halt)
         halted = diffrax.RESULTS.where(
             halt == Halt.NONE, diffrax.RESULTS.successful, diffrax.RESULTS.dt_min_reached
@@ -235,11 +237,11 @@ def _all_finite(tree: PyTree):
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
 
 
-def _why_halt(state: WorkState, next0, next1) -> Int[Array, ""]:
+def _why_halt(state: WorkState, stuck) -> Int[Array, ""]:
     conditions = (
         (state.halt != Halt.NONE, state.halt),
         (state.non_finite >= _NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
-        (next1 <= next0, Halt.TIME_UNDERFLOW),
+        (stuck, Halt.TIME_UNDERFLOW),
         (state.work.gradients >= state.max_gradients, Halt.BUDGET),
         (state.attempts >= state.max_attempts, Halt.STEP_LIMIT),
     )

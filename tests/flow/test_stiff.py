@@ -1,0 +1,267 @@
+"""Stiff flows: the BDF inside `flow.solve`, and the automatic choice."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import problems
+import pytest
+
+from flowlift import flow, modules, tasks
+from flowlift.flow import GradientNormBelow, LogTimes, LossBelow, Outcome, Stagnation
+from flowlift.flow.choice import choose
+from flowlift.flow.problem import make_problem
+from flowlift.lift import FixedInDegree, Gaussian, sample
+from flowlift.solvers import BDF
+
+
+@functools.cache
+def reference(name):
+    """The reference flow, and its loss as one object, so that solves share a compilation."""
+    found = problems.reference(name)
+    return found, lambda m: found.loss(m.theta)
+
+
+def reference_solve(name, horizon, rtol=1e-5, solver="bdf", **kwargs):
+    found, loss = reference(name)
+    model = problems.Vector(jnp.asarray(found.theta0))
+    save = found.reached([horizon])
+    solution = flow.solve(
+        model, loss, horizon, solver=solver, rtol=rtol, atol=1e-3 * rtol, save=save, **kwargs
+    )
+    return solution, found.error(solution.times, solution.loss)
+
+
+def quadratic(condition=1e4, size=10, **kwargs):
+    problem = problems.Quadratic.draw(size, condition)
+    model = problems.Vector(jnp.asarray(problem.start))
+    arguments = {"horizon": condition, "solver": "bdf", "rtol": 1e-7, "atol": 1e-10} | kwargs
+    return problem, flow.solve(model, problem, **arguments)
+
+
+def test_a_quadratic_flow_its_integrals_and_snapshots():
+    """Condition 1e6, to the end of the slowest mode, with everything that is recorded."""
+    snapshots = [3.0, 1e3, 3e5]
+    problem, solution = quadratic(
+        1e6, horizon=3e6, save=LogTimes(2, start=1.0), snapshots=snapshots
+    )
+    assert solution.result == Outcome.HORIZON
+    assert solution.time == solution.times[-1] == 3e6
+    np.testing.assert_allclose(solution.model.theta, problem.theta(3e6), atol=1e-5)
+    exact = problem.loss_at(solution.times)
+    np.testing.assert_allclose(solution.loss, exact, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(
+        solution.loss[0] - solution.loss, solution.energy, rtol=1e-4, atol=1e-9
+    )
+    length = problem.arc_length_at(3e6)
+    np.testing.assert_allclose(solution.arc_length[-1], length, rtol=1e-4)
+    assert list(solution.snapshots) == snapshots
+    for t, model in solution.snapshots.items():
+        np.testing.assert_allclose(model.theta, problem.theta(t), atol=2e-6)
+    # Save times and snapshots cut no step short: a leg ends by its number of attempts alone.
+    assert solution.stats.legs == -(-solution.stats.steps // 64)
+    assert solution.stats.cost < 2_500
+
+
+# Cost = gradients + 2 products, all included. Tsit5 takes 1,857 gradients to t = 100 on A_tanh.
+SHORT = [("A_tanh", 100.0, 2e-5, 1_200), ("B", 10.0, 1e-3, 500), ("C", 10.0, 2e-4, 500)]
+
+
+@pytest.mark.parametrize(("name", "horizon", "error", "cost"), SHORT)
+def test_reference_flows_are_reproduced_cheaply(name, horizon, error, cost):
+    solution, achieved = reference_solve(name, horizon)
+    assert achieved < error
+    assert solution.stats.cost <= cost
+
+
+# The goals of the project: horizon, rtol, largest error, largest cost.
+GOALS = [
+    ("A_tanh", 1e4, 1e-4, 1e-3, 4_600),
+    ("A_tanh", 1e4, 1e-7, 2e-6, 4_600),
+    ("A_tanh", 1e6, 1e-4, 1e-3, 12_000),
+    ("A_tanh", 1e6, 1e-7, 1e-6, 20_000),
+    ("A_soft", 1e6, 1e-4, 1e-3, 8_000),
+    ("A_soft", 1e6, 1e-7, 1e-6, 12_000),
+    ("B", 1e3, 1e-4, 1e-3, 600),
+    ("B", 1e3, 1e-6, 5e-6, 1_400),
+    ("C", 1e4, 1e-4, 1e-3, 1_400),
+    ("C", 1e4, 1e-6, 1e-6, 3_000),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "horizon", "rtol", "error", "cost"), GOALS)
+def test_the_goals_are_met(name, horizon, rtol, error, cost):
+    solution, achieved = reference_solve(name, horizon, rtol)
+    assert achieved <= error
+    assert solution.stats.cost <= cost
+
+
+def counting_loss(calls, stiff):
+    def loss(m):
+        jax.debug.callback(lambda: calls.append(1))
+        return 0.5 * jnp.sum(stiff * m.theta**2) + 0.1 * jnp.sum(m.theta**4)
+
+    return loss
+
+
+@pytest.mark.parametrize("solver", ["bdf", "dense-bdf"])
+def test_every_evaluation_is_counted(solver):
+    """Gradients, products and observations, against a host callback in the loss itself."""
+    calls = []
+    model = problems.Vector(jnp.ones(6))
+    solution = flow.solve(
+        model,
+        counting_loss(calls, jnp.geomspace(1.0, 1e4, 6)),
+        3.0,
+        solver=solver,
+        rtol=1e-4,
+        save=[0.5],
+        stops=[GradientNormBelow(1e-12)],
+    )
+    jax.effects_barrier()
+    stats = solution.stats
+    assert stats.gradients + stats.hvps + stats.observation_gradients == len(calls)
+    assert stats.hvps >= 6
+
+
+def test_a_budget_stops_the_flow_and_resuming_equals_going_on():
+    """The memory of past steps goes on: the same steps, the same work, the same curve."""
+    _, direct = quadratic()
+    _, first = quadratic(max_gradients=60)
+    assert first.result == Outcome.BUDGET
+    assert 60 <= first.stats.gradients < 60 + 16
+    both = flow.resume(first, 1e4)
+    assert both.result == Outcome.HORIZON
+    assert both.stats.cost == direct.stats.cost
+    assert both.stats.steps == direct.stats.steps
+    np.testing.assert_allclose(both.model.theta, direct.model.theta, rtol=1e-9, atol=1e-12)
+
+
+def test_resuming_after_a_horizon_costs_a_few_steps():
+    problem, direct = quadratic()
+    _, first = quadratic(horizon=100.0)
+    both = flow.resume(first, 1e4)
+    np.testing.assert_allclose(both.model.theta, problem.theta(1e4), atol=2e-6)
+    assert both.stats.cost < 1.3 * direct.stats.cost + 50
+
+
+def test_stopping_rules_hold():
+    _, solution = quadratic(stops=[GradientNormBelow(1e-3)])
+    assert solution.result == Outcome.GRADIENT_BELOW
+    assert solution.gradient_norm[-1] <= 1e-3
+    _, solution = quadratic(stops=[LossBelow(1e-4)])
+    assert solution.result == Outcome.LOSS_BELOW
+    assert solution.loss[-1] <= 1e-4 < solution.loss[-2]
+
+
+def test_stagnation_is_noticed_between_legs():
+    problem = problems.Quadratic.draw(10, 1e2)
+    model = problems.Vector(jnp.asarray(problem.start))
+    solution = flow.solve(
+        model, lambda m: problem(m) + 1.0, 1e9, solver="bdf", stops=[Stagnation(1e-6)]
+    )
+    assert solution.result == Outcome.STAGNATION
+    assert solution.time < 1e9
+    assert solution.times[-1] == solution.time
+
+
+def test_an_exploding_flow_is_a_result():
+    solution = flow.solve(
+        problems.Vector(jnp.array([1.0])), lambda m: -jnp.sum(m.theta**4) / 4, 10.0, solver="bdf"
+    )
+    assert solution.result.failed
+    assert solution.time == pytest.approx(0.5, rel=1e-3)
+    assert solution.loss[-1] < -1e3
+
+
+def test_a_loss_whose_derivative_is_a_lie_is_found_out():
+    """stop_gradient makes a field that is no gradient: its Jacobian is not symmetric."""
+
+    def loss(m):
+        return jnp.sum(m.theta[0] * jax.lax.stop_gradient(m.theta[1]) + 50 * m.theta**2)
+
+    solution = flow.solve(problems.Vector(jnp.ones(2)), loss, 1.0, solver="bdf", rtol=1e-4)
+    assert solution.result == Outcome.HORIZON or solution.result == Outcome.NOT_SYMMETRIC
+
+    def twisted(m):
+        return jnp.sum(m.theta * jax.lax.stop_gradient(m.theta[::-1] * jnp.array([5.0, -5.0])))
+
+    solution = flow.solve(problems.Vector(jnp.ones(2)), twisted, 1.0, solver="bdf")
+    assert solution.result == Outcome.NOT_SYMMETRIC
+    assert "stop_gradient" in solution.message
+    assert solution.times.tolist()[0] == 0.0
+
+
+def test_float32_runs_to_late_times():
+    problem, solution = quadratic(1e4, precision="float32", rtol=1e-5, atol=1e-6)
+    assert solution.success
+    assert solution.model.theta.dtype == jnp.float32
+    np.testing.assert_allclose(solution.loss, problem.loss_at(solution.times), rtol=5e-3, atol=1e-5)
+
+
+def test_own_settings_of_the_solver_are_kept():
+    problem, solution = quadratic(solver=BDF(capacity=5, secants=3))
+    assert solution.checkpoint.position.solver.curvature.basis.capacity == 5
+    np.testing.assert_allclose(solution.model.theta, problem.theta(1e4), atol=2e-6)
+
+
+# The automatic choice.
+
+
+@pytest.mark.parametrize(
+    ("horizon", "sharpness", "smooth", "first"),
+    [
+        (1.0, 10.0, True, "tsit5"),
+        (1e4, 10.0, True, "bdf"),
+        (1e4, 10.0, None, "bdf"),
+        (1e4, -1.0, True, "tsit5"),
+        (1e4, float("nan"), True, "tsit5"),
+    ],
+)
+def test_the_choice_follows_stiffness_and_smoothness(horizon, sharpness, smooth, first):
+    problem = make_problem(problems.Vector(jnp.ones(3)), lambda m: 0.0, "float64")
+    choice = choose(problem, horizon, sharpness, smooth)
+    assert choice.names == (first,)
+    assert choice.text.startswith(f"{first} (auto: ")
+
+
+def test_rough_flows_are_left_to_methods_without_memory():
+    problem = make_problem(problems.Vector(jnp.ones(3)), lambda m: 0.0, "float64")
+    choice = choose(problem, 1e4, 10.0, smooth=False)
+    assert choice.names[0] in ("rkc2", "tsit5")
+    assert "not twice differentiable" in choice.text
+
+
+def test_auto_says_which_solver_ran_and_why():
+    _, solution = quadratic(1e4, solver="auto")
+    assert solution.solver.startswith("bdf (auto: stiff, T x sharpness = 1e+04")
+    _, again = quadratic(1e4)
+    # The largest eigenvalue at the start costs eight products.
+    assert solution.stats.cost == again.stats.cost + 2 * 8
+    _, short = quadratic(1e4, solver="auto", horizon=5.0)
+    assert short.solver.startswith("tsit5 (auto: not stiff")
+
+
+def test_auto_reads_the_smoothness_that_a_lift_declares():
+    module = modules.mlp(3, depth=1, activation="relu")
+    weights = dict.fromkeys(module.edge_by_name, Gaussian())
+    lift = sample(module, copies=5, edges=FixedInDegree(2), weights=weights, seed=2)
+    task = tasks.student_teacher(modules.mlp(3, depth=1), samples=10, seed=0)
+    solution = flow.solve(lift, task, 50.0, solver="auto", rtol=1e-4)
+    assert "not twice differentiable" in solution.solver or "not stiff" in solution.solver
+    assert solution.success
+
+
+def test_a_stalled_solver_is_relieved_and_the_flow_goes_on():
+    """A smooth-looking loss full of kinks: most BDF steps are rejected."""
+
+    def loss(m):
+        return jnp.sum(jnp.abs(jnp.sin(40 * m.theta))) / 40 + 50 * jnp.sum(m.theta**2)
+
+    solution = flow.solve(
+        problems.Vector(jnp.linspace(0.5, 1.0, 5)), loss, 1.0, solver="auto", rtol=1e-4
+    )
+    assert solution.solver.startswith("bdf")
+    assert solution.result in (Outcome.HORIZON, Outcome.TIME_UNDERFLOW)
