@@ -311,3 +311,27 @@ def test_reference_flows(name, horizon, rtol, error, most):
     )
     assert reference.error(solution.times, solution.loss) < error
     assert solution.stats.cost < most
+
+
+@pytest.mark.slow
+def test_ensembles_under_vmap_equal_single_runs():
+    def run(stiff):
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda t, y, args: -stiff * y - 0.1 * y**3),
+            ExpRosenbrock(rtol=1e-5, atol=1e-7),
+            0.0,
+            1.0,
+            None,
+            jnp.ones(3),
+            stepsize_controller=WorkController(PredictiveController(1e-5, 1e-7), startup=2),
+            saveat=diffrax.SaveAt(t1=True, controller_state=True),
+            adjoint=diffrax.ForwardMode(),
+        )
+        return solution.ys[0], solution.controller_state.work.cost
+
+    ensemble = jnp.asarray([[1.0, 2.0, 3.0], [1.0, 50.0, 1000.0], [0.1, 7.0, 300.0]])
+    together = jax.jit(jax.vmap(run))(ensemble)
+    alone = [jax.jit(run)(stiff) for stiff in ensemble]
+    for i, (y, cost) in enumerate(alone):
+        np.testing.assert_allclose(together[0][i], y, rtol=1e-9, atol=1e-11)
+        assert int(together[1][i]) == int(cost)

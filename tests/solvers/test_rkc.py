@@ -291,6 +291,7 @@ def test_a_field_without_symmetry_is_a_result():
     assert np.isfinite(solution.ys[0]).all()
 
 
+@pytest.mark.slow
 def test_ensembles_under_vmap_equal_single_runs():
     field = lambda t, y, stiff: -stiff * y - 0.1 * y**3
 
@@ -334,6 +335,7 @@ def test_resumed_flow_equals_the_direct_one():
     assert both.stats.cost < 1.1 * direct.stats.cost + 60
 
 
+@pytest.mark.slow
 def test_single_precision_follows_double():
     _, double = vector_flow(rtol=1e-3, atol=1e-5)
     _, single = vector_flow(rtol=1e-3, atol=1e-5, precision="float32")
@@ -343,6 +345,7 @@ def test_single_precision_follows_double():
     assert single.stats.cost < 1.3 * double.stats.cost
 
 
+@pytest.mark.slow
 def test_failures_are_results():
     nan = flow.solve(
         problems.Vector(jnp.array([2.0])),
@@ -373,6 +376,7 @@ def test_failures_are_results():
     assert "custom derivative" in skewed.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "horizon", "most"), [("A_tanh", 10.0, 500), ("C", 1.0, 250)])
 def test_reference_flows(name, horizon, most):
     reference = problems.reference(name)
