@@ -107,7 +107,7 @@ def stepper(name, rtol=1e-12):
     return step, start, end, exact
 
 
-@pytest.mark.parametrize("name", ["linear net", "tanh net"])
+@pytest.mark.parametrize("name", [pytest.param("linear net", marks=pytest.mark.slow), "tanh net"])
 def test_orders_are_five_and_four(name):
     """The solution converges with order 5, its error estimate (a local one) with order 5 too."""
     step, start, end, exact = stepper(name)
@@ -173,6 +173,7 @@ def test_integrals_beside_the_flow_have_its_order():
     np.testing.assert_allclose(theta**2, squared, rtol=1e-7, atol=1e-20)
 
 
+@pytest.mark.slow
 def test_a_basis_too_small_shortens_the_step():
     """Twelve vectors for a hundred stiff modes: refused, with the length that can be served."""
     stiff = jnp.asarray(np.linspace(1.0, 1e4, 100))
@@ -229,6 +230,7 @@ def test_counts_are_true_counts():
     assert int(work.hvps) == calls.count("product")
 
 
+@pytest.mark.slow
 def test_a_field_without_symmetry_is_a_result():
     rotation = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
     solution = diffrax.diffeqsolve(

@@ -265,6 +265,7 @@ def test_negative_curvature_is_growth():
     np.testing.assert_allclose(solution.ys[0][1:], 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_any_pytree_and_dense_output():
     """Complete trees as states; the interpolant is third-order accurate between steps."""
     times = jnp.linspace(0.1, 2.9, 15)
