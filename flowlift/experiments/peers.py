@@ -28,7 +28,7 @@ FAMILIES = {
     "stabilised": ("rkc2",),
     "exponential": ("exprb",),
     "implicit": ("kvaerno3", "kvaerno4", "kvaerno5", "radau", "kencarp3", "kencarp4", "kencarp5"),
-    "multistep": ("bdf", "dense", "lsoda", "cvode", "auto"),
+    "multistep": ("bdf", "dense-bdf", "lsoda", "cvode", "auto"),
     "descent": ("gd",),
 }
 _NAMED = {name: family for family, names in FAMILIES.items() for name in names}

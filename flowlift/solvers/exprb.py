@@ -178,16 +178,12 @@ class ExpRosenbrock(diffrax.AbstractAdaptiveSolver[Bool[Array, ""]]):
 def _serve(
     h, chain: Int[Array, ""], step: _Step, tangent, weigh: Callable
 ) -> tuple[Projection, Float[Array, ""]]:
-    """Extend the projection until it serves the newest vector; else, say for how long a step."""
-    vector = step.vectors[chain]
-    capacity = step.projection.capacity
-    space = jnp.floor(jnp.asarray(_SPACE)[chain] * capacity).astype(int)
+    """Extend the projection until it serves the newest vector; and the longest step it serves."""
+    vector, start = step.vectors[chain], step.projection
+    space = jnp.floor(jnp.asarray(_SPACE)[chain] * start.capacity).astype(int)
     # A basis of the whole space misses nothing.
-    space = jnp.where(capacity == vector.size, capacity, space)
+    space = jnp.where(start.capacity == vector.size, start.capacity, space)
     space = jnp.where(step.limit < h, 0, space)
-
-    def missed(projection: Projection, lengths):
-        return jax.vmap(weigh)(_missed(projection, vector, chain, lengths)[0])
 
     def check(projection: Projection):
         vectors, shares = _missed(projection, vector, chain, h[None])
@@ -200,7 +196,7 @@ def _serve(
     def extend(carry):
         projection, error, weakest, due = carry
         # A vector that is new comes in first; then the chain that misses most goes on.
-        new = projection.lasts[chain] == capacity
+        new = projection.lasts[chain] == projection.capacity
         grown = jnp.where(new, chain, weakest)
         direction = jnp.where(new, projection.missing(vector), projection.tails[grown])
         projection = projection.extend(direction, grown, tangent)
@@ -210,22 +206,27 @@ def _serve(
         due = jnp.where(now, projection.size + 1 + projection.size // 12, due)
         return projection, error, weakest, due
 
-    start = step.projection
     carry = (start, *check(start), start.size + 1)
     projection, error, *_ = jax.lax.while_loop(going, extend, carry)
-
-    def shorter(_):
-        lengths = h * jnp.asarray(_SHORTER, h.dtype)
-        fits = missed(projection, lengths) <= _SHARE
-        return lengths[jnp.where(fits.any(), jnp.argmax(fits), len(_SHORTER) - 1)]
-
-    def promised(_):
-        # Krylov spaces for exponentials grow like the root of the step, or slower.
-        longest = h * jnp.maximum(1, space / jnp.maximum(projection.size, 1)) ** 2
-        return step.limit if capacity == vector.size else longest.astype(h.dtype)
-
-    limit = jax.lax.cond(error > _SHARE, shorter, promised, None)
+    shorter = lambda p: _shorter(h, p, vector, weigh)
+    longest = lambda p: _promised(h, p, space, step.limit)
+    limit = jax.lax.cond(error > _SHARE, shorter, longest, projection)
     return projection, jnp.where(chain == 0, limit, step.limit)
+
+
+def _shorter(h, projection: Projection, vector, weigh: Callable) -> Float[Array, ""]:
+    """The longest of some shorter steps for which the projection serves F_0, the first vector."""
+    lengths = h * jnp.asarray(_SHORTER, h.dtype)
+    missed, _ = _missed(projection, vector, jnp.asarray(0), lengths)
+    fits = jax.vmap(weigh)(missed) <= _SHARE
+    return lengths[jnp.where(fits.any(), jnp.argmax(fits), len(_SHORTER) - 1)]
+
+
+def _promised(h, projection: Projection, space, boundless) -> Float[Array, ""]:
+    """How far the basis may suffice: Krylov spaces grow like the root of the step, or slower."""
+    capacity, dimension = projection.basis.shape
+    longest = h * jnp.maximum(1, space / jnp.maximum(projection.size, 1)) ** 2
+    return boundless if capacity == dimension else longest.astype(h.dtype)
 
 
 def _missed(

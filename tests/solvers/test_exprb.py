@@ -107,7 +107,7 @@ def stepper(name, rtol=1e-12):
     return step, start, end, exact
 
 
-@pytest.mark.parametrize("name", ["linear net", "tanh net"])
+@pytest.mark.parametrize("name", [pytest.param("linear net", marks=pytest.mark.slow), "tanh net"])
 def test_orders_are_five_and_four(name):
     """The solution converges with order 5, its error estimate (a local one) with order 5 too."""
     step, start, end, exact = stepper(name)
@@ -173,6 +173,7 @@ def test_integrals_beside_the_flow_have_its_order():
     np.testing.assert_allclose(theta**2, squared, rtol=1e-7, atol=1e-20)
 
 
+@pytest.mark.slow
 def test_a_basis_too_small_shortens_the_step():
     """Twelve vectors for a hundred stiff modes: refused, with the length that can be served."""
     stiff = jnp.asarray(np.linspace(1.0, 1e4, 100))
@@ -229,6 +230,7 @@ def test_counts_are_true_counts():
     assert int(work.hvps) == calls.count("product")
 
 
+@pytest.mark.slow
 def test_a_field_without_symmetry_is_a_result():
     rotation = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
     solution = diffrax.diffeqsolve(
@@ -311,3 +313,27 @@ def test_reference_flows(name, horizon, rtol, error, most):
     )
     assert reference.error(solution.times, solution.loss) < error
     assert solution.stats.cost < most
+
+
+@pytest.mark.slow
+def test_ensembles_under_vmap_equal_single_runs():
+    def run(stiff):
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda t, y, args: -stiff * y - 0.1 * y**3),
+            ExpRosenbrock(rtol=1e-5, atol=1e-7),
+            0.0,
+            1.0,
+            None,
+            jnp.ones(3),
+            stepsize_controller=WorkController(PredictiveController(1e-5, 1e-7), startup=2),
+            saveat=diffrax.SaveAt(t1=True, controller_state=True),
+            adjoint=diffrax.ForwardMode(),
+        )
+        return solution.ys[0], solution.controller_state.work.cost
+
+    ensemble = jnp.asarray([[1.0, 2.0, 3.0], [1.0, 50.0, 1000.0], [0.1, 7.0, 300.0]])
+    together = jax.jit(jax.vmap(run))(ensemble)
+    alone = [jax.jit(run)(stiff) for stiff in ensemble]
+    for i, (y, cost) in enumerate(alone):
+        np.testing.assert_allclose(together[0][i], y, rtol=1e-9, atol=1e-11)
+        assert int(together[1][i]) == int(cost)
