@@ -57,7 +57,46 @@ class BDFState(eqx.Module):
 
 
 class BDF(diffrax.AbstractAdaptiveSolver):
-    """BDF."""
+    """Stiff flows dy/dt = f(y) with symmetric Jacobian -H: NDF of orders 1 to 5, variable step.
+
+    The step to t + h solves, for the correction d of the prediction p,
+
+        d = c f(p + d) - psi,        c = h / alpha_k,
+
+    (Shampine & Reichelt 1997, in backward differences as in SciPy's `BDF`) by the chord iteration
+    d <- d + (I + c B)^-1 (c f - psi - d). B = Q Theta Q^T holds the positive Ritz pairs of H at a
+    lagged point, from a Lanczos basis that is extended when c grows until every Ritz value with
+    c theta > 0.2 has a residual of at most 0.1 sqrt(1 + c theta) / c. Negative Ritz values are left
+    to the iteration: negative curvature is integrated as growth. Every correction then teaches B
+    by a symmetric rank-one secant (`Curvature`), which costs nothing and about halves the work.
+    When the iteration fails, a fresh basis is made at p and it is tried once more, inside the same
+    attempt; then the step is rejected. When the basis is full and does not know enough (flat
+    spectra), conjugate gradients with H at the iterate finish, preconditioned by the same inverse.
+    What is stale costs iterations, never accuracy: steps are judged by d / (k + 1) alone.
+
+    A step is accepted when the root mean square of error / (atol + rtol |y|) over the coupled
+    components is at most 1. The solver chooses its own step and order; use it with
+    `WorkController(ProposedSteps(...))`. Dense output is the difference polynomial, as accurate as
+    the steps, and should be used: a step cut short costs several.
+
+    Cost per step: 1 to 4 evaluations of f, no product while B serves; a fresh basis costs some
+    dozens of products. Memory: capacity + secants + 20 vectors.
+
+    Limits: rounding errors of f are amplified by c in soft directions, so that components far
+    below eps c |H| |y| are not resolved; tolerances below that are treated as equal to it. In
+    float32 this is 1e-7 c |H| |y|. The symmetry of the Jacobian is checked once, by two products
+    with random vectors; `Halt.NOT_SYMMETRIC` ends the integration at once. Fields that jump or
+    have kinks are integrated with many rejections; take a one-step method.
+
+    Attributes:
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        select: y -> the part that f depends on, one of its nodes; the rest is only integrated and
+            takes no part in error control. None: all of y.
+        capacity: largest Lanczos basis.
+        secants: number of secants kept.
+        dense: use all eigenpairs of H, from n products, instead of a Lanczos basis.
+    """
 
     rtol: Float[Array, ""] | float = 1e-6
     atol: Float[Array, ""] | float = 1e-9

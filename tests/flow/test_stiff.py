@@ -65,7 +65,12 @@ def test_a_quadratic_flow_its_integrals_and_snapshots():
 
 
 # Cost = gradients + 2 products, all included. Tsit5 takes 1,857 gradients to t = 100 on A_tanh.
-SHORT = [("A_tanh", 100.0, 2e-5, 1_200), ("B", 10.0, 1e-3, 500), ("C", 10.0, 2e-4, 500)]
+SHORT = [
+    ("A_tanh", 100.0, 2e-5, 1_200),
+    ("C", 10.0, 2e-4, 500),
+    # A minute of compilation where the machine is busy.
+    pytest.param("B", 10.0, 1e-3, 500, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("name", "horizon", "error", "cost"), SHORT)
@@ -118,7 +123,6 @@ def test_every_evaluation_is_counted(solver):
         solver=solver,
         rtol=1e-4,
         save=[0.5],
-        stops=[GradientNormBelow(1e-12)],
     )
     jax.effects_barrier()
     stats = solution.stats
