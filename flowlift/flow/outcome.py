@@ -55,8 +55,8 @@ _SENTENCES = {
     Outcome.SOLVER_FAILURE: "The solver's own equations could not be solved; choose another "
     "solver or lower `rtol`.",
     Outcome.NOT_SYMMETRIC: "The Jacobian of the field is not symmetric, so that the field is no "
-    "gradient (a custom derivative in the loss?); choose a solver for general fields, such as "
-    "'tsit5'.",
+    "gradient (a custom derivative in the loss?); correct the derivative, or choose a solver "
+    "for any field, such as 'tsit5'.",
 }
 
 
