@@ -280,7 +280,9 @@ def _fibre(law: AbstractEdgeLaw | None, pairs, n_sources: int, n_targets: int):
         return Fibre.complete(n_sources, n_targets), slice(None)
     sources, targets = pairs
     if law is None:
-        return Fibre.build(sources, targets, n_sources, n_targets)
+        fibre, order = Fibre.build(sources, targets, n_sources, n_targets)
+        full = len(order) == n_sources * n_targets
+        return (Fibre.complete(n_sources, n_targets) if full else fibre), order
     capacity = max(1, law.capacity(n_sources, n_targets))
     while capacity < len(sources):
         capacity = 64 * math.ceil(1.05 * capacity / 64)

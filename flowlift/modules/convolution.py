@@ -53,7 +53,11 @@ class Convolution(AbstractEdgeMap):
                     f"Argument `{name}` of Convolution must be integers of at least 1, one per "
                     f"axis, but is {sizes} for a kernel {kernel}; give e.g. 3 or (3, 3)."
                 )
-        object.__setattr__(self, "padding", _checked_padding(self.padding, axes))
+        padding = _checked_padding(self.padding, axes)
+        if padding == "same" and set(stride) == {1}:
+            # Independent of the map, so that maps that do the same are equal.
+            padding = tuple(((k - 1) // 2, k // 2) for k in kernel)
+        object.__setattr__(self, "padding", padding)
 
     def weight_shape(self, source: Shape) -> Shape:
         """The kernel's shape."""
@@ -90,7 +94,7 @@ class Convolution(AbstractEdgeMap):
         """The cross-correlation of y with w."""
         shape, strides = self.output_shape(y.shape), self._strides
         padded = jnp.pad(y, self._pads(y.shape))
-        total = 0
+        total = jnp.zeros(shape, jnp.result_type(w, y))
         for tap in itertools.product(*map(range, self.kernel)):
             last = [i + s * (n - 1) + 1 for i, s, n in zip(tap, strides, shape, strict=True)]
             total = total + w[tap] * lax.slice(padded, tap, last, strides)
@@ -120,8 +124,9 @@ def _is_size(value: object, least: int) -> bool:
 
 
 def _checked_padding(padding: Padding, axes: int) -> Padding:
-    if isinstance(padding, str) and padding in ("same", "valid"):
+    if padding == "same":
         return padding
+    padding = 0 if padding == "valid" else padding
     pairs = ((padding, padding),) * axes if isinstance(padding, int) else padding
     if not isinstance(pairs, str):
         pairs = tuple(tuple(pair) for pair in pairs)
