@@ -9,6 +9,16 @@ import pytest
 
 from flowlift import modules
 from flowlift.lift import BernoulliInDegree, FixedInDegree, Gaussian, plant, read_equinox, sample
+from flowlift.modules import (
+    Edge,
+    Hidden,
+    Identity,
+    Input,
+    Output,
+    PerceptronModule,
+    Residual,
+    Scalar,
+)
 
 NETWORK = eqx.nn.MLP(3, 2, 4, 2, jnp.tanh, key=jax.random.key(1))
 X = np.random.default_rng(0).standard_normal((5, 3))
@@ -88,12 +98,20 @@ def test_what_has_become_of_the_witness_is_read_off(witness):
 
 
 def test_residual_edges_and_channels_are_planted():
-    module = modules.resnet((4,), 2, 3, blocks=1)
+    module = PerceptronModule(
+        [Input("x", (2,), 3), Hidden("a"), Hidden("b", Residual("tanh")), Output("y", copies=2)],
+        [
+            Edge("x", "a", Scalar()),
+            Edge("a", "b", Identity()),
+            Edge("a", "b", Scalar()),
+            Edge("b", "y", Scalar()),
+        ],
+    )
     weights = random_readout(module)
     small = sample(module, copies=2, edges=FixedInDegree(2), weights=weights, seed=1)
     large = sample(module, copies=5, edges=FixedInDegree(2), seed=2)
-    planting = plant(large, small, places={"r0": [3, 1], "p": [4, 0]})
-    x = np.random.default_rng(1).standard_normal((3, 2, 4))
+    planting = plant(large, small, places={"a": [3, 1], "b": [4, 0]})
+    x = np.random.default_rng(1).standard_normal((3, 3, 2))
     np.testing.assert_allclose(planting.lift.batch(x), small.batch(x), atol=1e-13)
 
 
