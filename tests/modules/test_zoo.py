@@ -341,3 +341,22 @@ def test_sparse_lift_learns_digits_and_keeps_the_energy_identity(name):
     np.testing.assert_allclose(solution.energy[-1], gained, rtol=1e-3)
     moved = [np.any(np.asarray(solution.model.weights[n]) != w) for n, w in lift.weights.items()]
     assert all(m or w.size == 0 for m, w in zip(moved, lift.weights.values(), strict=True))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_float32_stays_float32_in_value_and_gradient(name):
+    module, shape = TRAINED[name]
+    lift = flowlift.sample(
+        module, copies=4, edges=flowlift.FixedInDegree(2), seed=0, precision="float32"
+    )
+    x = jnp.zeros((2, *shape), jnp.float32)
+
+    def value_and_gradient(weights):
+        model = eqx.tree_at(lambda m: m.weights, lift, weights)
+        return model.batch(x), jax.grad(loss)(weights)
+
+    def loss(weights):
+        return jnp.sum(eqx.tree_at(lambda m: m.weights, lift, weights).batch(x) ** 2)
+
+    leaves = jax.tree.leaves(jax.eval_shape(value_and_gradient, lift.weights))
+    assert {leaf.dtype for leaf in leaves} == {np.dtype("float32")}
