@@ -74,7 +74,12 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+DEAR = {"cnn of signals, averaged"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in DEAR else ()) for n in NETWORKS]
+)
 def test_lift_is_the_network_in_value_and_gradient(name):
     network, shape, sample_shape = NETWORKS[name]
     lift = read_equinox(network, shape=shape)

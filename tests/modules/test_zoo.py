@@ -315,7 +315,7 @@ TRAINED = {
     "two_layer": (modules.two_layer(64, 10), (64,)),
     "committee": (modules.committee(64), (64,)),
 }
-QUICK = {"cnn2d"}
+QUICK = {"two_layer"}
 
 
 @pytest.mark.parametrize("name", marked(TRAINED, TRAINED.keys() - QUICK))
