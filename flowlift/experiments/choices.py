@@ -108,6 +108,15 @@ MODULES = (
     choice(modules.mlp, activation=str),
     choice(modules.mlp_with_skips, activation=str),
     choice(modules.attention),
+    choice(modules.two_layer, activation=str),
+    choice(modules.deep_linear),
+    choice(modules.committee, activation=str),
+    choice(modules.siren),
+    choice(modules.cnn1d, activation=str, padding=str),
+    choice(modules.cnn2d, activation=str, padding=str),
+    choice(modules.resnet, activation=str),
+    choice(modules.transformer, activation=str),
+    choice(modules.unrolled_rnn, activation=str),
 )
 EdgeLaw = (
     lift.BernoulliInDegree

@@ -1,4 +1,4 @@
-"""Lifts of perceptron modules: edge laws, weight laws, sampling."""
+"""Lifts of perceptron modules: laws, sampling, networks read, witnesses planted, files."""
 
 from .edge_laws import (
     AbstractBernoulli,
@@ -9,7 +9,10 @@ from .edge_laws import (
     FixedInDegree,
     OneToOne,
 )
+from .export import from_arrays, load_safetensors, save_safetensors, to_arrays, to_scipy
 from .lift import Lift, graph_digest
+from .plant import Planting, plant
+from .reading import read_equinox
 from .sampling import check_plan, from_edges, resolve_copies, sample
 from .streams import Purpose, check_seed, stream
 from .weight_laws import (
@@ -34,14 +37,22 @@ __all__ = [
     "GaussianWidth",
     "Lift",
     "OneToOne",
+    "Planting",
     "Purpose",
     "Uniform",
     "Zero",
     "check_plan",
     "check_seed",
+    "from_arrays",
     "from_edges",
     "graph_digest",
+    "load_safetensors",
+    "plant",
+    "read_equinox",
     "resolve_copies",
     "sample",
+    "save_safetensors",
     "stream",
+    "to_arrays",
+    "to_scipy",
 ]

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..kernels import Fibre
-from ..modules import Edge, Output, PerceptronModule, edge_name
+from ..modules import Edge, Identity, Output, PerceptronModule, edge_name
 from ..precision import check_precision
-from .edge_laws import AbstractEdgeLaw, Complete
+from .edge_laws import AbstractEdgeLaw, Complete, OneToOne
 from .lift import Lift, graph_digest
 from .streams import Purpose, check_seed, stream
 from .weight_laws import AbstractWeightLaw, Gaussian, Zero
@@ -32,7 +32,8 @@ def sample(
     The graph is drawn first, then the weights, independently, from two named streams of the seed,
     on the host: the same seed gives the same lift on any device. Over base edges that are not
     named in `edges`, a read-out (an edge into an output) and an edge from a single copy (a vector
-    input, the constant) are `Complete`: an output fed by O(1) units could not average.
+    input, the constant) are `Complete`: an output fed by O(1) units could not average; a residual
+    (an `Identity` edge) is `OneToOne`: what it carries on is the copy itself.
 
     Cost: O(edges) time and memory.
 
@@ -176,9 +177,7 @@ def _resolve_edge_laws(module, edges, sizes: Sizes) -> dict[str, AbstractEdgeLaw
     _check_keys("edges", given, module)
     laws = {}
     for name, edge in module.edge_by_name.items():
-        readout = isinstance(module.by_name[edge.target], Output)
-        fallback = Complete() if readout or sizes[edge.source] == 1 else given.get("*")
-        law = given.get(name, fallback)
+        law = given.get(name, _default_law(module, edge, sizes) or given.get("*"))
         if not isinstance(law, AbstractEdgeLaw):
             raise ValueError(
                 f"Argument `edges[{name!r}]` must be an edge law, but is {law!r}; "
@@ -187,6 +186,12 @@ def _resolve_edge_laws(module, edges, sizes: Sizes) -> dict[str, AbstractEdgeLaw
         law.check(sizes[edge.source], sizes[edge.target], name)
         laws[name] = law
     return laws
+
+
+def _default_law(module, edge: Edge, sizes: Sizes) -> AbstractEdgeLaw | None:
+    if isinstance(module.by_name[edge.target], Output) or sizes[edge.source] == 1:
+        return Complete()
+    return OneToOne() if isinstance(edge.map, Identity) else None
 
 
 def _resolve_weight_laws(module, weights) -> dict[str, AbstractWeightLaw]:
@@ -275,7 +280,9 @@ def _fibre(law: AbstractEdgeLaw | None, pairs, n_sources: int, n_targets: int):
         return Fibre.complete(n_sources, n_targets), slice(None)
     sources, targets = pairs
     if law is None:
-        return Fibre.build(sources, targets, n_sources, n_targets)
+        fibre, order = Fibre.build(sources, targets, n_sources, n_targets)
+        full = len(order) == n_sources * n_targets
+        return (Fibre.complete(n_sources, n_targets) if full else fibre), order
     capacity = max(1, law.capacity(n_sources, n_targets))
     while capacity < len(sources):
         capacity = 64 * math.ceil(1.05 * capacity / 64)

@@ -1,6 +1,19 @@
 """Base graphs: edge maps M_e, vertex maps sigma_v, perceptron modules and a zoo of them."""
 
-from .edge_maps import AbstractEdgeMap, Bias, Identity, InnerProduct, Matrix, Scalar, Shape
+from .axes_maps import Normalise, Pool
+from .convolution import Convolution
+from .edge_maps import (
+    AbstractEdgeMap,
+    At,
+    Bias,
+    Diagonal,
+    Identity,
+    InnerProduct,
+    LowRank,
+    Matrix,
+    Scalar,
+    Shape,
+)
 from .perceptron import (
     Constant,
     Edge,
@@ -11,32 +24,67 @@ from .perceptron import (
     Vertex,
     edge_name,
 )
-from .vertex_maps import POINTWISE, AbstractVertexMap, Pointwise, TupleMap
-from .zoo import attention, mean_over_tokens, mlp, mlp_with_skips, softmax_attention
+from .tuple_maps import Gated, Residual, SoftmaxAttention
+from .vertex_maps import POINTWISE, AbstractVertexMap, Pointwise, Sine, TupleMap
+from .zoo import (
+    attention,
+    cnn1d,
+    cnn2d,
+    committee,
+    deep_linear,
+    mean_over_tokens,
+    mlp,
+    mlp_with_skips,
+    resnet,
+    siren,
+    softmax_attention,
+    transformer,
+    two_layer,
+    unrolled_rnn,
+)
 
 __all__ = [
     "POINTWISE",
     "AbstractEdgeMap",
     "AbstractVertexMap",
+    "At",
     "Bias",
     "Constant",
+    "Convolution",
+    "Diagonal",
     "Edge",
+    "Gated",
     "Hidden",
     "Identity",
     "InnerProduct",
     "Input",
+    "LowRank",
     "Matrix",
+    "Normalise",
     "Output",
     "PerceptronModule",
     "Pointwise",
+    "Pool",
+    "Residual",
     "Scalar",
     "Shape",
+    "Sine",
+    "SoftmaxAttention",
     "TupleMap",
     "Vertex",
     "attention",
+    "cnn1d",
+    "cnn2d",
+    "committee",
+    "deep_linear",
     "edge_name",
     "mean_over_tokens",
     "mlp",
     "mlp_with_skips",
+    "resnet",
+    "siren",
     "softmax_attention",
+    "transformer",
+    "two_layer",
+    "unrolled_rnn",
 ]

@@ -304,7 +304,7 @@ def _describe_vertex(vertex: Vertex, shape: Shape) -> str:
     text = f"{vertex.name:<6} {type(vertex).__name__:<9} {_space(shape)}"
     copies = getattr(vertex, "copies", None)
     if copies is not None:
-        text += f", {copies} copies"
+        text += f", {copies} {'copy' if copies == 1 else 'copies'}"
     if isinstance(vertex, Hidden | Output):
         text += f", {vertex.map}"
     return text

@@ -17,15 +17,101 @@ def _identity(z):
     return z
 
 
+def _gelu(z):
+    return jax.nn.gelu(z, approximate=False)
+
+
+def _erf_root2(z):
+    return jsp.erf(z * 0.5**0.5)
+
+
 POINTWISE: dict[str, Callable] = {
     "tanh": jnp.tanh,
     "softplus": jax.nn.softplus,
     "relu": jax.nn.relu,
     "erf": jsp.erf,
+    "erf_root2": _erf_root2,
     "sine": jnp.sin,
+    "gelu": _gelu,
     "identity": _identity,
 }
 _KINKED = frozenset({"relu"})
+
+
+def check_function(function: str | Callable, owner: str) -> None:
+    """Refuse a phi that is neither callable nor a name in `POINTWISE`.
+
+    Args:
+        function: the candidate.
+        owner: the vertex map that was given it.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if not callable(function) and function not in POINTWISE:
+        raise ValueError(
+            f"Argument `function` of {owner} must be callable or one of "
+            f"{', '.join(POINTWISE)}, but is {function!r}; pass the function itself."
+        )
+
+
+def resolve_function(function: str | Callable) -> Callable:
+    """The elementwise function that a name means."""
+    return POINTWISE[function] if isinstance(function, str) else function
+
+
+def function_name(function: str | Callable, identity: str = "identity") -> str:
+    """How a function is written in a drawing; `identity` is what the identity is called."""
+    if function == "identity":
+        return identity
+    return function if isinstance(function, str) else getattr(function, "__name__", str(function))
+
+
+def is_smooth(function: str | Callable, kinked: bool) -> bool:
+    """False for relu and for what is declared kinked."""
+    return not (kinked or function in _KINKED)
+
+
+def common_shape(sources: tuple[Shape, ...], what: str) -> Shape:
+    """The one shape that all pre-activations have.
+
+    Args:
+        sources: their shapes.
+        what: the map, for the error.
+
+    Returns:
+        That shape.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if len(set(sources)) != 1:
+        raise ValueError(f"{what} needs equal shapes, but gets {sources}")
+    return sources[0]
+
+
+def total(zs: tuple[jax.Array, ...]) -> jax.Array:
+    """The broadcast sum: a constant's pre-activation has one sample for all."""
+    return functools.reduce(operator.add, zs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sine:
+    """phi(z) = sin(omega z), for `Pointwise`.
+
+    Attributes:
+        frequency: omega.
+    """
+
+    frequency: float = 1.0
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """sin(omega z)."""
+        return jnp.sin(self.frequency * z)
+
+    def __str__(self) -> str:
+        """The formula."""
+        return f"sin({self.frequency:g} z)"
 
 
 class AbstractVertexMap(abc.ABC):
@@ -54,8 +140,9 @@ class Pointwise(AbstractVertexMap):
     """sigma_v(z_1, ..., z_m) = phi(z_1 + ... + z_m), entry by entry.
 
     Attributes:
-        function: "tanh", "softplus", "relu", "erf" (erf(z), without a factor), "sine",
-            "identity", or any elementwise callable.
+        function: "tanh", "softplus", "relu", "erf" (erf(z), without a factor),
+            "erf_root2" (erf(z / sqrt(2))), "sine", "gelu" (z Phi(z), without the tanh
+            approximation), "identity", or any elementwise callable.
         kinked: set it for a callable that is not twice differentiable, as relu.
     """
 
@@ -68,11 +155,7 @@ class Pointwise(AbstractVertexMap):
         Raises:
             ValueError: if `function` is neither callable nor a known name.
         """
-        if not callable(self.function) and self.function not in POINTWISE:
-            raise ValueError(
-                f"Argument `function` of Pointwise must be callable or one of "
-                f"{', '.join(POINTWISE)}, but is {self.function!r}; pass the function itself."
-            )
+        check_function(self.function, type(self).__name__)
 
     def output_shape(self, sources: tuple[Shape, ...]) -> Shape:
         """The common shape of the pre-activations.
@@ -86,23 +169,20 @@ class Pointwise(AbstractVertexMap):
         Raises:
             ValueError: if they differ.
         """
-        if len(set(sources)) != 1:
-            raise ValueError(f"a pointwise map of a sum needs equal shapes, but gets {sources}")
-        return sources[0]
+        return common_shape(sources, "a pointwise map of a sum")
 
     def batched(self, zs: tuple[jax.Array, ...]) -> jax.Array:
         """phi of the broadcast sum."""
-        phi = self.function if callable(self.function) else POINTWISE[self.function]
-        return phi(functools.reduce(operator.add, zs))
+        return resolve_function(self.function)(total(zs))
 
     @property
     def smooth(self) -> bool:
         """False for relu and for callables declared kinked."""
-        return not (self.kinked or self.function in _KINKED)
+        return is_smooth(self.function, self.kinked)
 
     def __str__(self) -> str:
         """The function's name."""
-        return self.function if isinstance(self.function, str) else self.function.__name__
+        return function_name(self.function)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +214,8 @@ class TupleMap(AbstractVertexMap):
             result = jax.eval_shape(self.function, *structs)
         except Exception as error:
             raise ValueError(
-                f"{self} does not accept pre-activations of shapes {sources}: {error}"
+                f"{self} does not accept {len(sources)} pre-activations of shapes {sources} "
+                f"({_first_line(error)})"
             ) from error
         if not isinstance(result, jax.ShapeDtypeStruct):
             raise ValueError(f"{self} must return one array, but returns {type(result).__name__}")
@@ -154,3 +235,8 @@ class TupleMap(AbstractVertexMap):
     def __str__(self) -> str:
         """The function's name."""
         return getattr(self.function, "__name__", type(self.function).__name__)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__

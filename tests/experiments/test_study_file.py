@@ -68,6 +68,10 @@ def test_writing_and_reading_again_gives_the_same_study(file, tmp_path):
     "override",
     [
         'module={kind="attention", tokens=4, channels=2}',
+        'module={kind="cnn2d", height=8, width=8, padding="valid"}',
+        'module={kind="resnet", shape=[8, 8]}',
+        'module={kind="transformer", tokens=8, channels=8}',
+        'module={kind="unrolled_rnn", steps=8, inputs=8, gated=true}',
         'task={kind="student_teacher", samples=4, seed=1, teacher={kind="mlp", inputs=2}}',
         "task.kind=digits",
         "lift.edges.kind=complete",
