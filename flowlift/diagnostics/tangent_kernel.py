@@ -7,7 +7,6 @@ operator on L^2(D) (theory, section 7) and the linearised flow decays like exp(-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..solvers.spectral import (
@@ -242,8 +241,9 @@ def _size(at: Tangent) -> int:
     return eqx.filter_eval_shape(at.outputs, at.theta).size
 
 
-def _probes(at: Tangent, products: int, seed: int) -> np.ndarray | None:
-    return sign_probes(_size(at), products, seed)
+def _probes(at: Tangent, products: int, seed: int) -> Array | None:
+    probes = sign_probes(_size(at), products, seed)
+    return None if probes is None else jnp.asarray(probes)
 
 
 @eqx.filter_jit

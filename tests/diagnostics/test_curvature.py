@@ -20,7 +20,7 @@ def test_both_ends_and_the_top_are_those_of_the_dense_hessian(case):
     lift, task, values, matrix, mask = case
     assert values[0] < 0 < values[-1]
     ends = diagnostics.hessian_ends(lift, task, rtol=1e-7, max_products=90)
-    np.testing.assert_allclose([ends.lowest, ends.highest], values[[0, -1]], rtol=1e-9)
+    np.testing.assert_allclose([ends.lowest, ends.highest], values[[0, -1]], atol=1e-8 * values[-1])
     top = diagnostics.hessian_top(lift, task, 20)
     assert 2 * (int(top.products) + 1) <= 120
     np.testing.assert_allclose(top.values, values[::-1][:20], atol=2e-3 * values[-1])
@@ -30,7 +30,7 @@ def test_both_ends_and_the_top_are_those_of_the_dense_hessian(case):
     errors = np.linalg.norm(
         vectors[:, mask] @ matrix - top.values[:, None] * vectors[:, mask], axis=1
     )
-    np.testing.assert_allclose(errors, top.residuals, rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(errors, top.residuals, rtol=1e-3, atol=1e-7 * values[-1])
 
 
 def test_padding_is_no_eigenvalue_even_when_the_space_closes():
@@ -50,7 +50,7 @@ def test_padding_is_no_eigenvalue_even_when_the_space_closes():
     assert not mask.all()
     size = len(values)
     top = diagnostics.hessian_top(lift, task, size, max_products=4 * size)
-    np.testing.assert_allclose(top.values, values[::-1], atol=1e-9 * values[-1])
+    np.testing.assert_allclose(top.values, values[::-1], atol=1e-8 * values[-1])
     with pytest.raises(ValueError, match=f"from 1 to the number of parameters {size}"):
         diagnostics.hessian_top(lift, task, size + 1)
 
@@ -85,22 +85,22 @@ def test_too_few_products_leave_it_undecided():
 
 def test_curvature_observers_are_those_functions(case):
     lift, task, values, *_ = case
-    sharpness = diagnostics.observer("sharpness", task)
+    sharpness = diagnostics.observer("sharpness", task, rtol=1e-7, max_products=90)
     value, cost = sharpness.measure(lift)
-    assert float(value) == pytest.approx(values[-1], rel=1e-5)
-    assert 0 < int(cost) <= 3 + 120
+    assert float(value) == pytest.approx(values[-1], rel=1e-7)
+    assert 0 < int(cost) <= 3 + 180
 
 
 def test_kl_exponents_of_powers():
     """L = x^p has |grad L| = p L^(1 - 1/p)."""
-    x = np.geomspace(1e-3, 1, 40)
+    x = np.geomspace(0.05, 1, 40)
     for p in (2, 4, 6):
         fit = diagnostics.kl_exponent(x**p + 0.5, p * x ** (p - 1), least=0.5)
         assert fit.exponent == pytest.approx(1 - 1 / p, rel=1e-6)
         assert fit.constant == pytest.approx(p, rel=1e-4)
         assert fit.points == 40
-    tail = diagnostics.kl_exponent(x**2 + x**4, 2 * x + 4 * x**3, below=1e-4)
-    assert tail.exponent == pytest.approx(0.5, rel=1e-3)
+    tail = diagnostics.kl_exponent(x**2 + x**4, 2 * x + 4 * x**3, below=0.01)
+    assert tail.exponent == pytest.approx(0.5, rel=0.02)
     assert tail.points < 40
     with pytest.raises(ValueError, match="at least 3 points"):
         diagnostics.kl_exponent(x, x, below=1e-9)

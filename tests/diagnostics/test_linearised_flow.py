@@ -46,6 +46,7 @@ def test_few_products_admit_their_error(case):
         diagnostics.linearised_flow(lift, task, 0.0)
 
 
+@pytest.mark.slow
 def test_for_a_linear_model_it_is_the_flow_itself():
     rng = np.random.default_rng(0)
     model = tasks.linear_model(rng.standard_normal((3, 2)))
@@ -66,5 +67,7 @@ def test_a_true_flow_leaves_the_linearised_one(case):
     linear = diagnostics.linearised_flow(lift, task, 10.0)
     at = list(solution.times).index(0.01)
     near, far = np.asarray(diagnostics.lazy_distance(linear, solution.snapshots))
-    assert near < 1e-2 < far
+    moved = np.linalg.norm(linear.residual(0.01) - linear.residual(0.0))
+    assert near < 0.05 * moved
+    assert far > 20 * near
     assert jnp.asarray(linear.loss(0.01)) == pytest.approx(solution.loss[at], rel=1e-2)

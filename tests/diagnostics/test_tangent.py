@@ -120,7 +120,9 @@ def test_hutch_is_unbiased_and_exact_for_low_rank():
     np.testing.assert_allclose(estimates(low, 2), [[15, 55]] * 2, rtol=1e-10)
     drawn = estimates(a, 40)
     truth = np.array([np.trace(a), np.sum(a * a)])
-    assert (drawn.std(axis=0) < [0.05 * truth[0], 0.01 * truth[1]]).all()
+    # Hutchinson's estimate of tr A by 18 probes has variance 2 (|A|_F^2 - sum a_ii^2) / 18.
+    plain = [np.sqrt(2 * (np.sum(b * b) - np.sum(np.diag(b) ** 2)) / 18) for b in (a, a @ a)]
+    assert (drawn.std(axis=0) < 0.3 * np.array(plain)).all()
     deviations = (drawn.mean(axis=0) - truth) / (drawn.std(axis=0) / np.sqrt(40))
     assert (np.abs(deviations) < 4).all()
     with pytest.raises(ValueError, match="at least 3"):

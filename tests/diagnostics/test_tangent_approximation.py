@@ -41,12 +41,12 @@ def test_few_products_bracket_the_truth(case):
     lift, task, j, r = case
     eps = LEVELS * (r @ r)
     truth = np.array([dense.kappa(j, r, e) for e in eps])
-    radius = diagnostics.tangent_curve(lift, task, eps, max_products=10).kappa(eps)
+    radius = diagnostics.tangent_curve(lift, task, eps, max_products=6).kappa(eps)
     lower, upper = np.asarray(radius.lower) / truth, np.asarray(radius.kappa) / truth
     assert (lower <= 1 + 1e-9).all()
     assert (upper >= 1 - 1e-9).all()
     assert upper[0] - lower[0] < 1e-3
-    assert upper[1] - lower[1] > 1e-6
+    assert 1e-6 < upper[1] - lower[1] < 1e-3
     assert np.isinf(upper[-1])
 
 
@@ -101,6 +101,7 @@ def test_nothing_to_move_is_infinite():
     assert np.isinf(diagnostics.tangent_radius(model, task, 0.1).kappa)
 
 
+@pytest.mark.slow
 def test_single_precision_keeps_its_type(case):
     lift, task, j, r = case
     small = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, lift)

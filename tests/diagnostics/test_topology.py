@@ -283,8 +283,8 @@ RATES = [
     pytest.param(FixedInDegree(2), Gaussian(1.0), np.inf, id="fixed-coverage"),
     pytest.param(BernoulliInDegree(2.0), Gaussian(1.0), np.inf, id="bernoulli-coverage"),
     pytest.param(FixedInDegree(2), Gaussian(1.0), 0.8, id="fixed-good"),
-    pytest.param(BernoulliOutDegree(1.5), Uniform(1.0), 0.7, id="out-good"),
-    pytest.param(FixedInDegree(2), GaussianWidth(30.0), 0.7, id="width-good"),
+    pytest.param(BernoulliOutDegree(1.5), Uniform(1.0), 0.9, id="out-good"),
+    pytest.param(FixedInDegree(2), GaussianWidth(30.0), 0.9, id="width-good"),
 ]
 
 
