@@ -1,1 +1,110 @@
-"""diagnostics."""
+"""Instruments: see why a lift converges. One quantity per file, its equation first.
+
+Norms are those of L^2(D); costs are counted in gradients of the same model (theory, sections 5-7).
+"""
+
+from .certificate import Certificate, certificate
+from .coverage import covered, good_copies
+from .coverage_rate import coverage_rate
+from .critical_point import CriticalPoint, Kind, critical_point
+from .degrees import Degrees, DegreeTest, degree_laws, degree_test, degrees
+from .fibration import fibration_defects, is_fibration
+from .in_cones import InCone, in_cone, tree_copies, tree_fractions
+from .kl_exponent import KLFit, kl_exponent
+from .linearised_flow import LinearisedFlow, lazy_distance, linearised_flow
+from .logistic_bounds import LogisticBounds, logistic_bounds, logistic_potential
+from .moments import Moments, moments, sign_probes
+from .observers import QUANTITIES, Observer, Series, measure_along, observer
+from .planting import plant
+from .rayleigh import Rayleigh, rayleigh
+from .sharpness import hessian_ends, hessian_top
+from .tangent import Linearised, Tangent, tangent
+from .tangent_approximation import (
+    Move,
+    Radius,
+    SpectralMeasure,
+    TangentCurve,
+    tangent_curve,
+    tangent_move,
+    tangent_radius,
+)
+from .tangent_kernel import (
+    Alignment,
+    effective_rank,
+    kernel_alignment,
+    kernel_drift,
+    kernel_ends,
+    kernel_matrix,
+    kernel_moments,
+    kernel_product,
+    kernel_top,
+)
+from .tangent_set import Membership, ball_point, membership
+from .unfolding import InTree, unfold
+
+__all__ = [
+    "QUANTITIES",
+    "Alignment",
+    "Certificate",
+    "CriticalPoint",
+    "DegreeTest",
+    "Degrees",
+    "InCone",
+    "InTree",
+    "KLFit",
+    "Kind",
+    "Linearised",
+    "LinearisedFlow",
+    "LogisticBounds",
+    "Membership",
+    "Moments",
+    "Move",
+    "Observer",
+    "Radius",
+    "Rayleigh",
+    "Series",
+    "SpectralMeasure",
+    "Tangent",
+    "TangentCurve",
+    "ball_point",
+    "certificate",
+    "coverage_rate",
+    "covered",
+    "critical_point",
+    "degree_laws",
+    "degree_test",
+    "degrees",
+    "effective_rank",
+    "fibration_defects",
+    "good_copies",
+    "hessian_ends",
+    "hessian_top",
+    "in_cone",
+    "is_fibration",
+    "kernel_alignment",
+    "kernel_drift",
+    "kernel_ends",
+    "kernel_matrix",
+    "kernel_moments",
+    "kernel_product",
+    "kernel_top",
+    "kl_exponent",
+    "lazy_distance",
+    "linearised_flow",
+    "logistic_bounds",
+    "logistic_potential",
+    "measure_along",
+    "membership",
+    "moments",
+    "observer",
+    "plant",
+    "rayleigh",
+    "sign_probes",
+    "tangent",
+    "tangent_curve",
+    "tangent_move",
+    "tangent_radius",
+    "tree_copies",
+    "tree_fractions",
+    "unfold",
+]

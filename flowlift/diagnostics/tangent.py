@@ -1,0 +1,192 @@
+"""The tangent of a model: its outputs in L^2(D) and their differential J, as linear operators.
+
+Norms are those of L^2(D) throughout (theory, section 7). With n samples the outputs are the vector
+f = (F(x_1), ..., F(x_n)) / sqrt(n) of N = n x outputs numbers, so that |f - f*|^2 = L for squared
+loss, J = df/dtheta, grad L = J^T grad l, and K = J J^T is the tangent kernel (NTK).
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from ..flow.solve import resolve_objective
+from ..lift import Lift
+from ..tasks import AbstractObjective, SquaredLoss, Supervised, Task
+
+Theta = Float[Array, " P"]
+Values = Float[Array, " N"]
+Trainable = PyTree | Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Linearised:
+    """f and J at one theta; the forward pass is shared by all products.
+
+    Attributes:
+        outputs: f, (N,).
+        push: v -> J v, from (P,) to (N,). At most the cost of one gradient.
+        pull: w -> J^T w, from (N,) to (P,). At most the cost of one gradient.
+    """
+
+    outputs: Values
+    push: Callable[[Theta], Values]
+    pull: Callable[[Values], Theta]
+
+    def kernel(self, w: Values) -> Values:
+        """K w = J J^T w. At most the cost of two gradients."""
+        return self.push(self.pull(w))
+
+
+class Tangent(eqx.Module):
+    """A model, split into theta and the rest, with the objective whose samples make up L^2(D).
+
+    Attributes:
+        tree: the trainable leaves, None elsewhere.
+        rest: all other leaves, None where `tree` has one.
+        objective: the samples, the targets and the loss.
+    """
+
+    tree: PyTree
+    rest: PyTree
+    objective: Supervised
+
+    @property
+    def theta(self) -> Theta:
+        """theta as one vector, the padding of lifts included (its columns of J are 0)."""
+        return ravel_pytree(self.tree)[0]
+
+    @property
+    def root(self) -> float:
+        """sqrt(n)."""
+        return len(self.objective.targets) ** 0.5
+
+    def outputs(self, theta: Theta) -> Values:
+        """f(theta). One forward pass."""
+        tree = ravel_pytree(self.tree)[1](theta)
+        outputs = self.objective.outputs(eqx.combine(tree, self.rest))
+        return ravel_pytree(outputs)[0] / self.root
+
+    def linearise(self) -> Linearised:
+        """f and J at theta. One forward pass; memory: that of one gradient."""
+        theta = self.theta
+        outputs, push = jax.linearize(self.outputs, theta)
+        transpose = jax.linear_transpose(push, theta)
+        return Linearised(outputs, push, lambda w: transpose(w)[0])
+
+    def output_gradient(self, outputs: Values) -> Values:
+        """grad l at f in L^2(D): 2 (f - f*) for squared loss."""
+        return jax.grad(self._loss)(outputs)
+
+    def loss(self, outputs: Values) -> Float[Array, ""]:
+        """l(f), the task's loss."""
+        return self._loss(outputs)
+
+    def residual(self, outputs: Values) -> Values:
+        """r = f - f*, so that |r|^2 = L (squared loss)."""
+        return outputs - self.targets
+
+    @property
+    def targets(self) -> Values:
+        """f* as a vector in L^2(D), (N,)."""
+        return self.objective.targets.reshape(-1) / self.root
+
+    def _loss(self, outputs: Values) -> Float[Array, ""]:
+        shape = eqx.filter_eval_shape(self.objective.outputs, eqx.combine(self.tree, self.rest))
+        values = (self.root * outputs).reshape(shape.shape)
+        return jnp.mean(self.objective.loss.per_sample(values, self.objective.targets))
+
+
+def tangent(
+    model: PyTree,
+    task: Task | AbstractObjective,
+    trainable: Trainable = eqx.is_inexact_array,
+    *,
+    squared: bool = False,
+) -> Tangent:
+    """The tangent of a model on the samples of a task.
+
+    Args:
+        model: a `Lift`, or any model that the task accepts.
+        task: a task with samples.
+        trainable: which leaves are theta, as for `flowlift.solve`.
+        squared: whether the quantity at hand is defined for squared loss only.
+
+    Returns:
+        The tangent, its data in the precision of theta.
+
+    Raises:
+        ValueError: if the task has no samples, its loss is not squared although it must be, the
+            outputs do not fit, or nothing is trainable.
+    """
+    objective = resolve_objective(task)
+    if not isinstance(objective, Supervised):
+        raise ValueError(
+            f"Argument `task` must have samples, but its loss is {type(objective).__name__}; "
+            "make it by tasks.supervised."
+        )
+    if squared and not isinstance(objective.loss, SquaredLoss):
+        raise ValueError(
+            f"Argument `task` must have squared loss, but has {objective.loss}; tangent "
+            "approximation and linearised flows are defined for E|F - f*|^2."
+        )
+    tree, rest = eqx.partition(model, trainable)
+    objective = in_precision_of(tree, objective)
+    objective.check(model)
+    return Tangent(tree, rest, objective)
+
+
+def in_precision_of(tree: PyTree, objective):
+    """The objective with its floating-point arrays in the precision of theta.
+
+    Args:
+        tree: the trainable leaves.
+        objective: any objective.
+
+    Returns:
+        The objective.
+
+    Raises:
+        ValueError: if there are no trainable leaves.
+    """
+    leaves = jax.tree.leaves(tree)
+    if not sum(leaf.size for leaf in leaves):
+        raise ValueError(
+            "Argument `model` must have trainable floating-point arrays, but has none; make its "
+            "parameters arrays, or change `trainable`."
+        )
+    dtype = jnp.result_type(*leaves)
+    arrays, static = eqx.partition(objective, eqx.is_inexact_array)
+    return eqx.combine(jax.tree.map(lambda leaf: leaf.astype(dtype), arrays), static)
+
+
+def live(model: PyTree, trainable: Trainable = eqx.is_inexact_array) -> Float[Array, " P"]:
+    """1 for each coordinate of theta, 0 for those that only pad the arrays of a lift.
+
+    Args:
+        model: any model; lifts may sit anywhere in it.
+        trainable: which leaves are theta.
+
+    Returns:
+        The mask, in the order of theta.
+    """
+    tree, rest = eqx.partition(model, trainable)
+    ones = eqx.combine(jax.tree.map(jnp.ones_like, tree), rest)
+    masked = jax.tree.map(_drop_padding, ones, is_leaf=lambda x: isinstance(x, Lift))
+    return ravel_pytree(eqx.partition(masked, trainable)[0])[0]
+
+
+def _drop_padding(leaf):
+    if not isinstance(leaf, Lift):
+        return leaf
+    weights = {name: leaf.fibres[name].live(w) for name, w in leaf.weights.items()}
+    return eqx.tree_at(lambda lift: lift.weights, leaf, weights)
+
+
+def is_traced(array: Array) -> bool:
+    """Whether an array's values are unknown, inside `jax.jit` and the like: checks are skipped."""
+    return isinstance(array, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
