@@ -29,8 +29,9 @@ lint: .venv/.dev
 docs: .venv/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
+# The whole grids take hours: `python benchmarks/kernels.py`, `--help` for their choices.
 bench: .venv/.test
-	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/kernels.py --n 512 2048 --k 8 --samples 256
 	$(BIN)/python benchmarks/solvers.py
 
 clean:
