@@ -51,6 +51,7 @@ def test_infinite_radii_assert_nothing_and_bad_arguments_are_refused(run):
         diagnostics.certificate(solution, eps, [1.0])
 
 
+@pytest.mark.slow
 def test_both_inequalities_are_equalities_for_the_identity():
     """F = theta: kappa = |r| - sqrt(eps) and d sqrt(L)/ds = -1, margin 0 throughout."""
     target, eps = np.array([3.0, 4.0]), 0.01

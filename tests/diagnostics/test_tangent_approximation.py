@@ -146,6 +146,7 @@ def test_the_cost_is_counted_as_it_is(case):
     assert 1 + 2 * tangent_approximation.MAX_PRODUCTS + 2 <= 200
 
 
+@pytest.mark.slow
 def test_membership_counts_and_points_of_a_ball():
     task = dense.small_task()
     lifts = [dense.small_lift(seed) for seed in range(4)]
