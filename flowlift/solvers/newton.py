@@ -111,16 +111,9 @@ def solve(
             jnp.where(finish & again, _MAX_CG, 0),
         )
         size = equation.norm(step)
-        ratio = size / now.size
-        # The first conjugate gradients follow a chord step, and are not comparable to it.
-        comparable = jnp.where(finish, now.evaluations > 1, again)
-        measured = jnp.where(finish, ratio, jnp.maximum(ratio, 0.3 * now.rate))
-        measured = jnp.where(now.rate < 1, measured, ratio)
-        rate = jnp.where(comparable, measured, now.rate)
-        small = (rate < 1) & (rate * size < (1 - rate) * equation.tolerance)
-        small |= (finish & again & (0.05 * size < equation.tolerance)) | (size <= equation.floor)
+        rate, small, failed = _verdict(equation, now, size, finish)
         finite = jnp.isfinite(size) & jnp.isfinite(rates).all()
-        failed = ~finite | (comparable & (ratio >= _SLOW) & ~small)
+        failed |= ~finite
         correction = jnp.concatenate([now.correction[:n] + step, target[n:]])
         return Iteration(
             jnp.where(failed, now.correction, correction),
@@ -166,6 +159,19 @@ def start(
         converged=no,
         failed=no,
     )
+
+
+def _verdict(equation: Equation, now: Iteration, size, finish):
+    """The contraction with a new step of this size; whether it was the last, or in vain."""
+    ratio, again = size / now.size, now.evaluations > 0
+    # The first conjugate gradients follow a chord step, and are not comparable to it.
+    comparable = jnp.where(finish, now.evaluations > 1, again)
+    measured = jnp.where(finish, ratio, jnp.maximum(ratio, 0.3 * now.rate))
+    measured = jnp.where(now.rate < 1, measured, ratio)
+    rate = jnp.where(comparable, measured, now.rate)
+    small = (rate < 1) & (rate * size < (1 - rate) * equation.tolerance)
+    small |= (finish & again & (0.05 * size < equation.tolerance)) | (size <= equation.floor)
+    return rate, small, comparable & (ratio >= _SLOW) & ~small
 
 
 def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation, limit):
