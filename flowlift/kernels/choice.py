@@ -17,6 +17,9 @@ METHODS = ("csr", "padded", "dense", "complete", "naive")
 _DENSE_GAIN, _DENSE_GAIN_WIDE = 4.0, 6.0
 # Products of fewer multiply-adds take so little that compiling fewer loops counts for more.
 _WORTH_UNROLLING = 1 << 13
+# Ragged rows make several times as many loops, and small lifts gain nothing by them
+# (benchmarks/compile_time.py).
+_WORTH_SLICING = 1 << 19
 _CACHE_BYTES = 1 << 20
 _FEWEST_SAMPLES = 128
 
@@ -45,7 +48,8 @@ def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) 
     wide = fibre.capacity > WIDEST * fibre.n_targets
     if pairs <= (_DENSE_GAIN_WIDE if wide else _DENSE_GAIN) * fibre.capacity:
         return "dense"
-    if platform == "cpu" and fibre.capacity * samples <= _WORTH_UNROLLING:
+    least = _WORTH_UNROLLING if fibre.regular is not None else _WORTH_SLICING
+    if platform == "cpu" and fibre.capacity * samples <= least:
         return "csr"
     return "padded"
 

@@ -30,6 +30,14 @@ def test_the_measured_choice(n, k, samples, platform, method, dtype):
     assert choose(regular(n, k), samples, dtype, platform) == method
 
 
+@pytest.mark.parametrize(("samples", "method"), [(64, "csr"), (4096, "padded")])
+def test_ragged_rows_are_sliced_only_where_it_pays_for_compiling(samples, method):
+    rng = np.random.default_rng(0)
+    targets, sources = np.nonzero(rng.random((256, 256)) < 4 / 256)
+    fibre, _ = Fibre.build(sources, targets, 256, 256)
+    assert choose(fibre, samples, "float64", "cpu") == method
+
+
 def test_complete_fibres_are_matrices():
     assert choose(Fibre.complete(3, 4), 5, "float64") == "complete"
 
