@@ -15,8 +15,8 @@ from .problem import Flat, Problem
 
 # Hessian-vector products spent on the largest eigenvalue at the start.
 PRODUCTS = 8
-# Up to T lambda_max = 30 an explicit method of order 5 takes fewer gradients than the stiff one
-# needs to learn the Hessian (docs/design_decisions.md, "automatic choice").
+# An explicit method of order 5 takes about 2 T lambda_max gradients, the stiff one some dozens of
+# products before it knows the Hessian: where they meet is an estimate, not a measurement.
 _NOT_STIFF = 30.0
 # A basis of some hundred vectors of this length fills 2 GB.
 _LARGE = 2_000_000

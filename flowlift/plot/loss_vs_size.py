@@ -3,7 +3,7 @@
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter
 
 from .style import axes_for, caption, label
 
@@ -37,7 +37,6 @@ def loss_vs_size(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     ax.set(xscale="log", yscale="log", xlabel=label(data["size"]), ylabel="loss L at the end")
     ax.set_xticks(sizes, [str(n) for n in sizes])
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.yaxis.set_minor_formatter(ScalarFormatter())
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8)
     caption(ax, _caption(data))
