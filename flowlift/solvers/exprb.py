@@ -71,10 +71,10 @@ class ExpRosenbrock(diffrax.AbstractAdaptiveSolver[Bool[Array, ""]]):
         U_2 = u_0 + (1/4) h phi_1(Z/4) F_0
         U_3 = u_0 + (1/2) h phi_1(Z/2) F_0 + 4 h phi_3(Z/2) D_2
         U_4 = u_0 + (9/10) h phi_1(9Z/10) F_0 + (2916/125) h phi_3(9Z/10) D_2
-        u_1 = u_0 + h phi_1(Z) F_0 + h phi_3(Z) (18 D_3 - (250/81) D_4)
-                                   + h phi_4(Z) (-60 D_3 + (500/27) D_4)
+        u_1 = u_0 + h phi_1(Z) F_0 + h phi_3(Z) A + h phi_4(Z) B
 
-    and for the embedded one h phi_3(Z) (64 D_2 - 8 D_3) + h phi_4(Z) (-384 D_2 + 96 D_3).
+    with A = 18 D_3 - (250/81) D_4 and B = -60 D_3 + (500/27) D_4, and for the embedded one with
+    h phi_3(Z) (64 D_2 - 8 D_3) + h phi_4(Z) (-384 D_2 + 96 D_3).
 
     J is symmetric, so all phi-functions come from one Rayleigh-Ritz projection: Lanczos chains
     from F_0, D_2, D_3 and D_4 in turn, each orthogonal to what is there and ended when its

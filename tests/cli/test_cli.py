@@ -78,6 +78,7 @@ def test_mistakes_are_sentences_not_tracebacks(file, tmp_path, capsys):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_compare(file, tmp_path, capsys):
     output = tmp_path / "compare"
     solvers = ["--solvers", "tsit5", "scipy:LSODA", "--rtols", "1e-3", "--repeats", "0"]

@@ -36,6 +36,7 @@ def test_residuals_and_losses_are_those_of_the_dense_exponential(case):
     assert linear.model(1.0).weights["h2->y"].shape == lift.weights["h2->y"].shape
 
 
+@pytest.mark.slow
 def test_few_products_admit_their_error(case):
     lift, task, j, r = case
     short = diagnostics.linearised_flow(lift, task, 10.0, max_products=6)

@@ -76,6 +76,7 @@ def test_kernel_matrix_products_and_eigenvalues(case):
     assert float(ends.lowest) == pytest.approx(values[-1], abs=1e-8 * values[0])
 
 
+@pytest.mark.slow
 def test_moments_rank_alignment_and_drift(case):
     lift, task, _, k = case
     both = diagnostics.kernel_moments(lift, task)

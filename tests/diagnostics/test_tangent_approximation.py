@@ -37,6 +37,7 @@ def test_the_whole_curve_is_that_of_the_dense_svd(case):
     assert (np.diff(curve.kappa(levels).kappa) >= 0).all()
 
 
+@pytest.mark.slow
 def test_few_products_bracket_the_truth(case):
     lift, task, j, r = case
     eps = LEVELS * (r @ r)
@@ -50,6 +51,7 @@ def test_few_products_bracket_the_truth(case):
     assert np.isinf(upper[-1])
 
 
+@pytest.mark.slow
 def test_the_move_attains_the_level(case):
     lift, task, j, r = case
     eps = 1e-2 * (r @ r)
@@ -60,6 +62,7 @@ def test_the_move_attains_the_level(case):
     assert float(move.length) == pytest.approx(dense.kappa(j, r, eps), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_out_of_reach_is_infinite_and_the_floor_exact():
     """More outputs than parameters: part of the residual is out of the tangent space."""
     lift, task = dense.small_lift(copies=2), dense.small_task(samples=40)

@@ -111,6 +111,7 @@ def counting_loss(calls, stiff):
     return loss
 
 
+@pytest.mark.slow
 def test_every_evaluation_is_counted():
     """Gradients, products and observations, against a host callback in the loss itself."""
     calls = []
@@ -160,6 +161,7 @@ def test_stopping_rules_hold():
     assert solution.loss[-1] <= 1e-4 < solution.loss[-2]
 
 
+@pytest.mark.slow
 def test_stagnation_is_noticed_between_legs():
     problem = problems.Quadratic.draw(10, 1e2)
     model = problems.Vector(jnp.asarray(problem.start))
@@ -172,6 +174,7 @@ def test_stagnation_is_noticed_between_legs():
     assert solution.stats.legs <= 5
 
 
+@pytest.mark.slow
 def test_an_exploding_flow_is_a_result():
     solution = flow.solve(
         problems.Vector(jnp.array([1.0])), lambda m: -jnp.sum(m.theta**4) / 4, 10.0, solver="bdf"
@@ -204,6 +207,7 @@ def test_a_loss_whose_derivative_is_a_lie_is_found_out():
     assert np.isfinite(solution.loss).all()
 
 
+@pytest.mark.slow
 def test_float32_runs_to_late_times():
     problem, solution = quadratic(1e4, precision="float32", rtol=1e-5, atol=1e-6)
     assert solution.success
@@ -211,6 +215,7 @@ def test_float32_runs_to_late_times():
     np.testing.assert_allclose(solution.loss, problem.loss_at(solution.times), rtol=5e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_own_settings_of_the_solver_are_kept():
     problem, solution = quadratic(solver=BDF(capacity=5, secants=3))
     assert solution.checkpoint.position.solver.curvature.basis.capacity == 5
@@ -259,6 +264,7 @@ def test_auto_says_which_solver_ran_and_why():
     assert short.solver.startswith("tsit5 (auto: not stiff")
 
 
+@pytest.mark.slow
 def test_auto_reads_the_smoothness_that_a_lift_declares():
     module = modules.mlp(3, depth=1, activation="relu")
     weights = dict.fromkeys(module.edge_by_name, Gaussian())
@@ -277,6 +283,7 @@ def test_a_stall_is_many_rejections_in_a_full_leg_or_an_underflow():
     assert stalled(Outcome.TIME_UNDERFLOW, 3, 1, 64) == "ended by 'time underflow'"
 
 
+@pytest.mark.slow
 def test_another_solver_takes_over_from_the_same_position(monkeypatch):
     """Counts, records and the curve go on; the solution says who ran."""
     reasons = iter(["stalled, for the test"])

@@ -68,6 +68,7 @@ def test_a_chunked_flow_equals_the_whole_one(lift, task):
 
 
 @pytest.mark.parametrize("samples", [pytest.param(8, marks=pytest.mark.slow), 64])
+@pytest.mark.slow
 def test_xla_keeps_within_the_bound(samples):
     """What XLA allocates beyond a chunk of one sample stays within the memory asked for."""
     module = modules.mlp(16, depth=3, bias=False, vector_input=False)

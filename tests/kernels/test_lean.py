@@ -54,6 +54,7 @@ def test_the_measure_sees_a_gathered_array():
     assert largest_array(text) == 50 * 128 * 4
 
 
+@pytest.mark.slow
 def test_memory_is_linear_in_copies():
     temporaries = [
         compiled(problem(n, FixedInDegree(K), "padded")).memory_analysis().temp_size_in_bytes

@@ -319,6 +319,7 @@ QUICK = {"two_layer"}
 
 
 @pytest.mark.parametrize("name", marked(TRAINED, TRAINED.keys() - QUICK))
+@pytest.mark.slow
 def test_sparse_lift_learns_digits_and_keeps_the_energy_identity(name):
     module, shape = TRAINED[name]
     lift = flowlift.sample(

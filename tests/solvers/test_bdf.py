@@ -215,6 +215,7 @@ def test_errors_follow_the_tolerance():
     assert 5 < errors[1] / errors[2] < 3000
 
 
+@pytest.mark.slow
 def test_float32_reaches_its_floor():
     problem = problems.Quadratic.draw(20, 1e3)
     start = jnp.asarray(problem.start - problem.optimum, jnp.float32)
@@ -281,6 +282,7 @@ def flat_spectrum(t, y, args):
     return -jnp.linspace(5e3, 1e4, 60) * (y - jnp.cos(jnp.arange(60.0))) - 2e3 * y**3
 
 
+@pytest.mark.slow
 def test_a_full_basis_is_finished_by_conjugate_gradients():
     small = solve(
         flat_spectrum, jnp.zeros(60), jnp.asarray(10.0), 1e-5, solver=BDF(capacity=6, secants=4)
@@ -319,6 +321,7 @@ def test_a_field_that_is_no_gradient_is_found_out():
     assert solution.stats["num_steps"] == 1
 
 
+@pytest.mark.slow
 def test_nan_and_explosion_end_the_integration():
     solution = solve(lambda t, y, args: y**3, jnp.ones(2), jnp.asarray(1.0))
     assert solution.controller_state.halt in (Halt.NON_FINITE, Halt.TIME_UNDERFLOW)
@@ -361,6 +364,7 @@ def test_under_vmap_each_lane_is_its_own_solution():
 
 
 @pytest.mark.parametrize("solver", [BDF(), pytest.param(BDF(dense=True), marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_restart_from_a_file_continues_to_the_last_bit(solver):
     """Stopped after some attempts, written, read, and continued: the same as without."""
     problem = problems.Quadratic.draw(12, 1e3)

@@ -257,6 +257,7 @@ def quadratic_flow(horizon, **kwargs):
     )
 
 
+@pytest.mark.slow
 def test_flow_by_name_and_its_resumption():
     problem, solution = quadratic_flow(3e6)
     assert solution.result == Outcome.HORIZON

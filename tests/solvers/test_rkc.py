@@ -225,6 +225,7 @@ def test_work_grows_like_the_root_of_the_spectral_radius():
     assert 2 < costs[2] / costs[1] < 14
 
 
+@pytest.mark.slow
 def test_stage_cap_shortens_the_step_instead_of_clipping_the_stages():
     stiff = jnp.array([0.1, 1e4])
     field = lambda t, y, args: -stiff * y

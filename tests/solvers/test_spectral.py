@@ -87,6 +87,7 @@ def test_zero_operator_and_zero_start():
     assert np.isfinite(ends.vectors).all()
 
 
+@pytest.mark.slow
 def test_asymmetry_is_seen():
     matrix, _ = symmetric(outliers())
     skewed = matrix.at[3, 5].add(0.5)
