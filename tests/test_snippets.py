@@ -16,6 +16,9 @@ def snippets(page: Path, language: str) -> list[str]:
 
 
 WITH_CODE = [page for page in PAGES if snippets(page, "python")]
+# The documentation's build executes notebooks as well; the tutorial is short enough for both.
+NOTEBOOKS = [p for p in WITH_CODE if "mystnb" in p.read_text() and p.name != "tutorial.md"]
+CASES = [pytest.param(p, marks=[pytest.mark.slow] * (p in NOTEBOOKS), id=p.name) for p in WITH_CODE]
 
 
 def test_the_finder_finds_both_kinds_of_fences(tmp_path):
@@ -28,7 +31,7 @@ def test_the_finder_finds_both_kinds_of_fences(tmp_path):
     assert ROOT / "docs" / "tutorial.md" in WITH_CODE
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", CASES)
 def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for text in snippets(page, "toml"):

@@ -155,7 +155,10 @@ def test_records_are_those_of_the_returned_model(small_lift, small_task, small_s
     assert small_solution.model.graph_hash == small_lift.graph_hash
 
 
-@pytest.mark.parametrize("name", ["A_tanh", "A_soft", "B", "C"])
+REFERENCES = ["A_tanh", *(pytest.param(n, marks=pytest.mark.slow) for n in ("A_soft", "B", "C"))]
+
+
+@pytest.mark.parametrize("name", REFERENCES)
 def test_reference_flows_are_reproduced(name):
     reference = problems.reference(name)
     horizon = 10.0 if name.startswith("A") else 1.0
@@ -345,7 +348,9 @@ def test_frozen_leaves_do_not_move(small_lift, small_task):
     assert np.abs(solution.model.weights["h2->y"] - small_lift.weights["h2->y"]).max() > 1e-3
 
 
-@pytest.mark.parametrize(("solver", "rtol"), [("tsit5", 1e-5), ("kvaerno5", 1e-4)])
+@pytest.mark.parametrize(
+    ("solver", "rtol"), [("tsit5", 1e-5), pytest.param("kvaerno5", 1e-4, marks=pytest.mark.slow)]
+)
 def test_float32_flow_follows_the_float64_one(small_lift, small_task, small_solution, solver, rtol):
     """Newton's own rounding disturbs an implicit error estimate below 1e-4."""
     until = np.flatnonzero(small_solution.times < 1.0)[-1] + 1

@@ -67,7 +67,7 @@ def test_a_quadratic_flow_its_integrals_and_snapshots():
 # Cost = gradients + 2 products, all included. Tsit5 takes 1,857 gradients to t = 100 on A_tanh.
 SHORT = [
     ("A_tanh", 100.0, 2e-5, 1_200),
-    ("C", 10.0, 2e-4, 500),
+    pytest.param("C", 10.0, 2e-4, 500, marks=pytest.mark.slow),
     # A minute of compilation where the machine is busy.
     pytest.param("B", 10.0, 1e-3, 500, marks=pytest.mark.slow),
 ]
@@ -152,6 +152,7 @@ def test_resuming_after_a_horizon_costs_a_few_steps():
     assert both.stats.cost < 1.3 * direct.stats.cost + 50
 
 
+@pytest.mark.slow
 def test_stopping_rules_hold():
     _, solution = quadratic(stops=[GradientNormBelow(1e-3)])
     assert solution.result == Outcome.GRADIENT_BELOW

@@ -45,7 +45,7 @@ def everything(problem):
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("samples", [1, 4, 22])
+@pytest.mark.parametrize("samples", [1, pytest.param(4, marks=pytest.mark.slow), 22])
 def test_chunks_change_nothing_but_rounding(lift, task, precision, samples):
     whole = make_problem(lift, task.objective, precision)
     per_sample = bytes_per_sample(lift, task.objective)
@@ -59,6 +59,7 @@ def test_chunks_change_nothing_but_rounding(lift, task, precision, samples):
         np.testing.assert_allclose(got, want, rtol=tol, atol=tol * float(jnp.abs(want).max()))
 
 
+@pytest.mark.slow
 def test_a_chunked_flow_equals_the_whole_one(lift, task):
     memory = 5 * bytes_per_sample(lift, task.objective)
     whole = flow.solve(lift, task, 1.0, rtol=1e-8)

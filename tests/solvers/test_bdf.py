@@ -238,7 +238,14 @@ def test_negative_curvature_is_integrated_as_growth():
     assert abs(float(solution.ys[0][0, 1])) < 1e-8
 
 
-@pytest.mark.parametrize("solver", [BDF(), BDF(capacity=4, secants=3), BDF(dense=True)])
+COUNTED = [
+    BDF(),
+    pytest.param(BDF(capacity=4, secants=3), marks=pytest.mark.slow),
+    pytest.param(BDF(dense=True), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("solver", COUNTED)
 def test_counts_are_true_counts(solver):
     """Against host callbacks in the field: one kind for values, one for products.
 
@@ -331,6 +338,7 @@ def test_nan_and_explosion_end_the_integration():
     assert rooted.stats["num_steps"] < 500
 
 
+@pytest.mark.slow
 def test_time_may_run_backwards():
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: jnp.array([1.0, 200.0]) * y),
