@@ -40,6 +40,7 @@ def quadratic(condition=1e4, size=10, **kwargs):
     return problem, flow.solve(model, problem, **arguments)
 
 
+@pytest.mark.slow
 def test_a_quadratic_flow_its_integrals_and_snapshots():
     """Condition 1e6, to the end of the slowest mode, with everything that is recorded."""
     snapshots = [3.0, 1e3, 3e5]

@@ -62,7 +62,9 @@ def test_every_edge_has_exactly_one_slot(name):
         np.testing.assert_array_equal(everything[slices.places[: s.size]], np.arange(s.size))
 
 
-@pytest.mark.parametrize("columns", [1, 40, pytest.param(130, marks=pytest.mark.slow), 301])
+@pytest.mark.parametrize(
+    "columns", [1, 40, *(pytest.param(n, marks=pytest.mark.slow) for n in (130, 301))]
+)
 @pytest.mark.parametrize("name", CASES)
 def test_all_products_of_skewed_fibres(name, columns):
     """Value and both derivatives against a dense matrix, for every way of cutting columns."""

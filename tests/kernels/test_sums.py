@@ -113,7 +113,9 @@ def test_padding_is_ignored_whatever_it_holds(method, kind):
 
 
 @pytest.mark.parametrize(("method", "kind"), CASES)
-@pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 1)])
+@pytest.mark.parametrize(
+    "axes", [(None, 0), pytest.param((0, None), marks=pytest.mark.slow), (0, 1)]
+)
 def test_vmap_over_weights_and_activations(method, kind, axes):
     fibre, w, y = make(kind, "float64")
     ws = w if axes[0] is None else jnp.stack([w, 2 * w, -w])

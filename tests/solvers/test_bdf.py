@@ -304,6 +304,7 @@ def test_a_full_basis_is_finished_by_conjugate_gradients():
     assert small.controller_state.work.cost < 10_000
 
 
+@pytest.mark.slow
 def test_any_pytree_and_components_that_do_not_act_back():
     """A state with integrals: exact, without making the Jacobian look unsymmetric."""
     hessian = jnp.diag(jnp.array([1.0, 100.0]))

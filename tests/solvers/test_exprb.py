@@ -141,6 +141,7 @@ def test_linear_flows_are_exact_in_one_step():
     assert int(report.work.gradients) == 5
 
 
+@pytest.mark.slow
 def test_integrals_beside_the_flow_have_its_order():
     """int |grad L|^2 dt = L(0) - L(t), int theta dt in closed form; neither acts back."""
     stiff = jnp.array([0.5, 3.0, 2000.0])

@@ -318,6 +318,7 @@ def vector_flow(size=5, condition=1e4, **kwargs):
     return problem, flow.solve(model, problem, horizon, **{"solver": "rkc2"} | kwargs)
 
 
+@pytest.mark.slow
 def test_flow_by_name():
     problem, solution = vector_flow(rtol=1e-6, atol=1e-9)
     assert solution.result == Outcome.HORIZON
