@@ -49,18 +49,26 @@ def reference(fibre, w, y):
     return jnp.zeros((fibre.n_targets, fibre.n_sources), w.dtype).at[t, s].set(w[: s.size]) @ y
 
 
-def close(a, b, dtype):
+def assert_close(a, b, dtype):
     tol = 2e-5 if dtype == "float32" else 1e-12
     for x, z in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         assert x.dtype == z.dtype == dtype
         np.testing.assert_allclose(x, z, rtol=tol, atol=tol * max(1.0, float(jnp.abs(z).max())))
 
 
+def test_the_comparison_sees_a_difference_a_dtype_and_a_shape():
+    one = jnp.ones(3)
+    assert_close([one], [one], "float64")
+    for other in (one.at[1].add(1e-10), one.astype("float32"), jnp.ones(2)):
+        with pytest.raises(AssertionError):
+            assert_close([other], [one], "float64")
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("method", "kind"), CASES)
 def test_value_equals_the_naive_loop(method, kind, dtype):
     fibre, w, y = make(kind, dtype)
-    close(fibre_sum(fibre, w, y, method=method), jnp.asarray(loop(fibre, w, y)), dtype)
+    assert_close(fibre_sum(fibre, w, y, method=method), jnp.asarray(loop(fibre, w, y)), dtype)
 
 
 def nestings(f):
@@ -97,7 +105,7 @@ def test_derivatives_in_every_nesting(method, kind, dtype):
     got = jax.jit(lambda x, v: {n: g(x, v) for n, g in ours.items()})(x, v)
     want = jax.jit(lambda x, v: {n: g(x, v) for n, g in theirs.items()})(x, v)
     for name in want:
-        close(got[name], want[name], dtype)
+        assert_close(got[name], want[name], dtype)
     count = int(fibre.count)
     for tree in (got["grad"], got["jvp of grad"], got["grad of grad"]):
         assert not np.any(tree["w"][count:])
@@ -108,7 +116,7 @@ def test_padding_is_ignored_whatever_it_holds(method, kind):
     fibre, w, y = make(kind, "float64")
     dirty = w.at[int(fibre.count) :].set(jnp.nan)
     z, back = jax.vjp(lambda w, y: fibre_sum(fibre, w, y, method=method), dirty, y)
-    close(z, jnp.asarray(loop(fibre, w, y)), "float64")
+    assert_close(z, jnp.asarray(loop(fibre, w, y)), "float64")
     assert all(np.all(np.isfinite(g)) for g in back(jnp.ones_like(z)))
 
 
@@ -131,7 +139,7 @@ def test_vmap_over_weights_and_activations(method, kind, axes):
             )
             for i in range(3)
         ]
-        close(got, jax.tree.map(lambda *x: jnp.stack(x), *one), "float64")
+        assert_close(got, jax.tree.map(lambda *x: jnp.stack(x), *one), "float64")
 
 
 @pytest.mark.parametrize("method", ["csr", "padded", "naive", "dense"])
@@ -140,7 +148,7 @@ def test_vmap_over_the_structure(method):
     stack = jax.tree.map(lambda *x: jnp.stack(x), a, b)
     got = jax.vmap(lambda f, w, y: fibre_sum(f, w, y, method=method))(*stack)
     want = jnp.stack([jnp.asarray(loop(*a)), jnp.asarray(loop(*b))])
-    close(got, want, "float64")
+    assert_close(got, want, "float64")
 
 
 @pytest.mark.parametrize(("method", "kind"), CASES)
