@@ -17,7 +17,7 @@ from .store import load
 from .study import FlowPlan, LiftPlan, Study
 from .study_file import read_study, structure_study, to_toml
 from .summary import as_text, further_axes, summary
-from .verdicts import converged, there, time_to_loss
+from .verdicts import converged, outcomes, there, time_to_loss
 from .workers import spawned_workers
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "half_width",
     "learning_number",
     "load",
+    "outcomes",
     "paired_difference",
     "read_study",
     "run_cell",
