@@ -134,6 +134,7 @@ else:
         choice(tasks.digits),
         choice(_periodic, harmonics=dict[str, float]),
         choice(_student_teacher, teacher=ModuleChoice),
+        choice(tasks.gaussian_committee),
     )
 # The types of a study's fields whose tables carry a `kind`.
 UNIONS = (ModuleChoice, TaskChoice, EdgeLaw, WeightLaw)

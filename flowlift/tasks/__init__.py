@@ -2,6 +2,7 @@
 
 from .chunks import shard, total
 from .digits import digits
+from .gaussian_committee import GaussianCommittee, gaussian_committee
 from .logistic import LogisticExperiment, linear_model, logistic
 from .losses import AbstractLoss, CrossEntropy, PerSample, SquaredLoss, resolve_loss
 from .periodic import periodic
@@ -20,6 +21,7 @@ __all__ = [
     "AbstractLoss",
     "AbstractObjective",
     "CrossEntropy",
+    "GaussianCommittee",
     "LogisticExperiment",
     "PerSample",
     "Population",
@@ -28,6 +30,7 @@ __all__ = [
     "Task",
     "digits",
     "draw_teacher",
+    "gaussian_committee",
     "linear_model",
     "logistic",
     "periodic",
