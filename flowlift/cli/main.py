@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -25,13 +25,42 @@ class Run:
     """Folder of results; by default results/NAME, after the study's name."""
     workers: int = 0
     """Worker processes; 0 computes in this one."""
+    dask: str | None = None
+    """Address of a Dask scheduler, such as tcp://host:8786, whose workers compute instead."""
     shard: str = "0/1"
     """I/N does only the I-th of N disjoint parts (I from 0): array jobs that share a folder."""
+    retry_failed: bool = False
+    """Run those that failed again: step limit, NaN, out of memory, crash. Else they are results."""
+    every: float = 60.0
+    """Seconds after which finished runs, and the place where a long run stands, are written."""
     quick: bool = False
     """Run the smaller grid of the file's table `quick`."""
     set: tuple[str, ...] = ()
     """Assignments KEY=VALUE in TOML, made before the file is checked, for whole tables: --set
     'module={kind="attention", tokens=8, channels=8}'."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Show how far a study is: done, running, failed and why, missing, time left."""
+
+    results: tyro.conf.Positional[Path]
+    """The folder that `flowlift run` writes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a study's results as one file for other programs."""
+
+    results: tyro.conf.Positional[Path]
+    """The folder that `flowlift run` wrote."""
+    format: Literal["csv", "parquet", "zarr", "netcdf"] = "csv"
+    """csv and parquet hold a row per run, or with --along a row per run and save time; netcdf and
+    zarr the whole labelled dataset."""
+    along: bool = False
+    """For csv and parquet: the records along the flows instead of the runs."""
+    output: Path | None = None
+    """The file; by default RESULTS/export/NAME, after the format."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +119,9 @@ class Compare:
 StudyCommand = TypeVar("StudyCommand", Run, Compare)
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Status, tyro.conf.subcommand("status")]
     | Annotated[Plot, tyro.conf.subcommand("plot")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Success, tyro.conf.subcommand("success")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
 )
@@ -111,16 +142,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _run(*_with_study(Run, given))
         elif given[:1] == ["compare"]:
             _compare(*_with_study(Compare, given))
-        elif isinstance(command := _parse(given), Plot):
-            _plot(command)
-        elif isinstance(command, Success):
-            _success(command)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+        else:
+            command = _parse(given)
+            _COMMANDS[type(command)](command)
+    except (ValueError, OSError, ImportError) as error:
         print(f"flowlift: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _parse(given: list[str]) -> Run | Plot | Success | Compare:
+def _parse(given: list[str]) -> Any:
     return tyro.cli(Command, args=given, prog="flowlift", description=_ABOUT)  # pyright: ignore
 
 
@@ -149,16 +179,53 @@ def _with_study(cls: type[StudyCommand], given: list[str]) -> tuple[StudyCommand
 
 
 def _run(command: Run, study) -> None:
-    from ..experiments import as_text, run_study, spawned_workers, summary
+    from ..experiments import as_text, run_study, summary
 
     output = command.output or Path("results") / study.name
-    with contextlib.ExitStack() as stack:
-        executor = None
-        if command.workers:
-            executor = stack.enter_context(spawned_workers(command.workers))
-        results = run_study(study, output, executor=executor, shard=_shard(command.shard))
+    with _executor(command) as executor:
+        results = run_study(
+            study,
+            output,
+            executor=executor,
+            shard=_shard(command.shard),
+            retry_failed=command.retry_failed,
+            every=command.every,
+        )
     print(as_text(summary(results)))
     print(f"\nResults: {output}. Figures: flowlift plot {output}")
+
+
+def _executor(command: Run) -> contextlib.AbstractContextManager:
+    from ..experiments import dask_workers, spawned_workers
+
+    if command.dask and command.workers:
+        raise ValueError(
+            f"Argument `workers` must be left out with `dask`, but is {command.workers}; the "
+            "cluster has its own."
+        )
+    if command.dask:
+        return dask_workers(command.dask)
+    return spawned_workers(command.workers) if command.workers else contextlib.nullcontext()
+
+
+def _status(command: Status) -> None:
+    from ..ledger import as_text, status
+
+    def reread(directory: Path) -> None:
+        _use_float64()
+        from ..experiments.store import reread
+
+        reread(directory)
+
+    print(as_text(status(command.results, reread)))
+
+
+def _export(command: Export) -> None:
+    _use_float64()
+    from ..experiments import export, load
+
+    output = command.output or command.results / "export"
+    print(export(load(command.results), output, command.format, along=command.along))
 
 
 def _compare(command: Compare, study) -> None:
@@ -202,6 +269,9 @@ def _success(command: Success) -> None:
     )
 
 
+_COMMANDS = {Plot: _plot, Success: _success, Status: _status, Export: _export}
+
+
 def _shard(text: str) -> tuple[int, int]:
     index, _, parts = text.partition("/")
     if not (index.isdecimal() and parts.isdecimal()):
@@ -213,3 +283,7 @@ def _use_float64() -> None:
     """Settings that must precede JAX: 64-bit numbers, one BLAS thread a process."""
     os.environ["JAX_ENABLE_X64"] = "1"
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+if __name__ == "__main__":
+    main()

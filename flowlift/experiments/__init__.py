@@ -3,6 +3,8 @@
 from .cell import check_study, run_cell
 from .compare import Curve, compare, comparison_table
 from .compare_study import compare_on_study
+from .export import along_table, export, runs_table
+from .forecast import Forecast, forecast
 from .grid import Cell, cells, run_identity
 from .probability import (
     LearningNumber,
@@ -13,20 +15,23 @@ from .probability import (
     survival,
 )
 from .run import run_study
-from .store import load
+from .store import StoreError, load
 from .study import FlowPlan, LiftPlan, Study
 from .study_file import read_study, structure_study, to_toml
 from .summary import as_text, further_axes, summary
 from .verdicts import converged, outcomes, there, time_to_loss
-from .workers import spawned_workers
+from .workers import dask_workers, spawned_workers
 
 __all__ = [
     "Cell",
     "Curve",
     "FlowPlan",
+    "Forecast",
     "LearningNumber",
     "LiftPlan",
+    "StoreError",
     "Study",
+    "along_table",
     "as_text",
     "cells",
     "check_study",
@@ -34,6 +39,9 @@ __all__ = [
     "compare_on_study",
     "comparison_table",
     "converged",
+    "dask_workers",
+    "export",
+    "forecast",
     "further_axes",
     "half_width",
     "learning_number",
@@ -44,6 +52,7 @@ __all__ = [
     "run_cell",
     "run_identity",
     "run_study",
+    "runs_table",
     "spawned_workers",
     "structure_study",
     "success_probability",

@@ -2,14 +2,14 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import xarray
 
-from ..flow import FlowSolution, check_settings, dataset, solve
+from ..flow import Checkpoints, FlowSolution, check_settings, dataset, solve
 from ..lift import Lift, check_plan, sample
 from ..modules import PerceptronModule
 from ..tasks import Task
@@ -60,7 +60,7 @@ def _check_variant(study: Study) -> None:
 def run_cell(
     study: Study, cell: Cell, on_run: Callable[[int, FlowSolution], None] | None = None
 ) -> xarray.Dataset:
-    """Draw and train the lifts of one cell.
+    """Draw and train the lifts of one cell, without storing anything.
 
     Args:
         study: the study.
@@ -71,20 +71,83 @@ def run_cell(
         A dataset with dimensions `size` (of length 1), `seed` and `time`: the study's save times,
         with NaN where a flow had ended before. How and where each flow ended is kept apart.
     """
-    study = _variant(study, cell)
-    module, task = build_module(study.module), build_task(study.task, study.precision)
-    runs = []
-    for seed in cell.seeds:
-        model = draw_lift(study, module, cell.size, seed)
-        solution = _flow(study, model, task)
-        runs.append(_one_run(study, model, task, solution))
+    bench, runs = Bench(study, cell), []
+    for seed, run in zip(cell.seeds, cell.runs, strict=True):
+        data, solution = bench.run(seed)
+        runs.append((seed, run, data))
         if on_run:
             on_run(seed, solution)
-    data = xarray.concat(runs, xarray.IndexVariable("seed", list(cell.seeds)))
-    data["run"] = ("seed", list(cell.runs), _RUN)
-    data = data.expand_dims(size=[cell.size]).assign_attrs(_provenance(study))
-    data["seed"].attrs, data["size"].attrs = dict(_SEED), dict(_SIZE)
+    return gather(study, cell.size, runs)
+
+
+class Bench:
+    """A cell's module and task, built once for all of its seeds.
+
+    Attributes:
+        study: the study with the cell's values along its further axes.
+    """
+
+    def __init__(self, study: Study, cell: Cell):
+        self.study = _variant(study, cell)
+        self._size = cell.size
+        self._module = build_module(self.study.module)
+        self._task = build_task(self.study.task, self.study.precision)
+
+    def run(
+        self,
+        seed: int,
+        checkpoints: Checkpoints | None = None,
+        on_lift: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> tuple[xarray.Dataset, FlowSolution]:
+        """Draw and train one lift.
+
+        Args:
+            seed: its seed.
+            checkpoints: the file that keeps where the flow stands.
+            on_lift: called with what is known of the lift once it is drawn.
+
+        Returns:
+            The run on the study's save times, and its flow.
+        """
+        model = draw_lift(self.study, self._module, self._size, seed)
+        facts = _facts(model)
+        if on_lift:
+            on_lift(facts)
+        solution = _flow(self.study, model, self._task, checkpoints)
+        data = describe(self.study, facts, solution)
+        return data.assign(certificate_of(self.study.flow, solution, self._task)), solution
+
+
+def gather(study: Study, size: int, runs: Sequence[tuple[int, str, xarray.Dataset]]):
+    """Runs of one size side by side along `seed`.
+
+    Args:
+        study: the study.
+        size: the lift size.
+        runs: seed, identity and data of each.
+
+    Returns:
+        A dataset with a dimension `size` of length 1.
+    """
+    seeds, names, parts = zip(*runs, strict=True)
+    data = _side_by_side(parts).assign_coords(seed=("seed", list(seeds)))
+    data["run"] = ("seed", list(names), _RUN)
+    data = data.expand_dims(size=[size]).assign_attrs(_provenance(study))
+    data["seed"].attrs, data["size"].attrs = dict(_SEED), dict(_SIZE[study.lift.size_counts])
     return data
+
+
+def _side_by_side(parts: Sequence[xarray.Dataset]) -> xarray.Dataset:
+    """As `xarray.concat` along `seed`, which takes longer than a small flow."""
+    first = parts[0]
+    shapes = {name: variable.shape for name, variable in first.variables.items()}
+    if any({n: v.shape for n, v in p.variables.items()} != shapes for p in parts):
+        return xarray.concat(parts, "seed", join="outer")
+    stacked = {
+        name: (("seed", *variable.dims), np.stack([p[name].values for p in parts]), variable.attrs)
+        for name, variable in first.data_vars.items()
+    }
+    return xarray.Dataset(stacked, first.coords, first.attrs)
 
 
 def _variant(study: Study, cell: Cell) -> Study:
@@ -118,7 +181,9 @@ def draw_lift(study: Study, module: PerceptronModule, size: int, seed: int) -> L
     return sample(module, **_laws(study, module, size), seed=seed, precision=study.precision)
 
 
-def _flow(study: Study, model: Lift, task: Task) -> FlowSolution:
+def _flow(
+    study: Study, model: Lift, task: Task, checkpoints: Checkpoints | None = None
+) -> FlowSolution:
     plan = study.flow
     return solve(
         model,
@@ -132,34 +197,60 @@ def _flow(study: Study, model: Lift, task: Task) -> FlowSolution:
         max_gradients=plan.max_gradients,
         max_steps=plan.max_steps,
         precision=study.precision,
+        checkpoints=checkpoints,
     )
 
 
-def _one_run(study: Study, model: Lift, task: Task, solution: FlowSolution) -> xarray.Dataset:
-    """A flow on the study's save times, with the facts of its lift and both its ends."""
-    data = dataset(solution)
-    last = data.isel(time=-1)
-    ends = {
-        "initial_loss": data.loss[0],
-        "final_loss": last.loss,
-        "final_gradient_norm": last.gradient_norm,
-    }
-    facts = {
+def _facts(model: Lift) -> dict[str, Any]:
+    return {
         "parameters": model.n_parameters,
         "edges": model.n_edges,
-        "graph_hash": np.asarray(model.graph_hash),
+        "graph_hash": model.graph_hash,
     }
+
+
+def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> xarray.Dataset:
+    """A flow on the study's save times, with the facts of its lift and both its ends.
+
+    Args:
+        study: the study, without further axes.
+        facts: of the lift, as far as they are known.
+        solution: the flow; it may have no record at all.
+
+    Returns:
+        The run, without a seed.
+    """
+    data = dataset(solution)
+    ends = {
+        name: (_at(data[record], place), data[record].attrs)
+        for name, (record, place) in _ENDS.items()
+    }
+    facts = {name: np.asarray(facts.get(name, missing)) for name, missing in _NOT_KNOWN.items()}
     grid = np.append(0.0, study.flow.schedule.times(study.flow.horizon))
     return data.reindex(time=grid).assign(
-        {name: ((), end.values, end.attrs) for name, end in ends.items()}
+        {name: ((), end, attrs) for name, (end, attrs) in ends.items()}
         | {n: ((), v, {"long_name": _OF_A_LIFT[n], "units": "1"}) for n, v in facts.items()}
-        | certificate_of(study.flow, solution, task)
     )
 
 
+def _at(record: xarray.DataArray, place: int) -> float:
+    return float(record[place]) if record.size else float("nan")
+
+
+_ENDS = {
+    "initial_loss": ("loss", 0),
+    "final_loss": ("loss", -1),
+    "final_gradient_norm": ("gradient_norm", -1),
+}
+# A run can fail before its lift is drawn.
+_NOT_KNOWN = {"parameters": -1, "edges": -1, "graph_hash": ""}
 _SEED = {"long_name": "seed of the lift's graph and weights", "units": "1"}
 _RUN = {"long_name": "identity: hash of all that determines the numbers", "units": "1"}
-_SIZE = {"long_name": "lift size n", "units": "1"}
+_SIZE = {
+    "copies": {"long_name": "lift size n", "units": "1"},
+    "edges": {"long_name": "lift size: expected edges", "units": "1"},
+    "parameters": {"long_name": "lift size: expected parameters", "units": "1"},
+}
 
 
 def _provenance(study: Study) -> dict[str, Any]:

@@ -5,10 +5,14 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 
+from ..ledger import Row
 from .study import Study, Value
 from .study_file import plain, variants
 
-SCHEMA = 1
+# Of the files. The identity of a run has its own version: it stays when files gain variables.
+SCHEMA, IDENTITY = 2, 1
+# Keys that are younger than identities: at their defaults they do not enter them.
+_YOUNGER = {"lift": {"size_counts": "copies"}}
 # What names a run or plans the work, but determines no number of a run.
 _NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk", "vary", "quick")
 
@@ -34,10 +38,32 @@ class Cell:
         """The cell's own identity: a hash of its runs'."""
         return _hash(list(self.runs))
 
-    @property
-    def cost(self) -> int:
-        """Expected work, in copies x flows, for the time left."""
-        return self.size * len(self.seeds)
+    def without(self, runs: Collection[str]) -> "Cell | None":
+        """The cell without some of its runs.
+
+        Args:
+            runs: identities.
+
+        Returns:
+            What is left, None if nothing is.
+        """
+        left = [pair for pair in zip(self.seeds, self.runs, strict=True) if pair[1] not in runs]
+        if not left:
+            return None
+        seeds, identities = zip(*left, strict=True)
+        return dataclasses.replace(self, seeds=seeds, runs=identities)
+
+    def only(self, run: str) -> "Cell":
+        """The cell of one of its runs.
+
+        Args:
+            run: its identity.
+
+        Returns:
+            A cell of one run.
+        """
+        seed = self.seeds[self.runs.index(run)]
+        return dataclasses.replace(self, seeds=(seed,), runs=(run,))
 
     def __str__(self) -> str:
         """What distinguishes the cell, for a line of progress."""
@@ -76,14 +102,27 @@ def cells(
         Cells of at most `chunk` seeds.
     """
     index, parts = shard
+    for row in rows(study):
+        pairs = zip(row.seeds, row.runs, strict=True)
+        here = [(s, r) for s, r in pairs if r not in done and int(r, 16) % parts == index]
+        for first in range(0, len(here), study.chunk):
+            seeds, identities = zip(*here[first : first + study.chunk], strict=True)
+            yield Cell(row.variant, row.size, seeds, identities)
+
+
+def rows(study: Study) -> Iterator[Row]:
+    """The runs of a study, shape by shape.
+
+    Args:
+        study: the study.
+
+    Yields:
+        A row for each combination of values along the further axes and each size.
+    """
     for assignments, variant in variants(study):
-        common, axes = _common_record(variant), tuple(assignments.items())
+        common, axes, seeds = _common_record(variant), tuple(assignments.items()), variant.all_seeds
         for size in variant.lift.sizes:
-            runs = ((seed, _identity(common, size, seed)) for seed in variant.all_seeds)
-            here = [(s, r) for s, r in runs if r not in done and int(r, 16) % parts == index]
-            for first in range(0, len(here), study.chunk):
-                seeds, identities = zip(*here[first : first + study.chunk], strict=True)
-                yield Cell(axes, size, seeds, identities)
+            yield Row(axes, size, tuple(seeds), tuple(_identity(common, size, s) for s in seeds))
 
 
 def axis_names(study: Study) -> dict[str, str]:
@@ -103,7 +142,10 @@ def _common_record(study: Study) -> dict:
     for key in _NOT_IN_A_RUN:
         del record[key]
     del record["lift"]["sizes"]
-    return record | {"schema": SCHEMA}
+    for table, defaults in _YOUNGER.items():
+        for key in [k for k, default in defaults.items() if record[table][k] == default]:
+            del record[table][key]
+    return record | {"schema": IDENTITY}
 
 
 def _hash(record: object) -> str:

@@ -7,11 +7,12 @@ import tyro
 
 from ..flow import ATOL, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation
 from ..flow.stops import Stop
-from ..lift import Gaussian
+from ..lift import Gaussian, copies_for_count
 from ..modules import PerceptronModule
 from .choices import EdgeLaw, ModuleChoice, TaskChoice, WeightLaw
 
 Value = int | float | str | bool
+SIZE_COUNTS = ("copies", "edges", "parameters")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,7 @@ class LiftPlan:
     """Which lifts are drawn (theory, section 3 [choice])."""
 
     sizes: tuple[int, ...]
-    """Lift sizes n: hidden vertices get n copies each, times their ratio."""
+    """Lift sizes n, counted as `size_counts` says."""
     edges: EdgeLaw
     """The edge law of all base edges but read-outs and edges from a single copy (complete)."""
     weights: WeightLaw = Gaussian(1.0)
@@ -30,6 +31,9 @@ class LiftPlan:
     """Edge laws of single base edges, by name."""
     weights_over: dict[str, WeightLaw] = dataclasses.field(default_factory=dict)
     """Weight laws of single base edges, by name."""
+    size_counts: str = "copies"
+    """What a size counts: copies (hidden vertices get n each, times their ratio), or the expected
+    edges or parameters of the lift, which the nearest possible number of copies then gives."""
 
     def __post_init__(self):
         """Refuse an empty list of sizes, and ratios that are no positive numbers.
@@ -42,6 +46,11 @@ class LiftPlan:
                 f"Argument `sizes` must hold distinct lift sizes of at least 1, but is "
                 f"{self.sizes}; give e.g. [16, 32, 64]."
             )
+        if self.size_counts not in SIZE_COUNTS:
+            raise ValueError(
+                f"Argument `size_counts` must be one of {', '.join(SIZE_COUNTS)}, but is "
+                f"{self.size_counts!r}; choose one of them."
+            )
         for vertex, ratio in self.ratios.items():
             if not 0 < ratio < float("inf"):
                 raise ValueError(
@@ -50,7 +59,9 @@ class LiftPlan:
                 )
 
     def copies(self, module: PerceptronModule, size: int) -> dict[str, int]:
-        """The number of copies of every hidden vertex: the ratio times the size, at least 1.
+        """The number of copies of every hidden vertex: the ratio times n, at least 1.
+
+        n is the size, or the number for which the expected count comes nearest to it.
 
         Args:
             module: the base module.
@@ -69,7 +80,11 @@ class LiftPlan:
                     f"Argument `ratios` must name hidden vertices, {hidden}, but names {name!r}; "
                     "correct the name."
                 )
-        return {name: max(1, round(self.ratios.get(name, 1.0) * size)) for name in hidden}
+        scaled = lambda n: {v: max(1, round(self.ratios.get(v, 1.0) * n)) for v in hidden}
+        if self.size_counts == "copies":
+            return scaled(size)
+        laws = {"*": self.edges, **self.edges_over}
+        return scaled(copies_for_count(module, size, self.size_counts, scaled, laws))
 
 
 @dataclasses.dataclass(frozen=True)

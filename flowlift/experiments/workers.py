@@ -5,44 +5,113 @@ import contextlib
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
-# Before JAX starts in a worker. Two BLAS thread pools on the same cores slow one another down
-# thirtyfold; equinox's error checks are host callbacks, without which JAX can store compilations.
-ENVIRONMENT = {
-    "JAX_ENABLE_X64": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "EQX_ON_ERROR": "nan",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
+from ..worker import ENVIRONMENT, follow_parent
+
+
+class SpawnedWorkers(concurrent.futures.Executor):
+    """Worker processes that are spawned, never forked: a fork deadlocks once JAX has started.
+
+    When one of them dies, those beside it end too and all futures in flight fail; the next
+    submission finds new processes.
+    """
+
+    def __init__(self, count: int):
+        """Name their number.
+
+        Args:
+            count: number of processes.
+
+        Raises:
+            ValueError: if it is below 1.
+        """
+        if count < 1:
+            raise ValueError(f"Argument `workers` must be at least 1, but is {count}; give e.g. 2.")
+        self._count = count
+        self._pool = self._new()
+
+    def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future:
+        """As `concurrent.futures.Executor.submit`, in new processes if the old ones died."""
+        try:
+            return self._pool.submit(fn, *args, **kwargs)
+        except BrokenProcessPool:
+            self._pool.shutdown(wait=True)
+            self._pool = self._new()
+            return self._pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As `concurrent.futures.Executor.shutdown`."""
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    def _new(self) -> concurrent.futures.ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return concurrent.futures.ProcessPoolExecutor(
+            self._count, mp_context=context, initializer=follow_parent
+        )
 
 
 @contextlib.contextmanager
-def spawned_workers(count: int) -> Iterator[concurrent.futures.Executor]:
+def spawned_workers(count: int) -> Iterator[SpawnedWorkers]:
     """Worker processes that share a cache of compilations, for `run_study(executor=...)`.
-
-    They are spawned, never forked: a fork deadlocks once JAX has started.
 
     Args:
         count: number of processes.
 
     Yields:
-        The executor.
+        The executor. If the block is left by an exception, cells that wait are cancelled.
 
     Raises:
         ValueError: if `count` is below 1.
     """
-    if count < 1:
-        raise ValueError(f"Argument `workers` must be at least 1, but is {count}; give e.g. 2.")
-    context = multiprocessing.get_context("spawn")
-    cache = Path(tempfile.gettempdir()) / f"flowlift-compilations-{os.getuid()}"
-    with (
-        _environment({**ENVIRONMENT, "JAX_COMPILATION_CACHE_DIR": str(cache)}),
-        concurrent.futures.ProcessPoolExecutor(count, mp_context=context) as executor,
-    ):
-        yield executor
+    with _environment({**ENVIRONMENT, "JAX_COMPILATION_CACHE_DIR": str(compilations())}):
+        workers = SpawnedWorkers(count)
+        try:
+            yield workers
+        finally:
+            workers.shutdown(cancel_futures=True)
+
+
+def compilations() -> Path:
+    """The folder where workers of this user keep compilations."""
+    return Path(tempfile.gettempdir()) / f"flowlift-compilations-{os.getuid()}"
+
+
+@contextlib.contextmanager
+def dask_workers(address: str) -> Iterator[concurrent.futures.Executor]:
+    """The workers of a Dask cluster, for `run_study(executor=...)`.
+
+    They must see the folder of results under the same path and have flowlift installed. SLURM, PBS
+    and Kubernetes come through Dask's own deployers, whose clusters have an address too.
+
+    Args:
+        address: of the scheduler, such as tcp://host:8786.
+
+    Yields:
+        The executor that the cluster's client offers.
+
+    Raises:
+        ImportError: if the extra `dask` is not installed.
+        ValueError: if no scheduler answers.
+    """
+    try:
+        from distributed import Client  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ImportError(
+            "Running on Dask needs the package distributed; pip install 'flowlift[dask]'."
+        ) from None
+    try:
+        client = Client(address, timeout=20)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Argument `dask` must be the address of a running scheduler, but {address!r} gave no "
+            f"answer ({error}); start `dask scheduler` and give what it prints."
+        ) from None
+    with client:
+        yield client.get_executor()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The exact gradient flow: solve, resume, stops, schedules, solutions."""
 
+from .checkpoints import Checkpoints, ForeignCheckpoint
 from .dataset import dataset
 from .methods import SOLVERS
 from .outcome import FlowError, Outcome
@@ -12,9 +13,11 @@ __all__ = [
     "ATOL",
     "RTOL",
     "SOLVERS",
+    "Checkpoints",
     "FlowError",
     "FlowSolution",
     "FlowStats",
+    "ForeignCheckpoint",
     "GradientNormBelow",
     "LogTimes",
     "LossBelow",

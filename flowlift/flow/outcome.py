@@ -16,6 +16,9 @@ class Outcome(enum.StrEnum):
     TIME_UNDERFLOW = "time underflow"
     SOLVER_FAILURE = "solver failure"
     NOT_SYMMETRIC = "not symmetric"
+    OUT_OF_MEMORY = "out of memory"
+    WORKER_CRASHED = "worker crashed"
+    EXCEPTION = "exception"
 
     @property
     def reached(self) -> bool:
@@ -36,8 +39,10 @@ class Outcome(enum.StrEnum):
 _REACHED = frozenset(
     {Outcome.HORIZON, Outcome.LOSS_BELOW, Outcome.GRADIENT_BELOW, Outcome.STAGNATION}
 )
+# A run of a study can also fail around its flow: those have no solver to blame.
 _FAILED = frozenset(
     {Outcome.NON_FINITE, Outcome.TIME_UNDERFLOW, Outcome.SOLVER_FAILURE, Outcome.NOT_SYMMETRIC}
+    | {Outcome.OUT_OF_MEMORY, Outcome.WORKER_CRASHED, Outcome.EXCEPTION}
 )
 _SENTENCES = {
     Outcome.HORIZON: "The flow was integrated to the horizon.",
@@ -57,6 +62,11 @@ _SENTENCES = {
     Outcome.NOT_SYMMETRIC: "The Jacobian of the field is not symmetric, so that the field is no "
     "gradient (a custom derivative in the loss?); correct the derivative, or choose a solver "
     "for any field, such as 'tsit5'.",
+    Outcome.OUT_OF_MEMORY: "The memory did not suffice; use fewer workers, a smaller lift, or the "
+    "argument `memory` of `solve`.",
+    Outcome.WORKER_CRASHED: "The process that computed the run died twice, the second time alone; "
+    "it was killed, ran out of memory or crashed.",
+    Outcome.EXCEPTION: "An exception ended the run.",
 }
 
 

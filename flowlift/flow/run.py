@@ -7,6 +7,7 @@ import diffrax
 import jax.numpy as jnp
 import numpy as np
 
+from .checkpoints import Checkpoints
 from .choice import Automatic, stalled
 from .legs import Limits, Position, advance, observe_once, restart, start
 from .methods import Method, halting_outcome, resolve_method
@@ -44,6 +45,27 @@ class Settings:
         """Which solver runs, and why if it was chosen automatically."""
         return self.choice.text if self.choice else self.method.name
 
+    def stats(self, position: Position, trace: Trace) -> FlowStats:
+        """The work done up to a position.
+
+        Args:
+            position: where the flow stands.
+            trace: its records so far.
+
+        Returns:
+            True counts.
+        """
+        controller = position.controller
+        return FlowStats(
+            gradients=self.method.evaluations(controller),
+            hvps=int(controller.work.hvps) + (self.choice.products if self.choice else 0),
+            observation_gradients=trace.observation_gradients,
+            steps=int(controller.attempts),
+            rejected=int(controller.attempts) - int(controller.accepted),
+            legs=trace.legs,
+            seconds=trace.seconds,
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
@@ -65,13 +87,16 @@ class Plan:
     max_gradients: float
 
 
-def integrate(checkpoint: Checkpoint, plan: Plan, throw: bool) -> FlowSolution:
+def integrate(
+    checkpoint: Checkpoint, plan: Plan, throw: bool, checkpoints: Checkpoints | None = None
+) -> FlowSolution:
     """Go on from a checkpoint until the plan is carried out or the flow ends.
 
     Args:
         checkpoint: where the flow stands.
         plan: what is to do.
         throw: raise if the flow neither met the horizon nor a stopping rule.
+        checkpoints: the file that keeps where the flow stands, if any.
 
     Returns:
         The solution.
@@ -80,25 +105,50 @@ def integrate(checkpoint: Checkpoint, plan: Plan, throw: bool) -> FlowSolution:
         FlowError: if `throw` asks for it.
     """
     clock = time.perf_counter()
-    settings, trace = checkpoint.settings, checkpoint.trace.copy()
-    position = checkpoint.position or _begin(settings, trace, plan)
-    position = _allow(position, plan, settings.max_steps)
-    result = _judge_start(trace, plan)
+    kept = checkpoints.restore(checkpoint.settings, plan) if checkpoints else None
+    settings, trace, position, result = _enter(kept, checkpoint, plan)
+    before_us = trace.seconds
     while result is None:
         before = position.controller
         position, result = _leg(settings, trace, plan, position)
         settings, position, result = _take_over(settings, trace, plan, before, position, result)
+        trace.seconds = before_us + time.perf_counter() - clock
+        if checkpoints and result is None:
+            checkpoints.keep(Checkpoint(settings, position, trace))
     _record_end(settings, trace, position)
-    trace.seconds += time.perf_counter() - clock
+    trace.seconds = before_us + time.perf_counter() - clock
     solution = _solution(result, settings, trace, position)
     if throw and not solution.success:
         raise FlowError(solution)
     return solution
 
 
-def _begin(settings: Settings, trace: Trace, plan: Plan) -> Position:
+def _enter(kept: Checkpoint | None, checkpoint: Checkpoint, plan: Plan):
+    """Where to go on from, and whether the flow is over there already."""
+    if kept is not None and kept.position is not None:
+        # Its limits and its judgements are those of the call that was interrupted.
+        return kept.settings, kept.trace, kept.position, None
+    settings, trace = checkpoint.settings, checkpoint.trace.copy()
+    position = checkpoint.position or _begin(settings, trace, plan)
+    return settings, trace, _allow(position, plan, settings.max_steps), _judge_start(trace, plan)
+
+
+def begin(settings: Settings, plan: Plan) -> Position:
+    """The position at t = 0.
+
+    Args:
+        settings: the problem and the method.
+        plan: its first save time bounds the first step.
+
+    Returns:
+        The position.
+    """
     leg = jnp.asarray(plan.times[0], settings.precision)
-    position = start(settings.problem, settings.method, leg)
+    return start(settings.problem, settings.method, leg)
+
+
+def _begin(settings: Settings, trace: Trace, plan: Plan) -> Position:
+    position = begin(settings, plan)
     records = observe_once(position.state, settings.problem, settings.observers)
     trace.append_one(0.0, records)
     return position
@@ -206,16 +256,6 @@ def _record_end(settings: Settings, trace: Trace, position: Position) -> None:
 
 
 def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:
-    work = position.controller.work
-    stats = FlowStats(
-        gradients=settings.method.evaluations(position.controller),
-        hvps=int(work.hvps) + (settings.choice.products if settings.choice else 0),
-        observation_gradients=trace.observation_gradients,
-        steps=int(position.controller.attempts),
-        rejected=int(position.controller.attempts) - int(position.controller.accepted),
-        legs=trace.legs,
-        seconds=trace.seconds,
-    )
     return FlowSolution(
         model=settings.problem.model(position.state[0]),
         time=trace.time,
@@ -224,7 +264,7 @@ def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> Fl
         **{name: trace.series(name) for name in RECORDED},
         observations={name: trace.series(name) for name, _ in settings.observers},
         snapshots=dict(trace.snapshots),
-        stats=stats,
+        stats=settings.stats(position, trace),
         solver=settings.solver,
         precision=settings.precision,
         checkpoint=Checkpoint(settings, position, trace),

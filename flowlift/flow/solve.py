@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from ..precision import check_precision
 from ..tasks import AbstractObjective, Task, population
+from .checkpoints import Checkpoints
 from .choice import Automatic, choose, declared_smooth, sharpness_at_start
 from .methods import AUTO, check_solver, resolve_method
 from .problem import Problem, make_problem
@@ -41,6 +42,7 @@ def solve(
     precision: str = "float64",
     trainable: PyTree | Callable = eqx.is_inexact_array,
     memory: int | None = None,
+    checkpoints: Checkpoints | None = None,
     throw: bool = False,
 ) -> FlowSolution:
     """Integrate d theta/dt = -grad L(theta) from the model's parameters (theory, section 4).
@@ -73,6 +75,8 @@ def solve(
         trainable: which leaves flow, as for `equinox.partition`.
         memory: bound in bytes on the activations of one gradient, on each device: samples are
             processed in chunks that keep it. None for no bound.
+        checkpoints: a file that keeps where the flow stands, for long ones: after a kill the same
+            call goes on from it, with the same numbers as without the kill.
         throw: raise `FlowError` instead of returning a solution that was not reached.
 
     Returns:
@@ -93,7 +97,7 @@ def solve(
     method = resolve_method(name, rtol, atol, precision, problem.start.size)
     watched = tuple((observers or {}).items())
     settings = Settings(problem, method, watched, precision, max_steps, (rtol, atol), choice)
-    return integrate(Checkpoint(settings, None, Trace()), plan, throw)
+    return integrate(Checkpoint(settings, None, Trace()), plan, throw, checkpoints)
 
 
 def resume(

@@ -1,5 +1,6 @@
 """Lifts of perceptron modules: laws, sampling, networks read, witnesses planted, files."""
 
+from .counts import copies_for_count, expected_counts
 from .edge_laws import (
     AbstractBernoulli,
     AbstractEdgeLaw,
@@ -43,6 +44,8 @@ __all__ = [
     "Zero",
     "check_plan",
     "check_seed",
+    "copies_for_count",
+    "expected_counts",
     "from_arrays",
     "from_edges",
     "graph_digest",

@@ -59,7 +59,7 @@ def sample(
     check_precision(precision)
     check_seed(seed)
     sizes = resolve_copies(module, copies)
-    edge_laws = _resolve_edge_laws(module, edges, sizes)
+    edge_laws = resolve_edge_laws(module, edges, sizes)
     weight_laws = _resolve_weight_laws(module, weights)
     pairs = _draw_graph(module, sizes, edge_laws, seed)
     values = _draw_weights(module, sizes, weight_laws, pairs, seed)
@@ -84,7 +84,7 @@ def check_plan(
     Raises:
         ValueError: as for `sample`.
     """
-    _resolve_edge_laws(module, edges, resolve_copies(module, copies))
+    resolve_edge_laws(module, edges, resolve_copies(module, copies))
     _resolve_weight_laws(module, weights)
 
 
@@ -172,7 +172,27 @@ def _check_keys(argument: str, given: Mapping, module: PerceptronModule) -> None
             )
 
 
-def _resolve_edge_laws(module, edges, sizes: Sizes) -> dict[str, AbstractEdgeLaw]:
+def resolve_edge_laws(
+    module: PerceptronModule,
+    edges: AbstractEdgeLaw | Mapping[str, AbstractEdgeLaw],
+    sizes: Sizes,
+    *,
+    check: bool = True,
+) -> dict[str, AbstractEdgeLaw]:
+    """The edge law of every base edge.
+
+    Args:
+        module: the base module.
+        edges: as for `sample`.
+        sizes: copies of every vertex.
+        check: whether to refuse laws that cannot serve these numbers of copies.
+
+    Returns:
+        Laws by edge name.
+
+    Raises:
+        ValueError: for unknown or missing edges, and for laws that are refused.
+    """
     given = edges if isinstance(edges, Mapping) else {"*": edges}
     _check_keys("edges", given, module)
     laws = {}
@@ -183,7 +203,8 @@ def _resolve_edge_laws(module, edges, sizes: Sizes) -> dict[str, AbstractEdgeLaw
                 f"Argument `edges[{name!r}]` must be an edge law, but is {law!r}; "
                 "give one such as FixedInDegree(8)."
             )
-        law.check(sizes[edge.source], sizes[edge.target], name)
+        if check:
+            law.check(sizes[edge.source], sizes[edge.target], name)
         laws[name] = law
     return laws
 

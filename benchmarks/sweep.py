@@ -1,0 +1,163 @@
+"""Runs per minute of a sweep, against the plain loop that a user would write.
+
+python benchmarks/sweep.py [--json FILE]
+python benchmarks/sweep.py --sizes 64 128 --seeds 5
+
+A 3-layer tanh lift with in-degree 8 on a periodic signal, to the same loss by the same solver and
+tolerances: `flowlift.experiments` on two spawned workers and on one, and a loop with a new jit per
+seed in one process with default threads. Every part runs in processes of its own, started cold,
+and is timed from the start of the first to the end of the last.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+STUDY = """
+name = "sweep"
+seeds = {seeds}
+chunk = 20
+
+[module]
+kind = "mlp"
+inputs = 2
+depth = 3
+
+[lift]
+sizes = {sizes}
+edges = {{ kind = "fixed_in_degree", degree = 8 }}
+
+[task]
+kind = "periodic"
+harmonics = {{ 1 = 1.0 }}
+samples = 64
+
+[flow]
+horizon = 1000.0
+rtol = 1e-4
+atol = 1e-7
+loss_below = {loss}
+"""
+
+
+# What one writes without flowlift.experiments: diffrax, and a fresh jit for each seed. The model is
+# flowlift's lift, so that both sides compute the same gradients by the same kernels.
+def plain_loop(file: str, sizes: list[int], seeds: int) -> None:
+    import diffrax
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    from flowlift.experiments import read_study
+    from flowlift.experiments.cell import draw_lift
+
+    study = read_study(file)
+    plan, module = study.flow, study.module.build()
+    objective = study.task.build(precision="float64").objective
+    times = jnp.asarray(plan.schedule.times(plan.horizon))
+    control = diffrax.PIDController(rtol=plan.rtol, atol=plan.atol)
+    for size in sizes:
+        for seed in range(seeds):
+            theta, rest = eqx.partition(draw_lift(study, module, size, seed), eqx.is_inexact_array)
+            loss = lambda theta, rest=rest: objective(eqx.combine(theta, rest))
+            field = lambda t, y, args, loss=loss: jax.tree.map(jnp.negative, jax.grad(loss)(y))
+            below = lambda t, y, args, loss=loss, **_: loss(y) <= plan.loss_below
+
+            @jax.jit
+            def flow(theta, field=field, below=below, loss=loss):
+                solution = diffrax.diffeqsolve(
+                    diffrax.ODETerm(field),
+                    diffrax.Tsit5(),
+                    0.0,
+                    times[-1],
+                    None,
+                    theta,
+                    saveat=diffrax.SaveAt(ts=times, t1=True, fn=lambda t, y, args: loss(y)),
+                    stepsize_controller=control,
+                    event=diffrax.Event(below),
+                    max_steps=1_000_000,
+                    adjoint=diffrax.ForwardMode(),
+                )
+                return solution.ys[-1], solution.ts[-1]
+
+            reached, time = flow(theta)
+            print(
+                f"n = {size}, seed {seed}: L({float(time):.4g}) = {float(reached):.4g}", flush=True
+            )
+
+
+def timed(arguments: list[str], environment: dict[str, str]) -> float:
+    """Seconds of a process, from its start to its end."""
+    clock = time.perf_counter()
+    inherited = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    subprocess.run(arguments, check=True, env=inherited | environment, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - clock
+
+
+def sweep(file: Path, workers: int, folder: Path) -> tuple[float, float]:
+    """Seconds of `flowlift run` with an empty cache of compilations, and of the flows alone."""
+    from flowlift.experiments import load
+
+    run = [sys.executable, "-m", "flowlift.cli.main", "run", str(file), "--workers", str(workers)]
+    temporary = folder / f"tmp{workers}"
+    temporary.mkdir()
+    seconds = timed([*run, "--output", str(folder / str(workers))], {"TMPDIR": str(temporary)})
+    results = load(folder / str(workers))
+    print(results.final_loss.max("seed").values, results.result.values.ravel()[:3])
+    return seconds, float(results.seconds.sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256, 512])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--plain-seeds", type=int, default=3, help="seeds a size of the plain loop")
+    parser.add_argument("--loss", type=float, default=0.01)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.plain:
+        plain_loop(options.plain[0], options.sizes, int(options.plain[1]))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = folder / "study.toml"
+        file.write_text(STUDY.format(seeds=options.seeds, sizes=options.sizes, loss=options.loss))
+        report(measure(file, folder, options), options)
+
+
+def measure(file: Path, folder: Path, options) -> dict[str, float]:
+    runs = len(options.sizes) * options.seeds
+    two, flows = sweep(file, 2, folder)
+    one, _ = sweep(file, 1, folder)
+    sizes = [str(size) for size in options.sizes]
+    plain = [sys.executable, __file__, "--plain", str(file), str(options.plain_seeds), "--sizes"]
+    loop = timed([*plain, *sizes], {"JAX_ENABLE_X64": "1"})
+    rates = {
+        "runs per minute, two workers": 60 * runs / two,
+        "runs per minute, one worker": 60 * runs / one,
+        "runs per minute, plain loop": 60 * len(sizes) * options.plain_seeds / loop,
+    }
+    return rates | {
+        "two workers / plain loop": rates["runs per minute, two workers"]
+        / rates["runs per minute, plain loop"],
+        "two workers / one": one / two,
+        "seconds, two workers": two,
+        "seconds of flows": flows,
+    }
+
+
+def report(rates: dict[str, float], options) -> None:
+    for name, value in rates.items():
+        print(f"{name:32} {value:.3g}")
+    if options.json:
+        options.json.write_text(json.dumps(rates | {"cores": os.cpu_count()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""A flow on disk while it runs: written between legs, gone on with after a kill.
+
+Where a leg ends does not depend on any clock, and a position is written to the last bit: a flow
+that was killed and gone on with has the same numbers as one that was not. The clock decides only
+after which legs a file is written.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from ..files import write_whole
+from .choice import Automatic
+from .methods import Method, resolve_method
+from .outcome import Outcome
+from .problem import RECORDED
+from .solution import FlowSolution, FlowStats
+from .trace import Trace
+
+if TYPE_CHECKING:
+    from .run import Checkpoint, Plan, Settings
+
+Arrays = dict[str, np.ndarray]
+_LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "lineax", "optimistix")
+_HEADER = "header"
+
+
+class ForeignCheckpoint(ValueError):
+    """Raised for a checkpoint file that is torn, or of another flow or version."""
+
+
+class Checkpoints:
+    """A file that keeps where a flow stands, for `solve(checkpoints=...)`.
+
+    The file is written atomically between legs, at most once in `every` seconds, and never
+    removed: called again after a kill, `solve` goes on from it. Cost: one copy of the position
+    (some dozens of vectors of the size of theta) and of the records so far, on disk.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        every: float = 60.0,
+        *,
+        on_leg: Callable[["Checkpoint"], None] | None = None,
+    ):
+        """Name the file.
+
+        Args:
+            path: the file, a NumPy `.npz` archive.
+            every: least number of seconds between two writings, >= 0.
+            on_leg: called with the checkpoint after each leg.
+
+        Raises:
+            ValueError: if `every` is negative or no number.
+        """
+        if not every >= 0:
+            raise ValueError(
+                f"Argument `every` must be a number of seconds of at least 0, but is {every!r}; "
+                "give e.g. 60."
+            )
+        self.path = Path(path)
+        self._every, self._on_leg = every, on_leg
+        self._written = time.monotonic()
+        self._last: Checkpoint | None = None
+        self._identity = ""
+
+    def restore(self, settings: "Settings", plan: "Plan") -> "Checkpoint | None":
+        """Where the flow stood when the file was written.
+
+        Args:
+            settings: those of the flow from its start.
+            plan: what is to do.
+
+        Returns:
+            The checkpoint; None if there is no file.
+
+        Raises:
+            ForeignCheckpoint: if the file cannot be read, or is of another flow.
+        """
+        self._identity = _identity(settings, plan)
+        if not self.path.exists():
+            return None
+        arrays = read(self.path)
+        if json.loads(str(arrays[_HEADER]))["identity"] != self._identity:
+            raise ForeignCheckpoint(
+                f"Argument `checkpoints` must name a file of this very flow, but "
+                f"{str(self.path)!r} is one of other arguments or versions; remove it or choose "
+                "another name."
+            )
+        return _unpack(arrays, settings, plan)
+
+    def keep(self, checkpoint: "Checkpoint") -> None:
+        """Note where the flow stands after a leg, and write it if it is time to.
+
+        Args:
+            checkpoint: where it stands.
+        """
+        self._last = checkpoint
+        if time.monotonic() - self._written >= self._every:
+            arrays = _pack(checkpoint, self._identity)
+            write_whole(self.path, lambda temporary: _save(temporary, arrays))
+            self._written = time.monotonic()
+        if self._on_leg is not None:
+            self._on_leg(checkpoint)
+
+    def partial(self, outcome: Outcome) -> FlowSolution:
+        """What is known of a flow that did not come to its end.
+
+        Args:
+            outcome: why not.
+
+        Returns:
+            The records up to the last leg of this process, else up to the file's; empty without
+            either. Its model is None.
+        """
+        if self._last is not None:
+            return _partial(_records(self._last, self._identity), outcome)
+        return partial(self.path, outcome)
+
+
+def partial(path: Path, outcome: Outcome) -> FlowSolution:
+    """The records in a checkpoint file of a flow that did not come to its end.
+
+    Args:
+        path: the file.
+        outcome: why it did not.
+
+    Returns:
+        The records, without a model; empty if there is no readable file.
+    """
+    try:
+        arrays = read(path)
+    except (FileNotFoundError, ForeignCheckpoint):
+        arrays = _records(None, "")
+    return _partial(arrays, outcome)
+
+
+def read(path: Path) -> Arrays:
+    """The arrays of a checkpoint file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Arrays by name.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ForeignCheckpoint: if it is no readable checkpoint.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        json.loads(str(arrays[_HEADER]))["identity"]
+        return arrays
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ForeignCheckpoint(
+            f"Argument `checkpoints` must name a readable checkpoint, but {str(path)!r} is none "
+            f"({error}); remove it or choose another name."
+        ) from None
+
+
+def _save(path: str, arrays: Arrays) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def _identity(settings: "Settings", plan: "Plan") -> str:
+    """A hash of all that determines the flow: its arrays, its settings, the libraries."""
+    digest = hashlib.sha256()
+    for array in _arrays((settings.problem, plan.times)):
+        digest.update(repr((array.shape, array.dtype)).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    words = (
+        "auto" if settings.choice else settings.method.name,
+        settings.tolerances,
+        settings.precision,
+        settings.max_steps,
+        [name for name, _ in settings.observers],
+        (plan.horizon, plan.snapshots, plan.stops, plan.max_gradients),
+        [importlib.metadata.version(name) for name in _LIBRARIES],
+    )
+    digest.update(repr(words).encode())
+    return digest.hexdigest()
+
+
+def _arrays(tree: PyTree) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))]
+
+
+def _pack(checkpoint: "Checkpoint", identity: str) -> Arrays:
+    """Records and position: leaves in order, their structure left to be built again."""
+    snapshots = checkpoint.trace.snapshots.values()
+    return (
+        _records(checkpoint, identity)
+        | _numbered("position", _arrays(checkpoint.position))
+        | _numbered("snapshot", (leaf for model in snapshots for leaf in _arrays(model)))
+    )
+
+
+def _records(checkpoint: "Checkpoint | None", identity: str) -> Arrays:
+    """The part of a checkpoint that is a trajectory, with what its counts were."""
+    trace = checkpoint.trace if checkpoint else Trace()
+    stats, solver, precision, choice = FlowStats(), "", "float64", None
+    if checkpoint is not None and checkpoint.position is not None:
+        settings = checkpoint.settings
+        stats, solver = settings.stats(checkpoint.position, trace), settings.solver
+        precision, choice = settings.precision, settings.choice
+    header = {
+        "identity": identity,
+        "time": trace.time,
+        "snapshots": list(trace.snapshots),
+        "stats": dataclasses.asdict(stats),
+        "solver": solver,
+        "precision": precision,
+        "choice": choice and dataclasses.asdict(choice),
+    }
+    series = {f"record/{name}": trace.series(name) for name in trace.records}
+    return {_HEADER: np.asarray(json.dumps(header)), "times": np.asarray(trace.times), **series}
+
+
+def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
+    header, times = json.loads(str(arrays[_HEADER])), arrays["times"]
+    none = np.empty(len(times))
+    records = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("record/")}
+    observed = {name: values for name, values in records.items() if name not in RECORDED}
+    return FlowSolution(
+        model=None,
+        time=float(times[-1]) if len(times) else 0.0,
+        result=outcome,
+        times=times,
+        **{name: records.get(name, none) for name in RECORDED},
+        observations=observed,
+        snapshots={},
+        stats=FlowStats(**header["stats"]),
+        solver=header["solver"],
+        precision=header["precision"],
+    )
+
+
+def _unpack(arrays: Arrays, settings: "Settings", plan: "Plan") -> "Checkpoint":
+    from .run import Checkpoint, begin
+
+    header = json.loads(str(arrays[_HEADER]))
+    if header["choice"] is not None:
+        settings = _choose_again(settings, Automatic(**_tuples(header["choice"])))
+    settings.method.count_from(header["stats"]["gradients"])
+    # Only the structure of a position is needed: traced, never computed.
+    like = eqx.filter_eval_shape(lambda: begin(settings, plan))
+    position = _filled(like, _in_order(arrays, "position"))
+    model = eqx.filter_eval_shape(settings.problem.model, settings.problem.start)
+    leaves = iter(_in_order(arrays, "snapshot"))
+    count = len(jax.tree.leaves(eqx.filter(model, _is_shape)))
+    snapshots = {
+        t: _filled(model, [next(leaves) for _ in range(count)]) for t in header["snapshots"]
+    }
+    stats = header["stats"]
+    trace = Trace(
+        time=header["time"],
+        times=arrays["times"].tolist(),
+        records={k.partition("/")[2]: [v] for k, v in arrays.items() if k.startswith("record/")},
+        snapshots=snapshots,
+        observation_gradients=stats["observation_gradients"],
+        legs=stats["legs"],
+        seconds=stats["seconds"],
+    )
+    return Checkpoint(settings, position, trace)
+
+
+def _choose_again(settings: "Settings", choice: Automatic) -> "Settings":
+    """The settings once the solvers that the choice names had taken over."""
+    rtol, atol = settings.tolerances
+    size = settings.problem.start.size
+    method: Method = resolve_method(choice.names[-1], rtol, atol, settings.precision, size)
+    return dataclasses.replace(settings, method=method, choice=choice)
+
+
+def _tuples(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+
+
+def _numbered(name: str, arrays: Iterable[np.ndarray]) -> Arrays:
+    return {f"{name}/{i}": array for i, array in enumerate(arrays)}
+
+
+def _in_order(arrays: Arrays, name: str) -> list[np.ndarray]:
+    count = sum(key.startswith(f"{name}/") for key in arrays)
+    return [arrays[f"{name}/{i}"] for i in range(count)]
+
+
+def _is_shape(leaf: object) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _filled(like: PyTree, leaves: list[np.ndarray]) -> PyTree:
+    shapes, static = eqx.partition(like, _is_shape)
+    arrays = [jnp.asarray(leaf) for leaf in leaves]
+    return eqx.combine(jax.tree.unflatten(jax.tree.structure(shapes), arrays), static)
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint file that is no longer needed, if it is there."""
+    if path.exists():
+        os.unlink(path)

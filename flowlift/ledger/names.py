@@ -1,0 +1,12 @@
+"""The names of what a store holds."""
+
+import os
+import socket
+
+CELLS, INDEX, CLAIMS, SET_ASIDE, CHECKPOINTS = "cells", "index", "claims", "set_aside", "running"
+STUDY, PLAN = "study.toml", "plan.json"
+
+
+def writer() -> str:
+    """A name for this process among all that write into a store."""
+    return f"{socket.gethostname()}-{os.getpid()}"
