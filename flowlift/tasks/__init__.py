@@ -1,9 +1,11 @@
 """Tasks: what is to be learnt, with the loss stated to the last factor."""
 
 from .chunks import shard, total
+from .diabetes import diabetes
 from .digits import digits
 from .logistic import LogisticExperiment, linear_model, logistic
 from .losses import AbstractLoss, CrossEntropy, PerSample, SquaredLoss, resolve_loss
+from .mnist1d import mnist1d
 from .periodic import periodic
 from .task import (
     AbstractObjective,
@@ -26,10 +28,12 @@ __all__ = [
     "SquaredLoss",
     "Supervised",
     "Task",
+    "diabetes",
     "digits",
     "draw_teacher",
     "linear_model",
     "logistic",
+    "mnist1d",
     "periodic",
     "population",
     "predict",
