@@ -13,13 +13,14 @@ from .export import from_arrays, load_safetensors, save_safetensors, to_arrays, 
 from .lift import Lift, graph_digest
 from .plant import Planting, plant
 from .reading import read_equinox
-from .sampling import check_plan, from_edges, resolve_copies, sample
+from .sampling import check_plan, from_edges, mean_counts, resolve_copies, sample
 from .streams import Purpose, check_seed, stream
 from .weight_laws import (
     AbstractWeightLaw,
     Gaussian,
     GaussianFanIn,
     GaussianWidth,
+    LecunNormal,
     Uniform,
     Zero,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Gaussian",
     "GaussianFanIn",
     "GaussianWidth",
+    "LecunNormal",
     "Lift",
     "OneToOne",
     "Planting",
@@ -47,6 +49,7 @@ __all__ = [
     "from_edges",
     "graph_digest",
     "load_safetensors",
+    "mean_counts",
     "plant",
     "read_equinox",
     "resolve_copies",

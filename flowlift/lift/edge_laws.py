@@ -20,6 +20,10 @@ class AbstractEdgeLaw(abc.ABC):
         """Sources and targets of the edges (int64), sorted by target, then source."""
 
     @abc.abstractmethod
+    def mean_edges(self, n_sources: int, n_targets: int) -> float:
+        """The expected number of edges."""
+
+    @abc.abstractmethod
     def capacity(self, n_sources: int, n_targets: int) -> int:
         """The array length that practically every draw fits: equal shapes for all seeds."""
 
@@ -42,6 +46,10 @@ class AbstractBernoulli(AbstractEdgeLaw):
     def draw(self, n_sources: int, n_targets: int, rng: np.random.Generator) -> Pairs:
         """All kept pairs, by geometric gaps: O(edges), not O(pairs)."""
         return _bernoulli_pairs(n_sources, n_targets, self.probability(n_sources, n_targets), rng)
+
+    def mean_edges(self, n_sources: int, n_targets: int) -> float:
+        """p n_u n_v."""
+        return self.probability(n_sources, n_targets) * n_sources * n_targets
 
     def capacity(self, n_sources: int, n_targets: int) -> int:
         """Mean + 6 standard deviations of the number of edges, rounded up to a multiple of 64."""
@@ -116,6 +124,10 @@ class FixedInDegree(AbstractEdgeLaw):
         sources = np.sort(_distinct_rows(n_sources, n_targets, self.degree, rng), axis=1)
         return sources.reshape(-1), np.repeat(np.arange(n_targets), self.degree)
 
+    def mean_edges(self, n_sources: int, n_targets: int) -> float:
+        """k n_v, every time."""
+        return float(self.capacity(n_sources, n_targets))
+
     def capacity(self, n_sources: int, n_targets: int) -> int:
         """Exactly k n_v."""
         return self.degree * n_targets
@@ -152,6 +164,10 @@ class Complete(AbstractEdgeLaw):
         targets, sources = np.divmod(np.arange(n_sources * n_targets), n_sources)
         return sources, targets
 
+    def mean_edges(self, n_sources: int, n_targets: int) -> float:
+        """n_u n_v, every time."""
+        return float(self.capacity(n_sources, n_targets))
+
     def capacity(self, n_sources: int, n_targets: int) -> int:
         """Exactly n_u n_v."""
         return n_sources * n_targets
@@ -171,6 +187,10 @@ class OneToOne(AbstractEdgeLaw):
     def draw(self, n_sources: int, n_targets: int, rng: np.random.Generator) -> Pairs:
         """The diagonal."""
         return np.arange(n_targets), np.arange(n_targets)
+
+    def mean_edges(self, n_sources: int, n_targets: int) -> float:
+        """n_v, every time."""
+        return float(self.capacity(n_sources, n_targets))
 
     def capacity(self, n_sources: int, n_targets: int) -> int:
         """Exactly n_v."""

@@ -88,6 +88,37 @@ def check_plan(
     _resolve_weight_laws(module, weights)
 
 
+def mean_counts(
+    module: PerceptronModule,
+    *,
+    copies: int | Mapping[str, int],
+    edges: AbstractEdgeLaw | Mapping[str, AbstractEdgeLaw],
+) -> tuple[float, float]:
+    """How many edges and parameters a lift is expected to have, without drawing it.
+
+    sum over base edges a = (u, v) of E|edges over a|, and of E|edges over a| x dim W_a.
+
+    Args:
+        module: the base module.
+        copies: as for `sample`.
+        edges: as for `sample`; an in-degree above the number of copies is not refused here.
+
+    Returns:
+        Expected edges and expected parameters.
+
+    Raises:
+        ValueError: for unknown vertices or edges, or copies below 1.
+    """
+    sizes = resolve_copies(module, copies)
+    laws = _name_edge_laws(module, edges, sizes)
+    counts = {
+        name: laws[name].mean_edges(sizes[edge.source], sizes[edge.target])
+        for name, edge in module.edge_by_name.items()
+    }
+    numbers = {name: math.prod(module.weight_shape(e)) for name, e in module.edge_by_name.items()}
+    return sum(counts.values()), sum(counts[name] * numbers[name] for name in counts)
+
+
 def from_edges(
     module: PerceptronModule,
     *,
@@ -173,6 +204,13 @@ def _check_keys(argument: str, given: Mapping, module: PerceptronModule) -> None
 
 
 def _resolve_edge_laws(module, edges, sizes: Sizes) -> dict[str, AbstractEdgeLaw]:
+    laws = _name_edge_laws(module, edges, sizes)
+    for name, edge in module.edge_by_name.items():
+        laws[name].check(sizes[edge.source], sizes[edge.target], name)
+    return laws
+
+
+def _name_edge_laws(module, edges, sizes: Sizes) -> dict[str, AbstractEdgeLaw]:
     given = edges if isinstance(edges, Mapping) else {"*": edges}
     _check_keys("edges", given, module)
     laws = {}
@@ -183,7 +221,6 @@ def _resolve_edge_laws(module, edges, sizes: Sizes) -> dict[str, AbstractEdgeLaw
                 f"Argument `edges[{name!r}]` must be an edge law, but is {law!r}; "
                 "give one such as FixedInDegree(8)."
             )
-        law.check(sizes[edge.source], sizes[edge.target], name)
         laws[name] = law
     return laws
 
