@@ -82,7 +82,8 @@ def run_cell(
     data = xarray.concat(runs, xarray.IndexVariable("seed", list(cell.seeds)))
     data["run"] = ("seed", list(cell.runs), _RUN)
     data = data.expand_dims(size=[cell.size]).assign_attrs(_provenance(study))
-    data["seed"].attrs, data["size"].attrs = dict(_SEED), dict(_SIZE)
+    data["seed"].attrs = dict(_SEED)
+    data["size"].attrs = _SIZE | {"counts": study.lift.size_counts}
     return data
 
 
@@ -97,8 +98,8 @@ def _laws(study: Study, module: PerceptronModule, size: int) -> dict[str, Any]:
     plan = study.lift
     return {
         "copies": plan.copies(module, size),
-        "edges": {"*": plan.edges, **plan.edges_over},
-        "weights": {"*": plan.weights, **plan.weights_over},
+        "edges": plan.edge_laws,
+        "weights": plan.weight_laws,
     }
 
 
@@ -157,7 +158,7 @@ def _one_run(study: Study, model: Lift, solution: FlowSolution) -> xarray.Datase
 
 _SEED = {"long_name": "seed of the lift's graph and weights", "units": "1"}
 _RUN = {"long_name": "identity: hash of all that determines the numbers", "units": "1"}
-_SIZE = {"long_name": "lift size n", "units": "1"}
+_SIZE = {"long_name": "lift size", "units": "1"}
 
 
 def _provenance(study: Study) -> dict[str, Any]:

@@ -6,11 +6,14 @@ import json
 from collections.abc import Collection, Iterator
 
 from .study import Study, Value
-from .study_file import plain, variants
+from .study_file import axis_values, plain, variants
 
 SCHEMA = 1
 # What names a run or plans the work, but determines no number of a run.
-_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk", "vary", "quick")
+_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk", "vary", "alternatives", "quick")
+
+# Fields younger than the schema: at these values a run is what it was before them.
+_YOUNGER = {("lift", "size_counts"): "copies"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Cell:
     """Runs of one shape, a few seeds: one compilation serves them, one file keeps them.
 
     Attributes:
-        variant: values along the study's further axes, by dotted key.
+        variant: values along the study's further axes, by dotted key or axis of alternatives.
         size: the lift size.
         seeds: the seeds.
         runs: the identities of the runs, one per seed.
@@ -88,7 +91,7 @@ def cells(
 
 def axis_names(study: Study) -> dict[str, str]:
     """What the further axes are called in results: the key's last word, or the whole key."""
-    last = {key: key.rpartition(".")[2] for key in study.vary}
+    last = {key: key.rpartition(".")[2] for key in axis_values(study)}
     taken = {"size", "seed", "time", "loss", "run", "result", "edges", "parameters"}
     clash = [key for key, word in last.items() if list(last.values()).count(word) > 1]
     return {key: key if key in clash or word in taken else word for key, word in last.items()}
@@ -103,8 +106,16 @@ def _common_record(study: Study) -> dict:
     for key in _NOT_IN_A_RUN:
         del record[key]
     del record["lift"]["sizes"]
+    for (table, key), value in _YOUNGER.items():
+        if record[table].get(key) == value:
+            del record[table][key]
     return record | {"schema": SCHEMA}
 
 
 def _hash(record: object) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def all_sizes(study: Study) -> list[int]:
+    """The lift sizes of all variants, in the study's order."""
+    return list(dict.fromkeys(n for _, variant in variants(study) for n in variant.lift.sizes))

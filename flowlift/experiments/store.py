@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import xarray
 
-from .grid import Cell, axis_names, cells
+from .grid import Cell, all_sizes, axis_names, cells
 from .study import Study
-from .study_file import read_study, to_toml
+from .study_file import axis_values, read_study, to_toml
 
 CELLS, INDEX, SET_ASIDE, STUDY = "cells", "index", "set_aside", "study.toml"
 
@@ -113,8 +113,9 @@ def _assemble(there: list[Cell], runs: dict[str, Path], study: Study) -> xarray.
         sizes.setdefault(variant, []).append(_concat(parts, "seed"))
     blocks = [_with_axes(_concat(parts, "size"), v, study) for v, parts in sizes.items()]
     data = xarray.merge(blocks, join="outer", compat="no_conflicts", combine_attrs="drop_conflicts")
-    order = {axis: study.vary[key] for key, axis in axis_names(study).items()}
-    order["size"] = study.lift.sizes
+    values = axis_values(study)
+    order = {axis: values[key] for key, axis in axis_names(study).items()}
+    order["size"] = all_sizes(study)
     data = data.reindex({axis: [v for v in o if v in data[axis]] for axis, o in order.items()})
     data = data.map(_without_missing_words, keep_attrs=True)
     return data.assign_attrs(study=to_toml(study))

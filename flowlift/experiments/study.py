@@ -1,5 +1,6 @@
 """A study: everything that determines its numbers, as one frozen record."""
 
+import bisect
 import dataclasses
 from typing import Any
 
@@ -7,10 +8,11 @@ import tyro
 
 from ..flow import ATOL, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation
 from ..flow.stops import Stop
-from ..lift import Gaussian
+from ..lift import Gaussian, mean_counts
 from ..modules import PerceptronModule
 from .choices import EdgeLaw, ModuleChoice, TaskChoice, WeightLaw
 
+SIZE_COUNTS = ("copies", "edges", "parameters")
 Value = int | float | str | bool
 
 
@@ -19,7 +21,8 @@ class LiftPlan:
     """Which lifts are drawn (theory, section 3 [choice])."""
 
     sizes: tuple[int, ...]
-    """Lift sizes n: hidden vertices get n copies each, times their ratio."""
+    """Lift sizes n: copies of every hidden vertex, times its ratio, unless `size_counts` says
+    otherwise."""
     edges: EdgeLaw
     """The edge law of all base edges but read-outs and edges from a single copy (complete)."""
     weights: WeightLaw = Gaussian(1.0)
@@ -30,13 +33,21 @@ class LiftPlan:
     """Edge laws of single base edges, by name."""
     weights_over: dict[str, WeightLaw] = dataclasses.field(default_factory=dict)
     """Weight laws of single base edges, by name."""
+    size_counts: str = "copies"
+    """What a size counts: copies, or expected edges or parameters of the whole lift; the number of
+    copies is then the one that comes nearest."""
 
     def __post_init__(self):
-        """Refuse an empty list of sizes, and ratios that are no positive numbers.
+        """Refuse an empty list of sizes, ratios that are no positive numbers, unknown counts.
 
         Raises:
-            ValueError: in either case.
+            ValueError: in each case.
         """
+        if self.size_counts not in SIZE_COUNTS:
+            raise ValueError(
+                f"Argument `size_counts` must be one of {', '.join(SIZE_COUNTS)}, but is "
+                f"{self.size_counts!r}; choose one."
+            )
         if not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes):
             raise ValueError(
                 f"Argument `sizes` must hold distinct lift sizes of at least 1, but is "
@@ -49,8 +60,21 @@ class LiftPlan:
                     "give copies / lift size."
                 )
 
+    @property
+    def edge_laws(self) -> dict[str, EdgeLaw]:
+        """The edge laws as `sample` takes them."""
+        return {"*": self.edges, **self.edges_over}
+
+    @property
+    def weight_laws(self) -> dict[str, WeightLaw]:
+        """The weight laws as `sample` takes them."""
+        return {"*": self.weights, **self.weights_over}
+
     def copies(self, module: PerceptronModule, size: int) -> dict[str, int]:
-        """The number of copies of every hidden vertex: the ratio times the size, at least 1.
+        """How many copies each hidden vertex has at a lift size: its ratio times m, at least 1.
+
+        m is the size itself, or the m >= 1 at which the expected number of edges or parameters
+        (`mean_counts`) comes nearest to it.
 
         Args:
             module: the base module.
@@ -60,7 +84,7 @@ class LiftPlan:
             Copies by vertex name.
 
         Raises:
-            ValueError: if a ratio names no hidden vertex.
+            ValueError: if a ratio names no hidden vertex, or no m comes near.
         """
         hidden = [vertex.name for vertex in module.hidden]
         for name in self.ratios:
@@ -69,7 +93,30 @@ class LiftPlan:
                     f"Argument `ratios` must name hidden vertices, {hidden}, but names {name!r}; "
                     "correct the name."
                 )
-        return {name: max(1, round(self.ratios.get(name, 1.0) * size)) for name in hidden}
+        m = size if self.size_counts == "copies" else self._nearest(module, size)
+        return self._copies(module, m)
+
+    def _copies(self, module: PerceptronModule, m: int) -> dict[str, int]:
+        return {v.name: max(1, round(self.ratios.get(v.name, 1.0) * m)) for v in module.hidden}
+
+    def _nearest(self, module: PerceptronModule, size: int) -> int:
+        def expected(m: int) -> float:
+            edges, parameters = mean_counts(
+                module, copies=self._copies(module, m), edges=self.edge_laws
+            )
+            return edges if self.size_counts == "edges" else parameters
+
+        # A copy has an edge at least, so that `size` copies have too many; the exception is a
+        # module without hidden vertices.
+        above = bisect.bisect_left(range(size + 1), size, 1, key=expected)
+        below = max(above - 1, 1)
+        m = above if expected(above) - size < size - expected(below) else below
+        if not size / 2 <= expected(m) <= 2 * size:
+            raise ValueError(
+                f"Argument `sizes` must hold numbers of {self.size_counts} that the lift can have, "
+                f"but {size} is far from the nearest, {expected(m):g} with {m} copies; enlarge it."
+            )
+        return m
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +186,10 @@ class Study:
     """Seeds per cell, the unit of work and of storage; no number depends on it."""
     vary: tyro.conf.Suppress[dict[str, tuple[Value, ...]]] = dataclasses.field(default_factory=dict)
     """Further axes of the grid: dotted keys of this file with the values that each takes."""
+    alternatives: tyro.conf.Suppress[dict[str, dict[str, dict[str, Any]]]] = dataclasses.field(
+        default_factory=dict
+    )
+    """Further axes whose values are whole settings: axis, label, dotted keys with values."""
     quick: tyro.conf.Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
     """Dotted keys with the values that `--quick` gives them: a smaller grid of the same study."""
 
@@ -153,6 +204,15 @@ class Study:
                 raise ValueError(
                     f"Argument `{name}` must be at least {least}, but is {getattr(self, name)}; "
                     "raise it."
+                )
+        self._check_alternatives()
+
+    def _check_alternatives(self) -> None:
+        for axis, labels in self.alternatives.items():
+            if axis in self.vary or not labels:
+                raise ValueError(
+                    f"Argument `alternatives.{axis}` must hold at least one label and be no key of "
+                    f"`vary`, but holds {list(labels)}; rename the axis or add labels."
                 )
 
     @property
