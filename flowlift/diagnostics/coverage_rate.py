@@ -18,6 +18,7 @@ from ..lift import (
     Gaussian,
     GaussianFanIn,
     GaussianWidth,
+    LecunNormal,
     Lift,
     OneToOne,
     Uniform,
@@ -176,6 +177,8 @@ def _distribution(law: AbstractWeightLaw, fan_in: int, n_sources: int):
             spread = norm(scale=scale / math.sqrt(fan_in))
         case GaussianWidth(scale):
             spread = norm(scale=scale / math.sqrt(n_sources))
+        case LecunNormal(scale):
+            spread = norm(scale=scale / math.sqrt(n_sources * fan_in))
         case Uniform(bound):
             spread = uniform(-bound, 2 * bound)
         case Zero():

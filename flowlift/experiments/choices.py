@@ -125,13 +125,22 @@ EdgeLaw = (
     | lift.Complete
     | lift.OneToOne
 )
-WeightLaw = lift.Gaussian | lift.GaussianFanIn | lift.GaussianWidth | lift.Uniform | lift.Zero
+WeightLaw = (
+    lift.Gaussian
+    | lift.GaussianFanIn
+    | lift.GaussianWidth
+    | lift.LecunNormal
+    | lift.Uniform
+    | lift.Zero
+)
 if typing.TYPE_CHECKING:
     ModuleChoice = TaskChoice = Any
 else:
     ModuleChoice = _union(*MODULES)
     TaskChoice = _union(
+        choice(tasks.diabetes),
         choice(tasks.digits),
+        choice(tasks.mnist1d),
         choice(_periodic, harmonics=dict[str, float]),
         choice(_student_teacher, teacher=ModuleChoice),
         choice(tasks.gaussian_committee),

@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterator
 
 from ..ledger import Row
 from .study import Study, Value
-from .study_file import plain, variants
+from .study_file import axis_values, plain, variants
 
 # Of the files. The identity of a run has its own version: it stays when files gain variables.
 SCHEMA, IDENTITY = 2, 1
 # Keys that are younger than identities: at their defaults they do not enter them.
 _YOUNGER = {"lift": {"size_counts": "copies"}}
 # What names a run or plans the work, but determines no number of a run.
-_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk", "vary", "quick")
+_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk", "vary", "alternatives", "quick")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Cell:
     """Runs of one shape, a few seeds: one compilation serves them, one file keeps them.
 
     Attributes:
-        variant: values along the study's further axes, by dotted key.
+        variant: values along the study's further axes, by dotted key or axis of alternatives.
         size: the lift size.
         seeds: the seeds.
         runs: the identities of the runs, one per seed.
@@ -127,7 +127,7 @@ def rows(study: Study) -> Iterator[Row]:
 
 def axis_names(study: Study) -> dict[str, str]:
     """What the further axes are called in results: the key's last word, or the whole key."""
-    last = {key: key.rpartition(".")[2] for key in study.vary}
+    last = {key: key.rpartition(".")[2] for key in axis_values(study)}
     taken = {"size", "seed", "time", "loss", "run", "result", "edges", "parameters"}
     clash = [key for key, word in last.items() if list(last.values()).count(word) > 1]
     return {key: key if key in clash or word in taken else word for key, word in last.items()}
@@ -150,3 +150,8 @@ def _common_record(study: Study) -> dict:
 
 def _hash(record: object) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def all_sizes(study: Study) -> list[int]:
+    """The lift sizes of all variants, in the study's order."""
+    return list(dict.fromkeys(n for _, variant in variants(study) for n in variant.lift.sizes))

@@ -26,9 +26,9 @@ from ..files import write_text, write_whole
 from ..flow import Outcome
 from ..ledger import Entry, append, latest, read_index, unread, write_plan
 from ..ledger.names import CELLS, SET_ASIDE, STUDY
-from .grid import SCHEMA, Cell, axis_names, cells, rows
+from .grid import SCHEMA, Cell, all_sizes, axis_names, cells, rows
 from .study import Study
-from .study_file import read_study, to_toml
+from .study_file import axis_values, read_study, to_toml
 
 
 class StoreError(OSError):
@@ -189,8 +189,9 @@ def _assemble(
         sizes.setdefault(variant, []).append(_concat(parts, "seed"))
     blocks = [_with_axes(_concat(parts, "size"), v, study) for v, parts in sizes.items()]
     data = xarray.merge(blocks, join="outer", compat="no_conflicts", combine_attrs="drop_conflicts")
-    order = {axis: study.vary[key] for key, axis in axis_names(study).items()}
-    order["size"] = study.lift.sizes
+    values = axis_values(study)
+    order = {axis: values[key] for key, axis in axis_names(study).items()}
+    order["size"] = all_sizes(study)
     data = data.reindex({axis: [v for v in o if v in data[axis]] for axis, o in order.items()})
     data = data.map(_without_missing_words, keep_attrs=True)
     return data.assign_attrs(study=to_toml(study))

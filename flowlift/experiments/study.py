@@ -179,6 +179,10 @@ class Study:
     """Seeds per cell, the unit of work and of storage; no number depends on it."""
     vary: tyro.conf.Suppress[dict[str, tuple[Value, ...]]] = dataclasses.field(default_factory=dict)
     """Further axes of the grid: dotted keys of this file with the values that each takes."""
+    alternatives: tyro.conf.Suppress[dict[str, dict[str, dict[str, Any]]]] = dataclasses.field(
+        default_factory=dict
+    )
+    """Further axes whose values are whole settings: axis, label, dotted keys with values."""
     quick: tyro.conf.Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
     """Dotted keys with the values that `--quick` gives them: a smaller grid of the same study."""
 
@@ -193,6 +197,15 @@ class Study:
                 raise ValueError(
                     f"Argument `{name}` must be at least {least}, but is {getattr(self, name)}; "
                     "raise it."
+                )
+        self._check_alternatives()
+
+    def _check_alternatives(self) -> None:
+        for axis, labels in self.alternatives.items():
+            if axis in self.vary or not labels:
+                raise ValueError(
+                    f"Argument `alternatives.{axis}` must hold at least one label and be no key of "
+                    f"`vary`, but holds {list(labels)}; rename the axis or add labels."
                 )
 
     @property

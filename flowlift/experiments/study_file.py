@@ -75,30 +75,47 @@ def structure_study(raw: Mapping[str, Any]) -> Study:
 
 
 def variants(study: Study) -> Iterator[tuple[dict[str, Value], Study]]:
-    """The studies along the further axes of a grid.
+    """The studies along the further axes of a grid: those of `vary`, then of `alternatives`.
 
     Args:
         study: the study.
 
     Yields:
-        For each combination of the values of `vary`, the assignments and the study with them made.
+        For each combination, the value along each axis (a label along an axis of alternatives)
+        and the study with the assignments made.
 
     Raises:
         ValueError: for keys or values that the study does not take.
     """
-    base = plain(study) | {"vary": {}, "quick": {}}
-    for values in itertools.product(*study.vary.values()):
-        assignments = dict(zip(study.vary, values, strict=True))
+    base = plain(study) | {"vary": {}, "alternatives": {}, "quick": {}}
+    for combination in itertools.product(*_axes(study).values()):
+        point = {axis: value for axis, value, _ in combination}
         raw = copy.deepcopy(base)
-        for key, value in assignments.items():
-            _assign(raw, key, value)
+        for _, _, assignments in combination:
+            for key, value in assignments.items():
+                _assign(raw, key, copy.deepcopy(value))
         try:
-            yield assignments, structure_study(raw)
+            yield point, structure_study(raw)
         except ValueError as error:
             raise ValueError(
-                f"Argument `vary` must name keys of the study with values that they take, but "
-                f"{assignments} makes a study in which {error}"
+                f"Arguments `vary` and `alternatives` must name keys of the study with values that "
+                f"they take, but {point} makes a study in which {error}"
             ) from None
+
+
+def _axes(study: Study) -> dict[str, list[tuple[str, Value, dict[str, Any]]]]:
+    """For each further axis its points: axis, value, and what the value assigns."""
+    varied = {k: [(k, value, {k: value}) for value in values] for k, values in study.vary.items()}
+    whole = {
+        axis: [(axis, label, assigned) for label, assigned in labels.items()]
+        for axis, labels in study.alternatives.items()
+    }
+    return varied | whole
+
+
+def axis_values(study: Study) -> dict[str, list[Value]]:
+    """The values along each further axis, in the study's order; labels for alternatives."""
+    return {axis: [value for _, value, _ in points] for axis, points in _axes(study).items()}
 
 
 def plain(study: Study) -> dict[str, Any]:

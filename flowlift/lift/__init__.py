@@ -21,6 +21,7 @@ from .weight_laws import (
     Gaussian,
     GaussianFanIn,
     GaussianWidth,
+    LecunNormal,
     Uniform,
     Zero,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Gaussian",
     "GaussianFanIn",
     "GaussianWidth",
+    "LecunNormal",
     "Lift",
     "OneToOne",
     "Planting",

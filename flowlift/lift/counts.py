@@ -60,6 +60,9 @@ def copies_for_count(
 
     Returns:
         n.
+
+    Raises:
+        ValueError: if the nearest count is not within a factor of two.
     """
     expected = lambda n: expected_counts(module, copies=copies(n), edges=edges)[counted]
     low, high = 1, 2
@@ -70,7 +73,13 @@ def copies_for_count(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if expected(middle) <= count else (low, middle)
-    return min((low, high), key=lambda n: abs(expected(n) - count))
+    nearest = min((low, high), key=lambda n: abs(expected(n) - count))
+    if not count / 2 <= expected(nearest) <= 2 * count:
+        raise ValueError(
+            f"Argument `sizes` must hold numbers of {counted} that the lift can have, but {count} "
+            f"is far from the nearest, {expected(nearest):g} with {nearest} copies; change it."
+        )
+    return nearest
 
 
 def _expected_pairs(law: AbstractEdgeLaw, n_sources: int, n_targets: int) -> float:

@@ -80,6 +80,26 @@ class GaussianWidth(AbstractWeightLaw):
 
 
 @dataclasses.dataclass(frozen=True)
+class LecunNormal(AbstractWeightLaw):
+    """N(0, scale^2 / (n_u x fan-in)), the fan-in of the edge map (LeCun et al., 1998).
+
+    It keeps pre-activations O(scale) in a complete lift of any width: the law of dense controls.
+
+    Attributes:
+        scale: standard deviation of one pre-activation for activations of unit variance.
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self):
+        _check_scale(self.scale, type(self).__name__)
+
+    def draw(self, count, shape, fan_in, n_sources, rng) -> np.ndarray:
+        """scale / sqrt(n_u x fan-in) times standard normals."""
+        return self.scale / math.sqrt(n_sources * fan_in) * rng.standard_normal((count, *shape))
+
+
+@dataclasses.dataclass(frozen=True)
 class Uniform(AbstractWeightLaw):
     """Uniform on [-bound, bound]. Its support is not full: the theorem's assumption fails.
 

@@ -1,10 +1,12 @@
 """Tasks: what is to be learnt, with the loss stated to the last factor."""
 
 from .chunks import shard, total
+from .diabetes import diabetes
 from .digits import digits
 from .gaussian_committee import GaussianCommittee, gaussian_committee
 from .logistic import LogisticExperiment, linear_model, logistic
 from .losses import AbstractLoss, CrossEntropy, PerSample, SquaredLoss, resolve_loss
+from .mnist1d import mnist1d
 from .periodic import periodic
 from .task import (
     AbstractObjective,
@@ -28,11 +30,13 @@ __all__ = [
     "SquaredLoss",
     "Supervised",
     "Task",
+    "diabetes",
     "digits",
     "draw_teacher",
     "gaussian_committee",
     "linear_model",
     "logistic",
+    "mnist1d",
     "periodic",
     "population",
     "predict",

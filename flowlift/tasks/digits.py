@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from ..lift import Purpose, stream
 from ..precision import check_precision
-from .task import Task, supervised
-
-PROBLEMS = ("regression", "classification")
+from .labelled import check_problem, choose_samples, labelled
+from .task import Task
 
 
 def digits(
@@ -38,31 +36,27 @@ def digits(
         ImportError: without scikit-learn.
     """
     check_precision(precision)
+    check_problem(problem)
     pixels, labels = _load()
-    count = len(labels) if samples is None else samples
-    if problem not in PROBLEMS:
-        raise ValueError(
-            f"Argument `problem` must be one of {', '.join(PROBLEMS)}, but is {problem!r}; "
-            "choose one."
-        )
-    if not isinstance(count, int) or not 1 <= count <= len(labels):
-        raise ValueError(
-            f"Argument `samples` must be an integer from 1 to {len(labels)}, but is {samples!r}; "
-            "give fewer, or None for all."
-        )
+    chosen = choose_samples(samples, len(labels), seed)
     if np.prod(shape) != pixels.shape[1]:
         raise ValueError(
             f"Argument `shape` must hold {pixels.shape[1]} numbers, but is {shape}; "
             "give e.g. (64,) or (8, 8)."
         )
-    chosen = stream(seed, Purpose.DATA).permutation(len(labels))[:count]
-    x = ((pixels - pixels.mean()) / pixels.std())[chosen].reshape(count, *shape).astype(precision)
-    provenance = {"source": "sklearn.datasets.load_digits", "samples": count, "seed": seed}
-    name = f"digits-{problem}"
-    if problem == "classification":
-        return supervised(x, labels[chosen], "cross-entropy", name=name, provenance=provenance)
-    targets = np.eye(10, dtype=precision)[labels[chosen]]
-    return supervised(x, targets, name=name, provenance=provenance)
+    scaled = ((pixels - pixels.mean()) / pixels.std())[chosen]
+    return labelled(
+        scaled.reshape(len(chosen), *shape).astype(precision),
+        labels[chosen],
+        10,
+        problem,
+        name="digits",
+        provenance={
+            "source": "sklearn.datasets.load_digits",
+            "samples": len(chosen),
+            "seed": seed,
+        },
+    )
 
 
 def _load() -> tuple[np.ndarray, np.ndarray]:

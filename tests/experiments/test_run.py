@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,13 +95,22 @@ def test_the_identity_of_a_run_is_what_determines_its_numbers(study):
     renamed = dataclasses.replace(study, name="other", seeds=7, chunk=3)
     assert experiments.run_identity(renamed, 8, 1) == name
     looser = dataclasses.replace(study, flow=dataclasses.replace(study.flow, rtol=1e-5))
+    counted = dataclasses.replace(
+        study, lift=dataclasses.replace(study.lift, size_counts="parameters")
+    )
     others = {
         experiments.run_identity(looser, 8, 1),
+        experiments.run_identity(counted, 8, 1),
         experiments.run_identity(study, 4, 1),
         experiments.run_identity(study, 8, 2),
         experiments.run_identity(dataclasses.replace(study, precision="float32"), 8, 1),
     }
-    assert len(others | {name}) == 5
+    assert len(others | {name}) == 6
+
+
+def test_runs_stored_by_earlier_versions_keep_their_identity():
+    digits = Path(__file__).parents[2] / "studies" / "01_digits" / "study.toml"
+    assert experiments.run_identity(experiments.read_study(digits), 16, 0) == "33787157dbcde4c0"
 
 
 def test_shards_are_disjoint_and_together_the_whole(study):
@@ -126,23 +136,32 @@ def test_workers_and_shards_give_the_same_bits(study, folder, tmp_path):
 
 def test_further_axes_of_a_grid_become_dimensions(study, tmp_path):
     plan = dataclasses.replace(study.lift, sizes=(4,))
-    axes = {"lift.edges.mean": (1.0, 3.0), "flow.solver": ("tsit5", "dopri8")}
-    grid = dataclasses.replace(study, lift=plan, vary=axes, seeds=2)
+    law = lambda mean: {"lift.edges": {"kind": "bernoulli_in_degree", "mean": mean}}
+    grid = dataclasses.replace(
+        study,
+        lift=plan,
+        vary={"flow.solver": ("tsit5", "dopri8")},
+        alternatives={"degree": {"low": law(1.0), "high": law(3.0) | {"lift.sizes": [4, 5]}}},
+    )
     results = experiments.run_study(grid, tmp_path, progress=False)
-    assert results.final_loss.dims == ("mean", "solver", "size", "seed")
+    assert results.final_loss.dims == ("solver", "degree", "size", "seed")
     assert results["solver"].values.tolist() == ["tsit5", "dopri8"]
-    assert experiments.further_axes(results) == ["mean", "solver"]
+    assert results["degree"].values.tolist() == ["low", "high"]
+    assert results["size"].values.tolist() == [4, 5]
+    assert experiments.further_axes(results) == ["solver", "degree"]
+    assert not experiments.there(results.sel(degree="low", size=5)).any()
     # The lift depends on the mean, and not on the solver; nor does the flow, to its tolerance.
-    assert np.all(results.edges.sel(mean=3.0) > results.edges.sel(mean=1.0))
-    one, other = (results.loss.sel(solver=name) for name in ("tsit5", "dopri8"))
+    same = results.sel(size=4)
+    assert np.all(same.edges.sel(degree="high") > same.edges.sel(degree="low"))
+    one, other = (same.loss.sel(solver=name) for name in ("tsit5", "dopri8"))
     np.testing.assert_allclose(one.values, other.values, rtol=1e-4)
     three = dataclasses.replace(plan, edges=lift.BernoulliInDegree(3.0))
     alone = dataclasses.replace(study, lift=three)
     before = {experiments.run_identity(alone, 4, seed) for seed in (0, 1)}
-    assert before == set(results["run"].sel(mean=3.0, solver="tsit5", size=4).values)
+    assert before == set(same["run"].sel(degree="high", solver="tsit5").values)
     table = experiments.summary(results)
-    assert table.index.names == ["mean", "solver", "lift size"]
-    assert len(table) == 4
+    assert table.index.names == ["solver", "degree", "lift size"]
+    assert len(table) == 6
     assert len(plot.save_figures(results, tmp_path / "figures")) == 2
 
 

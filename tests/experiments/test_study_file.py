@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from flowlift import experiments, lift
+from flowlift import experiments, lift, modules
 from flowlift.experiments.study_file import plain
 
 TEXT = """
@@ -108,6 +108,8 @@ def test_every_kind_can_be_named(file, override):
         ("module.activation=3", "key `module.activation` must be a string, but is 3"),
         ('task={kind="periodic"}', "key `task.harmonics` is missing"),
         ('vary={"flow.solver"=[[1]]}', "key `vary.flow.solver"),
+        ("alternatives={law={}}", "`alternatives.law` must hold at least one label"),
+        ('lift.size_counts="layers"', "`size_counts` must be one of copies, edges, parameters"),
         ("nonsense", "An assignment must read key=value"),
     ],
 )
@@ -161,3 +163,19 @@ def test_studies_that_could_not_run_are_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=re.escape(message)):
         experiments.run_study(study, tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("counts", ["edges", "parameters"])
+def test_a_size_may_count_edges_or_parameters(file, counts):
+    plan = experiments.read_study(file, [f"lift.size_counts={counts}"]).lift
+    module = modules.mlp(2, depth=2)
+
+    def expected(m):
+        copies = {"h1": m, "h2": max(1, round(m / 2))}
+        return lift.expected_counts(module, copies=copies, edges={"*": plan.edges})[counts]
+
+    for size in (20, 37, 200, 1000):
+        nearest = min(range(1, 300), key=lambda m: abs(expected(m) - size))
+        assert plan.copies(module, size)["h1"] == nearest
+    with pytest.raises(ValueError, match=f"numbers of {counts} that the lift can have, but 1 is"):
+        plan.copies(module, 1)

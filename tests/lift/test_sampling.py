@@ -13,9 +13,11 @@ from flowlift.lift import (
     Gaussian,
     GaussianFanIn,
     GaussianWidth,
+    LecunNormal,
     OneToOne,
     Uniform,
     Zero,
+    expected_counts,
     from_edges,
     sample,
 )
@@ -114,6 +116,7 @@ def test_million_edges_are_drawn_in_linear_memory():
         (Gaussian(2.0), 2.0),
         (GaussianFanIn(2.0), 2.0 / np.sqrt(16)),
         (GaussianWidth(2.0), 2.0 / np.sqrt(25)),
+        (LecunNormal(2.0), 2.0 / np.sqrt(25 * 16)),
         (Uniform(3.0), 3.0 / np.sqrt(3)),
         (Zero(), 0.0),
     ],
@@ -123,6 +126,20 @@ def test_weight_laws_have_their_scale(law, deviation):
     assert values.shape == (2000, 16)
     assert values.std() == pytest.approx(deviation, rel=0.02)
     assert abs(values.mean()) < 0.05
+
+
+def test_expected_counts_are_the_means_of_drawn_lifts():
+    module = modules.transformer(3, 2, 4, blocks=1, width=2)
+    for law in (FixedInDegree(2), Complete()):
+        drawn = sample(module, copies=5, edges=law, seed=0)
+        counts = expected_counts(module, copies=5, edges=law)
+        assert counts == {"edges": drawn.n_edges, "parameters": drawn.n_parameters}
+    law = {"*": BernoulliInDegree(2), "m1->r1": BernoulliOutDegree(1.5)}
+    drawn = [sample(module, copies=5, edges=law, seed=seed) for seed in range(200)]
+    edges, parameters = expected_counts(module, copies=5, edges=law).values()
+    # The standard deviation of the number of edges is below sqrt(edges).
+    assert np.mean([x.n_edges for x in drawn]) == pytest.approx(edges, abs=4 * np.sqrt(edges / 200))
+    assert np.mean([x.n_parameters for x in drawn]) == pytest.approx(parameters, rel=0.02)
 
 
 def test_same_seed_same_lift_other_seed_other_graph():

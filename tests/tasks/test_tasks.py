@@ -1,5 +1,7 @@
 """Losses to the last factor, data as promised, facts that can be checked."""
 
+import random
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -96,6 +98,38 @@ def test_digits_are_the_real_ones():
     np.testing.assert_array_equal(np.sum(regression.objective.targets, axis=1), 1)
 
 
+def test_mnist1d_is_what_its_authors_generate():
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    legacy = lambda: np.random.get_state()[1].copy()  # noqa: NPY002
+    before = legacy(), random.getstate()
+    whole = tasks.mnist1d(problem="classification", shape=(1, 40))
+    assert random.getstate() == before[1]
+    np.testing.assert_array_equal(legacy(), before[0])
+    x = np.asarray(whole.objective.inputs)
+    assert x.shape == (4000, 1, 40)
+    theirs = make_dataset(get_dataset_args())
+    rows = {tuple(signal): label for signal, label in zip(theirs["x"], theirs["y"], strict=True)}
+    found = [rows[tuple(signal)] for signal in x[:, 0]]
+    np.testing.assert_array_equal(found, whole.objective.targets)
+    part = tasks.mnist1d(32)
+    np.testing.assert_array_equal(np.argmax(part.objective.targets, 1), found[:32])
+
+
+def test_diabetes_is_standardised_and_knows_its_linear_loss():
+    from sklearn.datasets import load_diabetes
+    from sklearn.linear_model import LinearRegression
+
+    task = tasks.diabetes()
+    x, y = np.asarray(task.objective.inputs), np.asarray(task.objective.targets)
+    np.testing.assert_allclose([x.mean(0), x.std(0) - 1], 0, atol=1e-12)
+    np.testing.assert_allclose([y.mean(), y.var() - 1], 0, atol=1e-12)
+    raw = load_diabetes(return_X_y=True)
+    score = LinearRegression().fit(*raw).score(*raw)
+    assert task.facts["linear loss"] == pytest.approx(1 - score, rel=1e-10)
+    assert tasks.diabetes(20, shape=(1, 10)).objective.inputs.shape == (20, 1, 10)
+
+
 def test_a_teacher_has_loss_zero_and_noise_adds_its_variance():
     module = modules.mlp(3, 2, depth=2)
     task = tasks.student_teacher(module, samples=40, seed=5, copies=3)
@@ -170,6 +204,10 @@ def test_population_losses_need_no_samples():
     ("make", "message"),
     [
         (lambda: tasks.digits(0), "`samples` must be an integer from 1 to 1797, but is 0"),
+        (lambda: tasks.mnist1d(shape=(4, 9)), "`shape` must hold 40 numbers, but is"),
+        (lambda: tasks.mnist1d(4001), "`samples` must be an integer from 1 to 4000"),
+        (lambda: tasks.diabetes(443), "`samples` must be an integer from 1 to 442"),
+        (lambda: tasks.diabetes(shape=(9,)), "`shape` must hold 10 numbers, but is"),
         (lambda: tasks.digits(1798), "`samples` must be an integer from 1 to 1797"),
         (lambda: tasks.digits(problem="ranking"), "`problem` must be one of regression"),
         (lambda: tasks.digits(shape=(8, 9)), "`shape` must hold 64 numbers, but is"),

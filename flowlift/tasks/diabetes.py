@@ -1,0 +1,73 @@
+"""A small regression on real data from inside scikit-learn: 442 patients, ten measurements."""
+
+import numpy as np
+
+from ..precision import check_precision
+from .labelled import choose_samples
+from .task import Task, supervised
+
+
+def diabetes(
+    samples: int | None = None,
+    *,
+    seed: int = 0,
+    shape: tuple[int, ...] = (10,),
+    precision: str = "float64",
+) -> Task:
+    """Predict the progression of diabetes after a year (Efron et al., Ann. Statist. 32, 2004).
+
+    Measurements and target are each scaled to mean 0 and variance 1 over the whole data set, so
+    that the best constant has L = 1 (squared loss, mean over samples). Real data, no download.
+
+    Args:
+        samples: how many of the 442 patients, drawn without replacement; None for all.
+        seed: seeds the choice of samples.
+        shape: of one input, e.g. (10,) or (1, 10).
+        precision: "float64" or "float32".
+
+    Returns:
+        The task, with inputs (samples, *shape) and scalar targets. Its facts hold "linear loss",
+        the least loss of an affine function on these samples.
+
+    Raises:
+        ValueError: for a number of samples outside 1..442, or a shape that does not hold 10
+            numbers.
+        ImportError: without scikit-learn.
+    """
+    check_precision(precision)
+    inputs, targets = _load()
+    chosen = choose_samples(samples, len(targets), seed)
+    if np.prod(shape) != inputs.shape[1]:
+        raise ValueError(
+            f"Argument `shape` must hold {inputs.shape[1]} numbers, but is {shape}; "
+            "give e.g. (10,) or (1, 10)."
+        )
+    x = ((inputs - inputs.mean(0)) / inputs.std(0))[chosen]
+    y = ((targets - targets.mean()) / targets.std())[chosen]
+    return supervised(
+        x.reshape(len(y), *shape).astype(precision),
+        y.astype(precision),
+        name="diabetes",
+        provenance={
+            "source": "sklearn.datasets.load_diabetes",
+            "samples": len(y),
+            "seed": seed,
+        },
+        facts={"linear loss": _least_affine_loss(x, y)},
+    )
+
+
+def _least_affine_loss(x: np.ndarray, y: np.ndarray) -> float:
+    design = np.column_stack([x, np.ones(len(y))])
+    return float(np.mean((y - design @ np.linalg.lstsq(design, y)[0]) ** 2))
+
+
+def _load() -> tuple[np.ndarray, np.ndarray]:
+    try:
+        from sklearn.datasets import load_diabetes
+    except ImportError as error:
+        raise ImportError(
+            "Task 'diabetes' needs scikit-learn, which is not installed; run "
+            "pip install 'flowlift[data]'."
+        ) from error
+    return load_diabetes(return_X_y=True)  # pyright: ignore[reportReturnType]
