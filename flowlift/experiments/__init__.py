@@ -4,23 +4,34 @@ from .cell import check_study, run_cell
 from .compare import Curve, compare, comparison_table
 from .compare_study import compare_on_study
 from .grid import Cell, cells, run_identity
+from .learning import LearningNumber, learning_number
+from .logistic import LogisticCrossing, logistic_crossing
+from .power_law import PowerLaw, power_law
 from .probability import (
-    LearningNumber,
     half_width,
-    learning_number,
+    paired_comparisons,
     paired_difference,
+    probability_table,
     success_probability,
     survival,
 )
 from .run import run_study
 from .store import load
-from .study import FlowPlan, LiftPlan, Study
+from .study import FlowPlan, LiftPlan, Question, Study
 from .study_file import read_study, structure_study, to_toml
-from .summary import as_text, further_axes, summary
+from .summary import as_text, by_variant, further_axes, summary
 from .verdicts import converged, there, time_to_loss
 from .workers import spawned_workers
 
 __all__ = [
+    "probability_table",
+    "power_law",
+    "paired_comparisons",
+    "logistic_crossing",
+    "by_variant",
+    "Question",
+    "PowerLaw",
+    "LogisticCrossing",
     "Cell",
     "Curve",
     "FlowPlan",

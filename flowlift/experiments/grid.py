@@ -10,7 +10,7 @@ from .study_file import plain, variants
 
 SCHEMA = 1
 # What names a run or plans the work, but determines no number of a run.
-_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk", "vary", "quick")
+_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk", "vary", "quick", "question")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _identity(common: dict, size: int, seed: int) -> str:
 def _common_record(study: Study) -> dict:
     record = plain(study)
     for key in _NOT_IN_A_RUN:
-        del record[key]
+        record.pop(key, None)
     del record["lift"]["sizes"]
     return record | {"schema": SCHEMA}
 
