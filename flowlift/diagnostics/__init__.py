@@ -11,6 +11,7 @@ from .degrees import Degrees, DegreeTest, degree_laws, degree_test, degrees
 from .fibration import fibration_defects, is_fibration
 from .in_cones import InCone, in_cone, tree_copies, tree_fractions
 from .kl_exponent import KLFit, kl_exponent
+from .least_curvature import LeastCurvature, least_curvature
 from .linearised_flow import LinearisedFlow, lazy_distance, linearised_flow
 from .logistic_bounds import LogisticBounds, logistic_bounds, logistic_potential
 from .moments import Moments, moments, sign_probes
@@ -53,6 +54,7 @@ __all__ = [
     "InTree",
     "KLFit",
     "Kind",
+    "LeastCurvature",
     "Linearised",
     "LinearisedFlow",
     "LogisticBounds",
@@ -90,6 +92,7 @@ __all__ = [
     "kernel_top",
     "kl_exponent",
     "lazy_distance",
+    "least_curvature",
     "linearised_flow",
     "logistic_bounds",
     "logistic_potential",

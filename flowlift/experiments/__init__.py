@@ -20,25 +20,21 @@ from .store import load
 from .study import FlowPlan, LiftPlan, Question, Study
 from .study_file import read_study, structure_study, to_toml
 from .summary import as_text, by_variant, further_axes, summary
-from .verdicts import converged, there, time_to_loss
+from .verdicts import converged, outcomes, there, time_to_loss
 from .workers import spawned_workers
 
 __all__ = [
-    "probability_table",
-    "power_law",
-    "paired_comparisons",
-    "logistic_crossing",
-    "by_variant",
-    "Question",
-    "PowerLaw",
-    "LogisticCrossing",
     "Cell",
     "Curve",
     "FlowPlan",
     "LearningNumber",
     "LiftPlan",
+    "LogisticCrossing",
+    "PowerLaw",
+    "Question",
     "Study",
     "as_text",
+    "by_variant",
     "cells",
     "check_study",
     "compare",
@@ -49,7 +45,12 @@ __all__ = [
     "half_width",
     "learning_number",
     "load",
+    "logistic_crossing",
+    "outcomes",
+    "paired_comparisons",
     "paired_difference",
+    "power_law",
+    "probability_table",
     "read_study",
     "run_cell",
     "run_identity",

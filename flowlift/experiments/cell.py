@@ -13,6 +13,7 @@ from ..flow import FlowSolution, check_settings, dataset, solve
 from ..lift import Lift, check_plan, sample
 from ..modules import PerceptronModule
 from ..tasks import Task
+from .certification import certificate_of
 from .choices import build_module, build_task
 from .grid import SCHEMA, Cell
 from .study import Study
@@ -76,7 +77,7 @@ def run_cell(
     for seed in cell.seeds:
         model = draw_lift(study, module, cell.size, seed)
         solution = _flow(study, model, task)
-        runs.append(_one_run(study, model, solution))
+        runs.append(_one_run(study, model, task, solution))
         if on_run:
             on_run(seed, solution)
     data = xarray.concat(runs, xarray.IndexVariable("seed", list(cell.seeds)))
@@ -134,7 +135,7 @@ def _flow(study: Study, model: Lift, task: Task) -> FlowSolution:
     )
 
 
-def _one_run(study: Study, model: Lift, solution: FlowSolution) -> xarray.Dataset:
+def _one_run(study: Study, model: Lift, task: Task, solution: FlowSolution) -> xarray.Dataset:
     """A flow on the study's save times, with the facts of its lift and both its ends."""
     data = dataset(solution)
     last = data.isel(time=-1)
@@ -152,6 +153,7 @@ def _one_run(study: Study, model: Lift, solution: FlowSolution) -> xarray.Datase
     return data.reindex(time=grid).assign(
         {name: ((), end.values, end.attrs) for name, end in ends.items()}
         | {n: ((), v, {"long_name": _OF_A_LIFT[n], "units": "1"}) for n, v in facts.items()}
+        | certificate_of(study.flow, solution, task)
     )
 
 

@@ -99,7 +99,9 @@ def fit_power_law(
     slope, intercept = _line(x, counts, np.array([values.mean() for values in y]))
     misfit = _lack_of_fit(x, y, slope, intercept)
     if misfit < significance:
-        return _refusal(f"a straight line in log-log does not fit (p = {misfit:.1e})", level, misfit)
+        return _refusal(
+            f"a straight line in log-log does not fit (p = {misfit:.1e})", level, misfit
+        )
     low, high = _interval(x, counts, y, level)
     return PowerLaw(float(-slope), low, high, float(np.exp(intercept)), misfit, level)
 

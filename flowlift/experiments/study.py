@@ -98,6 +98,31 @@ class FlowPlan:
     """Budget of gradient evaluations per flow."""
     max_steps: int = 10_000_000
     """Limit of attempted steps per flow."""
+    # None leaves both out of the record, so that runs without them keep their identity.
+    critical_gradient_norm: float | None = None
+    """Certify: the end of a flow is a critical point if the gradient norm is at most this, ..."""
+    critical_curvature: float | None = None
+    """... and one to be stuck at if no Hessian eigenvalue is below minus this. Give both."""
+
+    def __post_init__(self):
+        """Refuse half a certificate.
+
+        Raises:
+            ValueError: if one bound of a critical point is given without the other, or is not
+                positive.
+        """
+        bounds = ("critical_gradient_norm", "critical_curvature")
+        for name, other in (bounds, bounds[::-1]):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(
+                    f"Argument `{name}` must be positive, but is {value!r}; give a bound."
+                )
+            if value is None and getattr(self, other) is not None:
+                raise ValueError(
+                    f"Argument `{name}` must be given with `{other}`, but is None; give both "
+                    "bounds, or none for no certificate."
+                )
 
     @property
     def schedule(self) -> LogTimes:

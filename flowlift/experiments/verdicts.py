@@ -3,6 +3,8 @@
 import numpy as np
 import xarray
 
+from .certification import stuck
+
 
 def converged(results: xarray.Dataset, loss: float, time: float | None = None) -> xarray.DataArray:
     """Whether the loss was at most `loss` at some time up to `time`.
@@ -28,6 +30,34 @@ def converged(results: xarray.Dataset, loss: float, time: float | None = None) -
     on_grid = ((results.loss <= loss) & (results.time <= until)).any("time")
     at_end = (results.final_loss <= loss) & (results.end_time <= until)
     return (on_grid | at_end).rename("converged")
+
+
+def outcomes(results: xarray.Dataset, loss: float, time: float | None = None) -> xarray.DataArray:
+    """One of three words for every run: "converged", "stuck" or "undecided".
+
+    Converged: see `converged`. Stuck: the flow had ended, above `loss`, at a critical point that
+    was certified when it was run (`[flow] critical_gradient_norm`, `critical_curvature`): the
+    gradient norm at most one bound, no Hessian eigenvalue below minus the other; both are stored
+    with the run. Undecided is all else: the horizon, a budget or a failure ended it, or `time`
+    came, while the loss still fell. A saddle is undecided: the flow leaves it.
+
+    The bounds are those of rounding and patience, no proof that the limit is that point: a
+    critical point with a flat direction may be left, or its loss fall further, at a rate below the
+    first bound squared.
+
+    Args:
+        results: as given by `load`. Where a store is older than certificates, none is stuck.
+        loss: eps > 0.
+        time: by which flow time; None: by the end of each flow.
+
+    Returns:
+        Words over `size` and `seed`, empty where no run has been done.
+    """
+    met = converged(results, loss, time)
+    above = (results.final_loss > loss) & (results.end_time <= (np.inf if time is None else time))
+    otherwise = xarray.where(stuck(results) & above, "stuck", "undecided")
+    words = xarray.where(met, "converged", otherwise)
+    return xarray.where(there(results), words, "").rename("outcome")
 
 
 def there(results: xarray.Dataset) -> xarray.DataArray:

@@ -55,6 +55,18 @@ def test_padding_is_no_eigenvalue_even_when_the_space_closes():
         diagnostics.hessian_top(lift, task, size + 1)
 
 
+def test_the_least_curvature_is_the_least_eigenvalue(case):
+    lift, task, values, _, mask = case
+    assert not mask.all()
+    least = diagnostics.least_curvature(lift, task)
+    # The dense Hessian comes from central differences.
+    assert least.value == pytest.approx(values[0], abs=1e-9 * values[-1])
+    assert least.products == mask.size
+    below = diagnostics.least_curvature(lift, task, dense=10)
+    assert values[0] - 1e-5 * values[-1] <= below.value <= values[0] + 1e-9 * values[-1]
+    assert below.products <= 120
+
+
 def kind_of(loss, theta, **kwargs):
     model = dense.Vector(jnp.asarray(theta, float))
     settings = {"gradient_norm": 1e-6} | kwargs
