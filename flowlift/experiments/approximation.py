@@ -65,11 +65,10 @@ def planted_witness(study: Study, loss: float, witness: Lift | None = None) -> A
         module, or if its loss is above eps.
     """
     module, task = build_module(study.module), build_task(study.task, study.precision)
-    if witness is None:
-        witness = task.facts.get("teacher")
-    if not isinstance(witness, Lift) or witness.module != module:
+    held = task.facts.get("teacher") if witness is None else witness
+    if not isinstance(held, Lift) or held.module != module:
         return None
-    size = _fitting_size(study, module, witness)
+    size = _fitting_size(study, module, held)
     around = sample(
         module,
         copies=study.lift.copies(module, size),
@@ -77,7 +76,7 @@ def planted_witness(study: Study, loss: float, witness: Lift | None = None) -> A
         seed=study.first_seed,
         precision=study.precision,
     )
-    reached = float(task.objective(plant(around, witness).lift))
+    reached = float(task.objective(plant(around, held).lift))
     return Approximation(size, reached, None) if reached <= loss else None
 
 

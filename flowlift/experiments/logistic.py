@@ -39,9 +39,9 @@ class LogisticCrossing:
 
 
 def logistic_crossing(
-    sizes: Sequence[float],
-    successes: Sequence[int],
-    runs: Sequence[int],
+    sizes: Sequence[float] | np.ndarray,
+    successes: Sequence[int] | np.ndarray,
+    runs: Sequence[int] | np.ndarray,
     target: float,
     *,
     level: float = 0.95,
@@ -77,7 +77,7 @@ def logistic_crossing(
         misfit = float(stats.chi2.sf(2 * (saturated - best), free)) if free > 0 else np.nan
     if start is None:
         return LogisticCrossing(None, None, 0.0, np.inf, 0.0, misfit)
-    allowed = best - stats.chi2.ppf(level, 1) / 2
+    allowed = best - float(stats.chi2.ppf(level, 1)) / 2
     low, high = (_end(data, start, allowed, way) for way in (-1, 1))
     return LogisticCrossing(size, between, float(np.exp(low)), float(np.exp(high)), slope, misfit)
 

@@ -145,5 +145,5 @@ def _interval(x, counts, y: Sequence[np.ndarray], level: float) -> tuple[float, 
                     method=method,
                     rng=np.random.default_rng(0),
                 )
-            ends = tuple(map(float, found.confidence_interval))
+            ends = (float(found.confidence_interval.low), float(found.confidence_interval.high))
     return ends

@@ -1,6 +1,7 @@
 """Probabilities of convergence: exact intervals, survival, paired tests."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pandas
@@ -64,14 +65,16 @@ def probability_table(counts: pandas.DataFrame, level: float = 0.95) -> pandas.D
     runs = counts[list(OUTCOMES)].sum(axis=1)
     generous = counts["converged"] + counts["undecided"]
     low, high = exact_interval(counts["converged"], runs, level)
-    return counts.assign(
+    table = counts.assign(
         probability=counts["converged"] / runs,
         low=low,
         high=high,
         possible=generous / runs,
         **{"at most": exact_interval(generous, runs, level)[1]},
         runs=runs,
-    )[["runs", *OUTCOMES, "probability", "low", "high", "possible", "at most"]]
+    )
+    columns = ["runs", *OUTCOMES, "probability", "low", "high", "possible", "at most"]
+    return table.reindex(columns=columns)
 
 
 def survival(results: xarray.Dataset, loss: float, size: int, *, level: float = 0.95):
@@ -86,19 +89,23 @@ def survival(results: xarray.Dataset, loss: float, size: int, *, level: float = 
         level: of the pointwise interval (log-log transformed).
 
     Returns:
-        A table with columns `time`, `share`, `low`, `high`: a step function from share 1 at t = 0.
+        A table with columns `time`, `share`, `low`, `high`: a step function from share 1 at t = 0,
+        with the number `censored` at each time. The interval is NaN where the share is 0 or 1.
     """
     times, met = time_to_loss(results, loss)
     done = there(results).sel(size=size).values
     times, met = times.sel(size=size).values[done], met.sel(size=size).values[done]
     curve = stats.ecdf(stats.CensoredData(uncensored=times[met], right=times[~met])).sf
-    interval = curve.confidence_interval(level, method="log-log")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        interval = curve.confidence_interval(level, method="log-log")
     return pandas.DataFrame(
         {
             "time": curve.quantiles,
             "share": curve.probabilities,
             "low": interval.low.probabilities,
             "high": interval.high.probabilities,
+            "censored": [int((times[~met] == time).sum()) for time in curve.quantiles],
         }
     )
 

@@ -67,9 +67,9 @@ def summary(results: xarray.Dataset) -> pandas.DataFrame:
     return pandas.DataFrame(rows, index=index_of(further_axes(results), index))
 
 
-def as_text(table: pandas.DataFrame) -> str:
-    """The table for a terminal."""
-    return table.reset_index().to_string(index=False)
+def as_text(table: pandas.DataFrame, *, index: bool = True) -> str:
+    """The table for a terminal, with its index as columns or without."""
+    return (table.reset_index() if index else table).to_string(index=False)
 
 
 def _row(cell: xarray.Dataset) -> dict[str, object]:
