@@ -35,6 +35,13 @@ class Run:
     """Seconds after which finished runs, and the place where a long run stands, are written."""
     quick: bool = False
     """Run the smaller grid of the file's table `quick`."""
+    until: tuple[Literal["half-width"], float] | None = None
+    """half-width W: add seeds where the interval at the study's question is widest, until half
+    its width is at most W at every size."""
+    budget_runs: int | None = None
+    """With --until: how many runs there may be in all."""
+    check_tolerance: bool = False
+    """Afterwards, as `flowlift check-tolerance`."""
     set: tuple[str, ...] = ()
     """Assignments KEY=VALUE in TOML, made before the file is checked, for whole tables: --set
     'module={kind="attention", tokens=8, channels=8}'."""
@@ -81,12 +88,40 @@ class Success:
 
     results: tyro.conf.Positional[Path]
     """The folder that `flowlift run` wrote."""
-    loss: float
-    """The loss eps that counts as converged."""
-    time: float | None = None
-    """By which flow time; by default by the end of each flow."""
-    delta: float = 0.1
-    """The failure probability allowed by the learning number."""
+    loss: tuple[float, ...] = ()
+    """The losses eps that count as converged; by default those of the study's [question]."""
+    time: tuple[float, ...] = ()
+    """By which flow times; by default those of the study's question, or the end of each flow."""
+    delta: float | None = None
+    """The failure probability allowed by the learning number; by default the question's, or 0.1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write one self-contained HTML page: the answer, all figures and tables, the study."""
+
+    results: tyro.conf.Positional[Path]
+    """The folder that `flowlift run` wrote."""
+    output: Path | None = None
+    """The file; by default RESULTS/report.html."""
+    loss: tuple[float, ...] = ()
+    """As for `flowlift success`."""
+    time: tuple[float, ...] = ()
+    """As for `flowlift success`."""
+    delta: float | None = None
+    """As for `flowlift success`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckTolerance:
+    """Run a few seeds again at a tenth of the tolerances: does the loss change, do verdicts?"""
+
+    results: tyro.conf.Positional[Path]
+    """The folder that `flowlift run` wrote."""
+    seeds: int = 3
+    """How many seeds of each size."""
+    workers: int = 0
+    """Worker processes; 0 computes in this one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +158,8 @@ Command = (
     | Annotated[Plot, tyro.conf.subcommand("plot")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Success, tyro.conf.subcommand("success")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[CheckTolerance, tyro.conf.subcommand("check-tolerance")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
 )
 
@@ -179,33 +216,64 @@ def _with_study(cls: type[StudyCommand], given: list[str]) -> tuple[StudyCommand
 
 
 def _run(command: Run, study) -> None:
-    from ..experiments import as_text, run_study, summary
+    from ..experiments import as_text, check_tolerance, run_study, summary
 
     output = command.output or Path("results") / study.name
-    with _executor(command) as executor:
-        results = run_study(
-            study,
-            output,
-            executor=executor,
-            shard=_shard(command.shard),
-            retry_failed=command.retry_failed,
-            every=command.every,
-        )
+    with _executor(command.workers, command.dask) as executor:
+        if command.until is None:
+            results = run_study(
+                study,
+                output,
+                executor=executor,
+                shard=_shard(command.shard),
+                retry_failed=command.retry_failed,
+                every=command.every,
+            )
+        else:
+            results = _run_until(command, study, output, executor)
+        if command.check_tolerance:
+            seeds = min(CheckTolerance.seeds, study.seeds)
+            table = check_tolerance(study, output, seeds=seeds, executor=executor)
+            print(as_text(table, index=False), end="\n\n")
     print(as_text(summary(results)))
-    print(f"\nResults: {output}. Figures: flowlift plot {output}")
+    print(f"\nResults: {output}. Figures: flowlift plot {output}. Page: flowlift report {output}")
 
 
-def _executor(command: Run) -> contextlib.AbstractContextManager:
+def _run_until(command: Run, study, output: Path, executor):
+    from ..experiments import coverage_after_stopping, run_until
+
+    assert command.until is not None
+    _, width = command.until
+    if command.budget_runs is None:
+        raise ValueError(
+            "Argument `budget_runs` must be given with `until`, but is missing; give the number "
+            "of runs that there may be, e.g. --budget-runs 2000."
+        )
+    spent = run_until(
+        study, output, half_width=width, budget_runs=command.budget_runs, executor=executor
+    )
+    question, nominal = study.question, 100 * study.question.level
+    covered = coverage_after_stopping(
+        width, first=study.seeds, chunk=study.chunk, level=question.level
+    )
+    print(
+        f"{spent.runs} runs; the widest interval is +-{spent.widest:.3f}. Stopped by their width, "
+        f"{nominal:g}% intervals cover with at least {100 * covered:.1f}%.\n"
+    )
+    return spent.results
+
+
+def _executor(workers: int, dask: str | None = None) -> contextlib.AbstractContextManager:
     from ..experiments import dask_workers, spawned_workers
 
-    if command.dask and command.workers:
+    if dask and workers:
         raise ValueError(
-            f"Argument `workers` must be left out with `dask`, but is {command.workers}; the "
-            "cluster has its own."
+            f"Argument `workers` must be left out with `dask`, but is {workers}; the cluster has "
+            "its own."
         )
-    if command.dask:
-        return dask_workers(command.dask)
-    return spawned_workers(command.workers) if command.workers else contextlib.nullcontext()
+    if dask:
+        return dask_workers(dask)
+    return spawned_workers(workers) if workers else contextlib.nullcontext()
 
 
 def _status(command: Status) -> None:
@@ -249,27 +317,65 @@ def _compare(command: Compare, study) -> None:
 
 def _plot(command: Plot) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
-    from ..experiments import load
+    from ..experiments import load, study_of
     from ..plot import save_figures
 
-    output = command.output or command.results / "figures"
-    for file in save_figures(load(command.results), output, suffix=command.suffix):
+    output, results = command.output or command.results / "figures", load(command.results)
+    asked = study_of(results).question
+    for file in save_figures(results, output, suffix=command.suffix, question=asked):
         print(file)
 
 
 def _success(command: Success) -> None:
-    from ..experiments import as_text, learning_number, load, success_probability
+    from ..experiments import answers, as_text, in_words, load, variant_name
 
-    table = success_probability(load(command.results), command.loss, command.time)
-    print(as_text(table))
-    number = learning_number(table, command.delta)
-    print(
-        f"\nLearning number at delta = {number.delta:g}: estimate {number.estimate}; sizes up to "
-        f"{number.above} excluded, certain from {number.at_most} (exact 95% intervals)."
-    )
+    results = load(command.results)
+    question = _question(command, results)
+    for answer in answers(results, question):
+        print(f"P({answer.event})\n{as_text(answer.table)}\n")
+        for variant, number, generous in answer.numbers:
+            where = f" ({variant_name(variant)})" if variant else ""
+            print(f"Learning number at delta = {question.delta:g}{where}: {in_words(number)}.")
+            if generous != number:
+                print(f"  If all undecided flows converged: {in_words(generous)}.")
+        print()
 
 
-_COMMANDS = {Plot: _plot, Success: _success, Status: _status, Export: _export}
+def _question(command: Success | Report, results):
+    from ..experiments import question_of
+
+    return question_of(results, losses=command.loss, times=command.time, delta=command.delta)
+
+
+def _report(command: Report) -> None:
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    _use_float64()
+    from ..experiments import load
+    from ..plot import write_report
+
+    otherwise = command.loss or command.time or command.delta is not None
+    question = _question(command, load(command.results)) if otherwise else None
+    print(write_report(command.results, command.output, question=question))
+
+
+def _check_tolerance(command: CheckTolerance) -> None:
+    _use_float64()
+    from ..experiments import as_text, check_tolerance, load, study_of
+
+    study = study_of(load(command.results))
+    with _executor(command.workers) as executor:
+        table = check_tolerance(study, command.results, seeds=command.seeds, executor=executor)
+    print(as_text(table, index=False))
+
+
+_COMMANDS = {
+    Plot: _plot,
+    Success: _success,
+    Status: _status,
+    Export: _export,
+    Report: _report,
+    CheckTolerance: _check_tolerance,
+}
 
 
 def _shard(text: str) -> tuple[int, int]:

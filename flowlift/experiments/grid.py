@@ -14,7 +14,8 @@ SCHEMA, IDENTITY = 2, 1
 # Keys that are younger than identities: at their defaults they do not enter them.
 _YOUNGER = {"lift": {"size_counts": "copies"}}
 # What names a run or plans the work, but determines no number of a run.
-_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk", "vary", "alternatives", "quick")
+_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk")
+_NOT_IN_A_RUN += ("question", "vary", "alternatives", "quick")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _identity(common: dict, size: int, seed: int) -> str:
 def _common_record(study: Study) -> dict:
     record = plain(study)
     for key in _NOT_IN_A_RUN:
-        del record[key]
+        record.pop(key, None)
     del record["lift"]["sizes"]
     for table, defaults in _YOUNGER.items():
         for key in [k for k, default in defaults.items() if record[table][k] == default]:

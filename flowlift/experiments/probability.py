@@ -1,14 +1,16 @@
-"""Probabilities of convergence: exact intervals, the learning number, survival, paired tests."""
+"""Probabilities of convergence: exact intervals, survival, paired tests."""
 
-import dataclasses
+import itertools
+import warnings
 
 import numpy as np
 import pandas
 import xarray
 from scipy import stats
-from scipy.optimize import isotonic_regression
 
-from .verdicts import converged, there, time_to_loss
+from .learning import exact_interval
+from .summary import by_variant, further_axes, index_of
+from .verdicts import converged, outcomes, there, time_to_loss
 
 
 def success_probability(
@@ -16,9 +18,11 @@ def success_probability(
 ) -> pandas.DataFrame:
     """P(L <= loss by `time`) per lift size over the draw of graph and weights (theory, section 4).
 
-    The interval is exact (Clopper & Pearson 1934). A flow that was censored by the horizon, ran
-    out of budget or failed counts as not converged **by this time**; none is left out. Where flows
-    end before `time` without having met the loss, `at most` counts them as successes.
+    Every run is counted under one of three outcomes, see `outcomes`: converged, stuck, undecided.
+    `probability` with its exact interval (Clopper & Pearson 1934) counts the undecided as not
+    converged, which is what was seen **by this time**; `possible` counts them as converged. The
+    probability of the limit t -> infinity lies between, and so with confidence `level` at least
+    between `low` and `at most`.
 
     Args:
         results: as given by `load`.
@@ -27,89 +31,50 @@ def success_probability(
         level: of the interval.
 
     Returns:
-        A table indexed by lift size: `runs`, `converged`, `undecided` (ended early), `probability`
-        with `low` and `high`, and `at most`, the upper end if every undecided flow succeeded.
+        A table indexed by the study's further axes, if any, and the lift size: `runs`,
+        `converged`, `stuck`, `undecided`; `probability` with `low` and `high`; `possible` with
+        its upper end `at most`. Sizes of which no run has been done have no row.
     """
-    rows = []
-    until = np.inf if time is None else time
-    verdict, done = converged(results, loss, time), there(results)
-    early = done & ~verdict & (results.end_time < until) if time is not None else done & ~verdict
-    for size in results["size"].values:
-        runs = int(done.sel(size=size).sum())
-        successes = int((verdict & done).sel(size=size).sum())
-        undecided = int(early.sel(size=size).sum())
-        rows.append(_row(runs, successes, undecided, level))
-    return pandas.DataFrame(rows, index=pandas.Index(results["size"].values, name="lift size"))
+    words = outcomes(results, loss, time).transpose(*results.final_loss.dims)
+    rows, index = [], []
+    for selection, _ in by_variant(results):
+        for size in results["size"].values.tolist():
+            outcome = words.sel(selection | {"size": size}).values
+            if (outcome != "").any():
+                rows.append([int((outcome == word).sum()) for word in OUTCOMES])
+                index.append((*selection.values(), size))
+    counts = pandas.DataFrame(
+        rows, index=index_of(further_axes(results), index), columns=list(OUTCOMES)
+    )
+    return probability_table(counts, level)
 
 
-def _row(runs: int, successes: int, undecided: int, level: float) -> dict[str, float]:
-    interval = stats.binomtest(successes, runs).proportion_ci(level)
-    generous = stats.binomtest(successes + undecided, runs).proportion_ci(level)
-    return {
-        "runs": runs,
-        "converged": successes,
-        "undecided": undecided,
-        "probability": successes / runs,
-        "low": interval.low,
-        "high": interval.high,
-        "at most": generous.high,
-    }
+OUTCOMES = ("converged", "stuck", "undecided")
 
 
-@dataclasses.dataclass(frozen=True)
-class LearningNumber:
-    """The smallest size from which P(converged) >= 1 - delta (theory, section 4), as estimated.
-
-    Attributes:
-        estimate: the smallest size whose monotone fit reaches 1 - delta; None if none does.
-        above: sizes up to this one are excluded at the level of the intervals (None: none is).
-        at_most: from this size on every interval lies above 1 - delta (None: nowhere, the data
-            do not suffice).
-        delta: the failure probability allowed.
-    """
-
-    estimate: int | None
-    above: int | None
-    at_most: int | None
-    delta: float
-
-
-def learning_number(table: pandas.DataFrame, delta: float) -> LearningNumber:
-    """The learning number from a table of probabilities, by a monotone fit.
-
-    The fit is the isotonic regression of the success frequencies on the size, weighted by runs:
-    the maximum-likelihood estimate among probabilities that do not fall with the size.
+def probability_table(counts: pandas.DataFrame, level: float = 0.95) -> pandas.DataFrame:
+    """Shares and exact intervals of counted outcomes.
 
     Args:
-        table: as given by `success_probability`, for increasing sizes.
-        delta: in (0, 1).
+        counts: columns `converged`, `stuck` and `undecided`, a row per size.
+        level: of the intervals.
 
     Returns:
-        The estimate, and the sizes between which it lies.
-
-    Raises:
-        ValueError: if `delta` is not in (0, 1) or sizes do not increase.
+        The table, as `success_probability` gives it.
     """
-    sizes = table.index.to_numpy()
-    if not 0 < delta < 1:
-        raise ValueError(
-            f"Argument `delta` must lie between 0 and 1, but is {delta!r}; give e.g. 0.1."
-        )
-    if np.any(np.diff(sizes) <= 0):
-        raise ValueError(
-            f"Argument `table` must have increasing sizes, but has {list(sizes)}; sort it."
-        )
-    fit = isotonic_regression(table["probability"].to_numpy(), weights=table["runs"].to_numpy()).x
-    reached = np.flatnonzero(fit >= 1 - delta - 1e-12)
-    excluded = np.flatnonzero(table["high"].to_numpy() < 1 - delta)
-    short = np.flatnonzero(table["low"].to_numpy() < 1 - delta)
-    certain = 0 if short.size == 0 else short[-1] + 1
-    return LearningNumber(
-        estimate=int(sizes[reached[0]]) if reached.size else None,
-        above=int(sizes[excluded[-1]]) if excluded.size else None,
-        at_most=int(sizes[certain]) if certain < len(sizes) else None,
-        delta=delta,
+    runs = counts[list(OUTCOMES)].sum(axis=1)
+    generous = counts["converged"] + counts["undecided"]
+    low, high = exact_interval(counts["converged"], runs, level)
+    table = counts.assign(
+        probability=counts["converged"] / runs,
+        low=low,
+        high=high,
+        possible=generous / runs,
+        **{"at most": exact_interval(generous, runs, level)[1]},
+        runs=runs,
     )
+    columns = ["runs", *OUTCOMES, "probability", "low", "high", "possible", "at most"]
+    return table.reindex(columns=columns)
 
 
 def survival(results: xarray.Dataset, loss: float, size: int, *, level: float = 0.95):
@@ -124,19 +89,23 @@ def survival(results: xarray.Dataset, loss: float, size: int, *, level: float = 
         level: of the pointwise interval (log-log transformed).
 
     Returns:
-        A table with columns `time`, `share`, `low`, `high`: a step function from share 1 at t = 0.
+        A table with columns `time`, `share`, `low`, `high`: a step function from share 1 at t = 0,
+        with the number `censored` at each time. The interval is NaN where the share is 0 or 1.
     """
     times, met = time_to_loss(results, loss)
     done = there(results).sel(size=size).values
     times, met = times.sel(size=size).values[done], met.sel(size=size).values[done]
     curve = stats.ecdf(stats.CensoredData(uncensored=times[met], right=times[~met])).sf
-    interval = curve.confidence_interval(level, method="log-log")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        interval = curve.confidence_interval(level, method="log-log")
     return pandas.DataFrame(
         {
             "time": curve.quantiles,
             "share": curve.probabilities,
             "low": interval.low.probabilities,
             "high": interval.high.probabilities,
+            "censored": [int((times[~met] == time).sum()) for time in curve.quantiles],
         }
     )
 
@@ -154,6 +123,54 @@ def paired_difference(first: xarray.DataArray, second: xarray.DataArray) -> floa
     only_first = int((first & ~second).sum())
     discordant = int((first ^ second).sum())
     return 1.0 if discordant == 0 else float(stats.binomtest(only_first, discordant).pvalue)
+
+
+def paired_comparisons(
+    results: xarray.Dataset, loss: float, time: float | None = None
+) -> pandas.DataFrame:
+    """Exact McNemar tests between the values of every further axis of a study.
+
+    Runs are paired by size and seed and by the values along the other axes: the same graph and
+    weights where the axis is the solver, the same seeds elsewhere. Sizes are pooled, since their
+    lifts are independent; the other axes are not, since theirs share seeds.
+
+    Args:
+        results: as given by `load`.
+        loss: eps.
+        time: by which flow time; None: by the end of each flow.
+
+    Returns:
+        A row per pair of values: `axis`, `first`, `second`, `elsewhere` (the values along the
+        other axes), `pairs`, `both`, `only first`, `only second`, `neither`, and `p`, the p-value
+        of "both succeed equally often", not adjusted for the number of rows.
+    """
+    met, done = converged(results, loss, time), there(results)
+    axes, rows = further_axes(results), []
+    for axis in axes:
+        others = [other for other in axes if other != axis]
+        for values in itertools.product(*(results[other].values.tolist() for other in others)):
+            here = dict(zip(others, values, strict=True))
+            for one, two in itertools.combinations(results[axis].values.tolist(), 2):
+                first, second = ({**here, axis: value} for value in (one, two))
+                both_there = done.sel(first, drop=True) & done.sel(second, drop=True)
+                pairs = [met.sel(at, drop=True).values[both_there.values] for at in (first, second)]
+                rows.append(
+                    {"axis": axis, "first": one, "second": two}
+                    | {"elsewhere": ", ".join(f"{k} = {v}" for k, v in here.items())}
+                    | _counts_of_pairs(*pairs)
+                )
+    return pandas.DataFrame(rows)
+
+
+def _counts_of_pairs(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    return {
+        "pairs": len(first),
+        "both": int((first & second).sum()),
+        "only first": int((first & ~second).sum()),
+        "only second": int((~first & second).sum()),
+        "neither": int((~first & ~second).sum()),
+        "p": paired_difference(xarray.DataArray(first), xarray.DataArray(second)),
+    }
 
 
 def half_width(runs: int, probability: float = 0.5, *, level: float = 0.95) -> float:

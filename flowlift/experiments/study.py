@@ -156,6 +156,50 @@ class FlowPlan:
 
 
 @dataclasses.dataclass(frozen=True)
+class Question:
+    """What the results are to be asked, fixed before the runs: it determines none of their numbers.
+
+    With which probability is the loss at most eps by time t, and from which size on is that
+    probability at least 1 - delta (theory, section 4)?
+    """
+
+    losses: tuple[float, ...]
+    """The losses eps that count as converged."""
+    times: tuple[float, ...] = ()
+    """By which flow times t; none: by the end of each flow."""
+    delta: float = 0.1
+    """The failure probability that the learning number allows."""
+    level: float = 0.95
+    """The confidence level of all intervals."""
+
+    def __post_init__(self):
+        """Refuse a question without a meaning.
+
+        Raises:
+            ValueError: if a loss or time is not positive, no loss is given, or `delta` or `level`
+                is not in (0, 1).
+        """
+        if not self.losses:
+            raise ValueError("Argument `losses` must hold a loss, but is empty; give e.g. [1e-2].")
+        for name in ("losses", "times"):
+            if not all(value > 0 for value in getattr(self, name)):
+                raise ValueError(
+                    f"Argument `{name}` must be positive, but is {getattr(self, name)}; correct it."
+                )
+        for name in ("delta", "level"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(
+                    f"Argument `{name}` must lie between 0 and 1, but is {getattr(self, name)!r}; "
+                    "give e.g. 0.1."
+                )
+
+    @property
+    def pairs(self) -> tuple[tuple[float, float | None], ...]:
+        """Every loss with every time."""
+        return tuple((loss, time) for loss in self.losses for time in self.times or (None,))
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """Random sparse lifts of one module, at several sizes and seeds, trained by gradient flow."""
 
@@ -177,6 +221,8 @@ class Study:
     """Of parameters, data and flow: float64 or float32."""
     chunk: int = 4
     """Seeds per cell, the unit of work and of storage; no number depends on it."""
+    question: Question | None = None
+    """What will be asked of the results, on record before the runs."""
     vary: tyro.conf.Suppress[dict[str, tuple[Value, ...]]] = dataclasses.field(default_factory=dict)
     """Further axes of the grid: dotted keys of this file with the values that each takes."""
     alternatives: tyro.conf.Suppress[dict[str, dict[str, dict[str, Any]]]] = dataclasses.field(

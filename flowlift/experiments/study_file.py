@@ -157,6 +157,7 @@ def _assign(raw: dict[str, Any], key: str, value: Any) -> None:
 
 def _check_keys(raw: Any, expected: Any, where: str) -> None:
     """Name the nearest known key of an unknown one, before the values are looked at."""
+    expected = _given_type(expected)
     if typing.get_origin(expected) is dict and isinstance(raw, Mapping):
         for key, value in raw.items():
             _check_keys(value, typing.get_args(expected)[1], f"{where}{key}.")
@@ -196,6 +197,14 @@ def _record(raw: Any, expected: Any, where: str) -> tuple[type | None, dict[str,
         name = where.rstrip(".") or "study"
         raise ValueError(f"key `{name}` must be a table, but is {raw!r}; write [{name}].")
     return expected, _types(expected)
+
+
+def _given_type(expected: Any) -> Any:
+    """Without None, what is given must be of the other type."""
+    if isinstance(expected, types.UnionType):
+        one, *others = typing.get_args(expected)
+        return one if others == [type(None)] else expected
+    return expected
 
 
 def _types(cls: type) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas
@@ -11,6 +13,37 @@ import xarray
 def further_axes(results: xarray.Dataset) -> list[str]:
     """The dimensions of a study's grid besides size and seed."""
     return [str(axis) for axis in results.final_loss.dims if axis not in ("size", "seed")]
+
+
+def by_variant(results: xarray.Dataset) -> Iterator[tuple[dict[str, Any], xarray.Dataset]]:
+    """The parts of results along a study's further axes, so that none is averaged over.
+
+    Args:
+        results: as given by `load`.
+
+    Yields:
+        For each combination of the axes' values, the combination and its part, with dimensions
+        `size`, `seed` and `time`; for a study without further axes, all of it.
+    """
+    axes = further_axes(results)
+    for values in itertools.product(*(results[axis].values.tolist() for axis in axes)):
+        selection = dict(zip(axes, values, strict=True))
+        yield selection, results.sel(selection)
+
+
+def index_of(axes: list[str], rows: list[tuple]) -> pandas.Index:
+    """The index of a table with a row per lift size, and per variant if there are any.
+
+    Args:
+        axes: the further axes.
+        rows: values along them and the size, per row.
+
+    Returns:
+        The index.
+    """
+    if not axes:
+        return pandas.Index([size for (size,) in rows], name="lift size")
+    return pandas.MultiIndex.from_tuples(rows, names=[*axes, "lift size"])
 
 
 def summary(results: xarray.Dataset) -> pandas.DataFrame:
@@ -24,25 +57,19 @@ def summary(results: xarray.Dataset) -> pandas.DataFrame:
         parameters and edges, the final loss as median and range over seeds, the least and the
         greatest flow time reached, the seconds of all seeds, and how many flows ended how.
     """
-    axes = [*further_axes(results), "size"]
     rows, index = [], []
-    for values in itertools.product(*(results[axis].values for axis in axes)):
-        cell = results.sel(dict(zip(axes, values, strict=True)))
-        if np.isfinite(cell.end_time).any():
-            rows.append(_row(cell))
-            index.append(values)
-    return pandas.DataFrame(rows, index=_index(axes, index))
+    for selection, part in by_variant(results):
+        for size in part["size"].values.tolist():
+            cell = part.sel(size=size)
+            if np.isfinite(cell.end_time).any():
+                rows.append(_row(cell))
+                index.append((*selection.values(), size))
+    return pandas.DataFrame(rows, index=index_of(further_axes(results), index))
 
 
-def _index(axes: list[str], rows: list[tuple]) -> pandas.Index:
-    if len(axes) == 1:
-        return pandas.Index([size for (size,) in rows], name="lift size")
-    return pandas.MultiIndex.from_tuples(rows, names=[*axes[:-1], "lift size"])
-
-
-def as_text(table: pandas.DataFrame) -> str:
-    """The table for a terminal."""
-    return table.reset_index().to_string(index=False)
+def as_text(table: pandas.DataFrame, *, index: bool = True) -> str:
+    """The table for a terminal, with its index as columns or without."""
+    return (table.reset_index() if index else table).to_string(index=False)
 
 
 def _row(cell: xarray.Dataset) -> dict[str, object]:

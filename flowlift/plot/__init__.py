@@ -1,20 +1,33 @@
 """Figures: pure functions (data, ax=None) -> ax, one a file."""
 
 from .base_graph import base_graph
+from .figures import figures
 from .loss_vs_size import loss_vs_size
 from .loss_vs_time import loss_vs_time
+from .outcome_shares import outcome_shares
+from .paired_losses import paired_losses
+from .report import report, write_report
 from .save import save_comparison, save_figures
 from .style import caption
+from .success_map import success_map
 from .success_vs_size import success_vs_size
+from .survival_vs_time import survival_vs_time
 from .work_precision import work_precision
 
 __all__ = [
     "base_graph",
     "caption",
+    "figures",
     "loss_vs_size",
     "loss_vs_time",
+    "outcome_shares",
+    "paired_losses",
+    "report",
     "save_comparison",
     "save_figures",
+    "success_map",
     "success_vs_size",
+    "survival_vs_time",
     "work_precision",
+    "write_report",
 ]

@@ -3,9 +3,9 @@
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
-from .style import axes_for, caption, label
+from ..experiments import PowerLaw, power_law
+from .style import axes_for, caption, label, size_axis
 
 _MARKERS = {True: ("o", "ended as asked"), False: ("x", "budget, limit or failure")}
 
@@ -18,7 +18,8 @@ def loss_vs_size(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         ax: axes to draw into; a new figure if None.
 
     Returns:
-        The axes. Flows that ended by a budget, a limit or a failure have a mark of their own.
+        The axes. Flows that ended by a budget, a limit or a failure have a mark of their own; a
+        power law is drawn where the data allow one (`flowlift.experiments.power_law`).
     """
     from ..flow import Outcome
 
@@ -34,13 +35,21 @@ def loss_vs_size(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         if chosen.any():
             ax.plot(where[chosen], losses[chosen], marker, color="C0", alpha=0.6, label=name)
     ax.plot(sizes, np.nanmedian(losses, axis=1), "-", color="0.2", label="median over seeds")
-    ax.set(xscale="log", yscale="log", xlabel=label(data["size"]), ylabel="loss L at the end")
-    ax.set_xticks(sizes, [str(n) for n in sizes])
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    _law(ax, sizes, power_law(data))
+    ax.set(yscale="log", xlabel=label(data["size"]), ylabel="loss L at the end")
+    size_axis(ax, sizes)
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8)
     caption(ax, _caption(data))
     return ax
+
+
+def _law(ax: Axes, sizes: np.ndarray, law: PowerLaw) -> None:
+    if law.refused:
+        return
+    ends = np.array([sizes.min(), sizes.max()], float)
+    name = f"$n^{{-{law.exponent:.2f}}}$, exponent in [{law.low:.2f}, {law.high:.2f}]"
+    ax.plot(ends, law.prefactor * ends**-law.exponent, "--", color="#D55E00", label=name)
 
 
 def _caption(data: xarray.Dataset) -> str:

@@ -4,11 +4,17 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
+from ..experiments import tolerance_floor
 from .style import axes_for, caption, label, ordered_colours
+
+_BAND = (0.1, 0.9)
 
 
 def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
-    """Loss against flow time on log-log axes: median over seeds, and the band of all of them.
+    """Loss against flow time on log-log axes: median over seeds, and the band of 80% of them.
+
+    A flow that has ended keeps its last loss: along the exact flow an upper bound of what follows.
+    Leaving it out would let the curve rise as the fast flows of a size meet their stopping rule.
 
     Args:
         data: `loss` along `time`, and along `size` and `seed` where there are any: the dataset of
@@ -16,19 +22,26 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         ax: axes to draw into; a new figure if None.
 
     Returns:
-        The axes. t = 0 has no place on a logarithmic axis and is not drawn.
+        The axes. t = 0 has no place on a logarithmic axis and is not drawn. Of a study, losses
+        that its tolerances leave undetermined are hatched (`flowlift.experiments.tolerance_floor`).
     """
     ax = axes_for(ax)
     loss = data.loss.where(data.time > 0, drop=True)
+    if "final_loss" in data:
+        loss = loss.fillna(data.final_loss)
     sizes = data["size"].values if "size" in loss.dims else [None]
     for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
         rows = loss if size is None else loss.sel(size=size)
         _band(ax, loss.time.values, rows, colour, "" if size is None else f"n = {size}")
     ax.set(xscale="log", yscale="log", xlabel=label(loss.time), ylabel=label(data.loss))
+    floor = tolerance_floor(data) if "study" in data.attrs else 0.0
+    shown = floor > 0 and ax.get_ylim()[0] < floor
+    if shown:
+        ax.axhspan(ax.get_ylim()[0], floor, fill=False, hatch="////", ec="0.75", lw=0, zorder=0)
     ax.grid(alpha=0.25)
     if len(sizes) > 1:
         ax.legend(title="lift size", fontsize=8, title_fontsize=8)
-    caption(ax, _caption("size" in loss.dims, data.sizes.get("seed", 1)))
+    caption(ax, _caption("size" in loss.dims, data.sizes.get("seed", 1), shown))
     return ax
 
 
@@ -39,17 +52,19 @@ def _band(ax: Axes, times, rows: xarray.DataArray, colour, name: str) -> None:
     middle = np.full(len(times), np.nan)
     low, high = middle.copy(), middle.copy()
     middle[alive] = np.nanmedian(runs[:, alive], axis=0)
-    low[alive], high[alive] = np.nanmin(runs[:, alive], 0), np.nanmax(runs[:, alive], 0)
+    low[alive], high[alive] = np.nanquantile(runs[:, alive], _BAND, axis=0)
     ax.plot(times, middle, color=colour, label=name)
     if len(runs) > 1:
         ax.fill_between(times, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def _caption(sizes: bool, seeds: int) -> str:
+def _caption(sizes: bool, seeds: int, floor: bool) -> str:
     text = "Loss along the exact gradient flow; it never rises."
     if sizes and seeds > 1:
         text += (
-            f" Lines: median over {seeds} seeds per size; bands: all seeds. If larger lifts"
+            f" Lines: median over {seeds} seeds per size; bands: the middle 80%. If larger lifts"
             " converge further, curves of larger n lie lower at late times."
         )
+    if floor:
+        text += " Hatched: below what the tolerances determine."
     return text

@@ -7,10 +7,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
 
 # One column of a two-column page, in inches, enlarged for legibility on screens.
 COLUMN = (4.6, 3.4)
 _CAPTION_WIDTH = 76
+# Okabe & Ito's colours, told apart with every kind of colour vision; converged, stuck, undecided.
+OUTCOME_COLOURS = {"converged": "#0072B2", "stuck": "#D55E00", "undecided": "#BBBBBB"}
+MARKERS = "osD^v<>Pph*"
 
 
 def axes_for(ax: Axes | None) -> Axes:
@@ -35,6 +39,21 @@ def label(data: Any) -> str:
     return data.attrs.get("long_name", data.name) + ("" if plain else f"  [{unit}]")
 
 
+def size_axis(ax: Axes, sizes: Any) -> None:
+    """A logarithmic axis of lift sizes, with ticks at these alone; every other one if crowded.
+
+    Args:
+        ax: the axes.
+        sizes: the sizes.
+    """
+    sizes = np.sort(np.asarray(sizes))
+    shown = sizes[:: max(1, round(len(sizes) / 8))]
+    ax.set_xscale("log")
+    ax.set_xticks(shown, [f"{n:g}" for n in shown])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
 def caption(ax: Axes, text: str) -> None:
     """Write below a figure what one should see in it.
 
@@ -42,6 +61,7 @@ def caption(ax: Axes, text: str) -> None:
         ax: any axes of the figure.
         text: one or two sentences.
     """
+    width = round(_CAPTION_WIDTH * figure_of(ax).get_figwidth() / COLUMN[0])
     figure_of(ax).supxlabel(
-        textwrap.fill(text, _CAPTION_WIDTH), x=0.02, ha="left", fontsize=7.5, color="0.25"
+        textwrap.fill(text, width), x=0.02, ha="left", fontsize=7.5, color="0.25"
     )

@@ -1,37 +1,88 @@
 """Success probability against lift size."""
 
+from typing import Any
+
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from scipy.special import expit, logit
 
-from .style import axes_for, caption
+from ..experiments import LearningNumber, learning_number, parts_of, variant_name
+from .style import MARKERS, axes_for, caption, ordered_colours, size_axis
 
 
 def success_vs_size(
-    table: pandas.DataFrame, ax: Axes | None = None, *, name: str = "P(converged)"
+    table: pandas.DataFrame,
+    ax: Axes | None = None,
+    *,
+    name: str = "P(converged)",
+    delta: float | None = None,
+    level: float = 0.95,
 ) -> Axes:
-    """Success frequency per lift size with its exact interval.
+    """Success frequency per lift size with its exact interval, a line per variant.
 
     Args:
         table: as given by `flowlift.experiments.success_probability`.
         ax: axes to draw into; a new figure if None.
         name: what the event is, for the axis.
+        delta: draw the learning numbers of this delta, too: the level 1 - delta, the logistic fit
+            (dashed) and, at that level, the monotone estimate (star) with its interval of sizes.
+        level: of the table's intervals, and of that interval.
 
     Returns:
-        The axes.
+        The axes. Where certified minima tell something of the flows that have not converged, a
+        dotted line counts the undecided as converged.
     """
     ax = axes_for(ax)
-    sizes, p = table.index.to_numpy(), table["probability"].to_numpy()
-    bars = [p - table["low"].to_numpy(), table["high"].to_numpy() - p]
-    ax.errorbar(sizes, p, bars, fmt="o-", color="C0", capsize=3)
-    ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="lift size n", ylabel=name)
-    ax.set_xticks(sizes, [str(n) for n in sizes])
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    parts = list(parts_of(table))
+    colours = ordered_colours(len(parts)) if len(parts) > 1 else ["C0"]
+    for i, (variant, part) in enumerate(parts):
+        sizes, p = part.index.to_numpy(), part["probability"].to_numpy()
+        bars = [p - part["low"].to_numpy(), part["high"].to_numpy() - p]
+        # Variants stand beside one another: bars at one place would hide each other.
+        shift = 1.03 ** (i - (len(parts) - 1) / 2)
+        style: dict[str, Any] = {"color": colours[i], "fmt": f"{MARKERS[i % 11]}-", "ms": 4}
+        ax.errorbar(
+            sizes * shift, p, bars, capsize=3, lw=1.2, label=variant_name(variant) or None, **style
+        )
+        if part["undecided"].to_numpy().any() and part["possible"].to_numpy().min() < 1:
+            ax.plot(sizes * shift, part["possible"], ":", color=colours[i])
+        if delta is not None:
+            number = learning_number(part, delta, level=level)
+            _learning_number(ax, number, sizes, colours[i], 1 - delta - 0.025 * i)
+    ax.set(ylim=(-0.03, 1.06), xlabel="lift size n", ylabel=name)
+    size_axis(ax, table.index.get_level_values(-1).unique())
     ax.grid(alpha=0.25)
-    caption(
-        ax,
-        f"Share of {np.max(table['runs'].to_numpy())} random lifts per size whose flow converged,"
-        " with exact 95% intervals. Convergence with high probability means that it tends to 1.",
-    )
+    if len(parts) > 1:
+        ax.legend(fontsize=7)
+    caption(ax, _caption(table, delta, level))
     return ax
+
+
+def _learning_number(ax: Axes, number: LearningNumber, sizes, colour, height: float) -> None:
+    ax.axhline(1 - number.delta, color="0.6", lw=0.8, zorder=0)
+    low, high = number.above or sizes.min(), number.at_most or sizes.max()
+    if number.above is not None or number.at_most is not None:
+        ax.plot([low, high], [height] * 2, color=colour, lw=5, alpha=0.3, solid_capstyle="butt")
+    if number.estimate is not None:
+        ax.plot([number.estimate], [height], "*", color=colour, ms=11, mec="white", zorder=5)
+    fit = number.logistic
+    if fit.size is not None and np.isfinite(fit.slope):
+        n = np.geomspace(sizes.min(), sizes.max(), 200)
+        eta = logit(1 - number.delta) + fit.slope * np.log(n / fit.size)
+        ax.plot(n, expit(eta), "--", color=colour, lw=0.9, alpha=0.8)
+
+
+def _caption(table: pandas.DataFrame, delta: float | None, level: float) -> str:
+    least, most = (int(end(table["runs"].to_numpy())) for end in (np.min, np.max))
+    runs = f"{most}" if least == most else f"{least} to {most}"
+    text = (
+        f"Share of {runs} random lifts per size whose flow converged, with exact {100 * level:g}%"
+        " intervals. Convergence with high probability means that it tends to 1."
+    )
+    if delta is not None:
+        text += (
+            f" Learning number at delta = {delta:g}: star, monotone estimate; bar, the sizes that"
+            " the intervals leave; dashed, logistic fit."
+        )
+    return text

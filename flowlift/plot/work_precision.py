@@ -4,7 +4,7 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
-from .style import axes_for, caption, label, ordered_colours
+from .style import MARKERS, axes_for, caption, label, ordered_colours
 
 
 def work_precision(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
@@ -50,4 +50,4 @@ def _failures(ax: Axes, runs: xarray.Dataset, colour, solver: str) -> None:
 
 def _markers(count: int) -> list[str]:
     """Shapes, told apart without colour."""
-    return ["osD^v<>Pph*"[i % 11] for i in range(count)]
+    return [MARKERS[i % len(MARKERS)] for i in range(count)]

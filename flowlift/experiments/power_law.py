@@ -1,0 +1,149 @@
+"""Loss against size: a power law, with an interval, where the data are one."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import xarray
+from scipy import stats
+
+from .verdicts import there
+
+_FEWEST_SIZES = 4
+_RESAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class PowerLaw:
+    """L = prefactor n^(-exponent), fitted to the geometric mean of L over seeds; or a refusal.
+
+    Attributes:
+        exponent: of the fit; NaN if it is refused.
+        low: lower end of the exponent's bootstrap interval.
+        high: upper end.
+        prefactor: L at n = 1.
+        misfit: p-value of the lack-of-fit test; NaN where it could not be made.
+        level: of the interval.
+        refused: why the data are no power law; empty if they may be one.
+    """
+
+    exponent: float
+    low: float
+    high: float
+    prefactor: float
+    misfit: float
+    level: float
+    refused: str = ""
+
+
+def power_law(
+    results: xarray.Dataset, *, level: float = 0.95, significance: float = 0.01
+) -> PowerLaw:
+    """A power law of the final loss in the lift size.
+
+    Least squares of log L on log n over all seeds. The interval is a bootstrap over seeds within
+    each size (BCa, Efron 1987; a percentile one where that is undefined), which supposes nothing
+    of the spread. The fit is refused, not drawn, with fewer than four sizes or two seeds a size,
+    where losses are zero, where flows were stopped because the loss was met (their loss tells of
+    the stopping rule), and where the F-test of lack of fit against the spread over seeds rejects
+    the straight line.
+
+    Args:
+        results: as given by `load`, of one variant (`by_variant`).
+        level: of the interval.
+        significance: of the lack-of-fit test, which supposes that log L spreads alike at all sizes.
+
+    Returns:
+        The law or the refusal.
+    """
+    done = there(results)
+    sizes, losses, stopped = [], [], 0
+    for size in results["size"].values.tolist():
+        runs = results.sel(size=size)
+        here = done.sel(size=size).values
+        if here.any():
+            sizes.append(size)
+            losses.append(runs.final_loss.values[here])
+            stopped += int((runs.result.values[here] == "loss below").sum())
+    if stopped:
+        return _refusal(f"{stopped} flows were stopped because their loss was met", level)
+    return fit_power_law(sizes, losses, level=level, significance=significance)
+
+
+def fit_power_law(
+    sizes: Sequence[float],
+    losses: Sequence[np.ndarray],
+    *,
+    level: float = 0.95,
+    significance: float = 0.01,
+) -> PowerLaw:
+    """`power_law` on plain arrays.
+
+    Args:
+        sizes: the sizes n.
+        losses: the final losses of each size's seeds.
+        level: of the interval.
+        significance: of the lack-of-fit test.
+
+    Returns:
+        The law or the refusal.
+    """
+    if len(sizes) < _FEWEST_SIZES:
+        return _refusal(f"{len(sizes)} sizes are too few, {_FEWEST_SIZES} are needed", level)
+    if min(len(values) for values in losses) < 2:
+        return _refusal("a size has one seed, so that its spread is unknown", level)
+    if not all(np.all((values > 0) & np.isfinite(values)) for values in losses):
+        return _refusal("a loss is zero or not finite", level)
+    x, y = np.log(np.asarray(sizes, float)), [np.log(values) for values in losses]
+    counts = np.array([len(values) for values in y])
+    slope, intercept = _line(x, counts, np.array([values.mean() for values in y]))
+    misfit = _lack_of_fit(x, y, slope, intercept)
+    if misfit < significance:
+        return _refusal(
+            f"a straight line in log-log does not fit (p = {misfit:.1e})", level, misfit
+        )
+    low, high = _interval(x, counts, y, level)
+    return PowerLaw(float(-slope), low, high, float(np.exp(intercept)), misfit, level)
+
+
+def _refusal(reason: str, level: float, misfit: float = np.nan) -> PowerLaw:
+    return PowerLaw(np.nan, np.nan, np.nan, np.nan, misfit, level, reason)
+
+
+def _line(x: np.ndarray, counts: np.ndarray, means: np.ndarray):
+    """Slope and intercept through the means (sizes, ...), weighted by numbers of seeds."""
+    weights = counts / counts.sum()
+    off = x - weights @ x
+    slope = np.tensordot(weights * off, means, 1) / (weights @ off**2)
+    return slope, np.tensordot(weights, means, 1) - slope * (weights @ x)
+
+
+def _lack_of_fit(x: np.ndarray, y: Sequence[np.ndarray], slope, intercept) -> float:
+    means, counts = np.array([v.mean() for v in y]), np.array([len(v) for v in y])
+    bend = counts @ (means - intercept - slope * x) ** 2 / (len(x) - 2)
+    pure = sum(((v - v.mean()) ** 2).sum() for v in y) / (counts.sum() - len(x))
+    # Without any spread, rounding alone may bend the line.
+    if pure == 0:
+        return 1.0 if bend <= 1e-20 * np.abs(means).max() ** 2 else 0.0
+    return float(stats.f.sf(bend / pure, len(x) - 2, counts.sum() - len(x)))
+
+
+def _interval(x, counts, y: Sequence[np.ndarray], level: float) -> tuple[float, float]:
+    def exponent(*samples, axis=-1):
+        return -_line(x, counts, np.stack([s.mean(axis=axis) for s in samples]))[0]
+
+    ends = (np.nan, np.nan)
+    for method in ("BCa", "percentile"):
+        if not np.all(np.isfinite(ends)):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found = stats.bootstrap(
+                    tuple(y),
+                    exponent,
+                    vectorized=True,
+                    n_resamples=_RESAMPLES,
+                    confidence_level=level,
+                    method=method,
+                    rng=np.random.default_rng(0),
+                )
+            ends = (float(found.confidence_interval.low), float(found.confidence_interval.high))
+    return ends

@@ -1,0 +1,134 @@
+"""The figures of a study: what its results and its question call for."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import matplotlib.pyplot as plt
+import xarray
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..experiments import (
+    Answer,
+    Question,
+    answers,
+    by_variant,
+    further_axes,
+    parts_of,
+    variant_name,
+)
+from .loss_vs_size import loss_vs_size
+from .loss_vs_time import loss_vs_time
+from .outcome_shares import outcome_shares
+from .paired_losses import paired_losses
+from .style import COLUMN, figure_of
+from .success_map import success_map
+from .success_vs_size import success_vs_size
+from .survival_vs_time import survival_vs_time
+
+_COLUMNS = 2
+Panel = tuple[str, Callable[[Axes], Any]]
+
+
+def figures(
+    results: xarray.Dataset, question: Question | None = None
+) -> Iterator[tuple[str, str, Figure]]:
+    """Draw every figure of a study, one after the other; each is closed when the next is asked for.
+
+    Nothing is averaged over further axes: each of their combinations is a panel or a line.
+
+    Args:
+        results: as given by `flowlift.experiments.load`.
+        question: whose losses and times; None leaves out the figures of probabilities.
+
+    Yields:
+        A name for a file, a title and the figure.
+    """
+    for name, title, draw in _all(results, question):
+        figure = draw()
+        yield name, title, figure
+        plt.close(figure)
+
+
+def _all(results: xarray.Dataset, question: Question | None) -> Iterator[tuple[str, str, Callable]]:
+    variants = list(by_variant(results))
+    for draw, title in ((loss_vs_time, "Loss against time"), (loss_vs_size, "Loss against size")):
+        panels = [(variant_name(v), partial(draw, part)) for v, part in variants]
+        yield draw.__name__, title, partial(grid, panels)
+    for number, answer in enumerate(answers(results, question) if question else (), 1):
+        assert question is not None
+        mark = f"_{number}" if len(question.pairs) > 1 else ""
+        for name, title, draw in _of_answer(variants, answer, question):
+            yield f"{name}{mark}", f"{title}: {answer.event}", draw
+    yield from _pairs(results, question)
+
+
+def _of_answer(variants, answer: Answer, question: Question):
+    delta, level, loss = question.delta, question.level, answer.loss
+    yield (
+        "success_vs_size",
+        "Probability against size",
+        lambda: figure_of(
+            success_vs_size(answer.table, name=f"P({answer.event})", delta=delta, level=level)
+        ),
+    )
+    if answer.time is None or answer.time == (question.times or (None,))[0]:
+        maps = [(variant_name(v), partial(success_map, part, loss)) for v, part in variants]
+        yield "success_map", "Probability over time and size", partial(grid, maps)
+        curves = [
+            (variant_name(v), partial(survival_vs_time, part, loss, level=level))
+            for v, part in variants
+        ]
+        yield "survival_vs_time", "Time to the loss", partial(grid, curves)
+    shares = [
+        (variant_name(v), partial(outcome_shares, part, event=answer.event))
+        for v, part in parts_of(answer.table)
+    ]
+    yield "outcome_shares", "Shares of outcomes", partial(grid, shares)
+
+
+def _pairs(results: xarray.Dataset, question: Question | None):
+    """For each further axis, its first value against each other one."""
+    loss = question.losses[0] if question else None
+    axes = further_axes(results)
+    for axis in axes:
+        values, panels = results[axis].values.tolist(), []
+        others = [other for other in axes if other != axis]
+        for combination in itertools.product(*(results[other].values.tolist() for other in others)):
+            here = dict(zip(others, combination, strict=True))
+            one = results.sel({**here, axis: values[0]})
+            for value in values[1:]:
+                names = (f"{axis} = {values[0]}", f"{axis} = {value}")
+                two = results.sel({**here, axis: value})
+                draw = partial(paired_losses, one, two, names=names, loss=loss)
+                panels.append((variant_name(here), draw))
+        if panels:
+            yield (
+                f"paired_{axis.replace('.', '_')}",
+                f"Seed by seed, by {axis}",
+                partial(grid, panels),
+            )
+
+
+def grid(panels: Sequence[Panel]) -> Figure:
+    """A figure of one panel, or of several with titles, two beside one another.
+
+    Args:
+        panels: titles, and functions that draw into axes.
+
+    Returns:
+        The figure.
+    """
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    width, height = COLUMN
+    figure = plt.figure(figsize=(width * columns, height * rows), layout="constrained")
+    places = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for place, (title, draw) in zip(places, panels, strict=False):
+        draw(place)
+        place.set_title(title, fontsize=9)
+    for place in places[len(panels) :]:
+        place.remove()
+    return figure

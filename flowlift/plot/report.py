@@ -1,0 +1,256 @@
+"""One self-contained page: what a study asked, the answer, and all that it rests on."""
+
+import base64
+import io
+import platform
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas
+import xarray
+from matplotlib.figure import Figure
+
+from ..experiments import (
+    Answer,
+    Question,
+    answers,
+    best_seen,
+    by_variant,
+    in_words,
+    load,
+    paired_comparisons,
+    planted_witness,
+    power_law,
+    study_of,
+    summary,
+    there,
+    tolerances_there,
+    variant_name,
+    variant_studies,
+)
+from .figures import figures
+
+_DPI = 160
+
+
+def write_report(
+    directory: str | Path, output: str | Path | None = None, *, question: Question | None = None
+) -> Path:
+    """Write the report of a study's results as one HTML page, images included.
+
+    Args:
+        directory: the folder that `run_study` wrote.
+        output: the file; by default `report.html` in the folder.
+        question: instead of the study's; without either, the page has no probabilities.
+
+    Returns:
+        The file.
+    """
+    directory = Path(directory)
+    output = directory / "report.html" if output is None else Path(output)
+    results = load(directory)
+    page = report(
+        results,
+        question=question,
+        tolerances=tolerances_there(study_of(results), directory),
+        place=directory.name,
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page, encoding="utf-8")
+    return output
+
+
+def report(
+    results: xarray.Dataset,
+    *,
+    question: Question | None = None,
+    tolerances: pandas.DataFrame | None = None,
+    place: str = "results",
+) -> str:
+    """The page as text: it refers to nothing outside itself.
+
+    Args:
+        results: as given by `flowlift.experiments.load`.
+        question: instead of the study's.
+        tolerances: as given by `flowlift.experiments.check_tolerance`, to be shown.
+        place: the name of the folder of results, for the command that repeats the study.
+
+    Returns:
+        HTML.
+    """
+    study = study_of(results)
+    asked = question or study.question
+    given = answers(results, asked) if asked else ()
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("flowlift", "plot"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.jinja").render(
+        name=study.name,
+        runs=int(there(results).sum()),
+        question=asked,
+        changed=question is not None and question != study.question,
+        answers=[_answer(answer) for answer in given],
+        figures=[_embedded(*figure) for figure in figures(results, asked)],
+        tables=list(_tables(results, asked, given, tolerances)),
+        study=results.attrs["study"],
+        versions=_versions(results),
+        command=f"flowlift run study.toml --output {shlex.quote(place)}",
+        report_command=f"flowlift report {shlex.quote(place)}",
+    )
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    """What the first lines of the page say of one pair of loss and time."""
+    return {
+        "event": answer.event,
+        **{n: int(answer.table[n].to_numpy().sum()) for n in ("undecided", "stuck", "runs")},
+        "variants": [
+            {
+                "name": variant_name(variant),
+                "short": _short(number),
+                "long": in_words(number),
+                "generous": in_words(generous),
+                "greatest": _greatest(answer.table, variant),
+            }
+            for variant, number, generous in answer.numbers
+        ],
+    }
+
+
+def _short(number) -> str:
+    if number.at_most is not None:
+        return f"yes, from lift size {number.at_most} on at the latest"
+    if number.estimate is not None:
+        return (
+            f"perhaps, from lift size {number.estimate} on as estimated; the runs are too few for"
+            " a confident yes"
+        )
+    return "not at the sizes of this study"
+
+
+def _greatest(table: pandas.DataFrame, variant: dict[str, Any]) -> str:
+    part = table.xs(tuple(variant.values()), level=list(variant)) if variant else table
+    size = part.index.max()
+    row = part.loc[size]
+    return (
+        f"at the greatest size, {size}, {row['converged']:.0f} of {row['runs']:.0f} lifts"
+        f" converged: probability between {row['low']:.3f} and {row['high']:.3f}"
+    )
+
+
+def _embedded(name: str, title: str, figure: Figure) -> dict[str, str]:
+    """The image as a data URI; its caption becomes text of the page and alternative text."""
+    text = " ".join(figure.get_supxlabel().split())
+    figure.supxlabel("")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return {
+        "name": name,
+        "title": title,
+        "caption": text,
+        "width": str(round(figure.get_figwidth() * 96)),
+        "source": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(),
+    }
+
+
+def _tables(
+    results: xarray.Dataset,
+    question: Question | None,
+    given: Iterable[Answer],
+    tolerances: pandas.DataFrame | None,
+):
+    """Titles, notes and tables, as rows of words."""
+    for answer in given:
+        yield _table(
+            f"Outcomes and probabilities: {answer.event}",
+            "probability, low, high: the undecided counted as not converged; possible, at most:"
+            " counted as converged. Intervals are exact (Clopper-Pearson).",
+            answer.table.reset_index(),
+        )
+        if (pairs := paired_comparisons(results, answer.loss, answer.time)).size:
+            yield _table(
+                f"Paired comparisons: {answer.event}",
+                "Exact McNemar tests on runs of the same size and seed; p is not adjusted for the"
+                " number of rows.",
+                pairs,
+            )
+    if question:
+        yield _table(
+            "Approximation number, from above",
+            "The smallest size at which some theta has a loss of at most eps: the best flow seen,"
+            " and a planted witness where the task has a teacher of the same module.",
+            pandas.DataFrame(_approximations(results, question)),
+        )
+    yield _table(
+        "Loss against size as a power law",
+        "L = C n^(-exponent), least squares in log-log with a bootstrap interval over seeds;"
+        " refused where the data are none.",
+        pandas.DataFrame(_power_laws(results)),
+    )
+    yield _table(
+        "How far each size went, and how its flows ended",
+        "Losses where the flows ended; seconds of all seeds.",
+        summary(results).reset_index(),
+    )
+    if tolerances is not None:
+        yield _table(
+            "The same at a tenth of the tolerances",
+            "Largest relative change of the loss over save times, where it occurs, and changed"
+            " verdicts.",
+            tolerances,
+        )
+
+
+def _table(title: str, note: str, table: pandas.DataFrame) -> dict[str, Any]:
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    return {"title": title, "note": note, "columns": [str(c) for c in table.columns], "rows": rows}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return "–" if np.isnan(value) else f"{value:.4g}"
+    return "–" if value is None else str(value)
+
+
+def _approximations(results: xarray.Dataset, question: Question):
+    studies = list(variant_studies(results))
+    for loss in question.losses:
+        for (variant, study), (_, part) in zip(studies, by_variant(results), strict=True):
+            best, planted = best_seen(part, loss), planted_witness(study, loss)
+            yield {"loss": loss, **variant} | {
+                "best flow: size": best and best.size,
+                "its loss": best and best.loss,
+                "its seed": best and best.seed,
+                "planted witness: size": planted and planted.size,
+                "its exact loss": planted and planted.loss,
+            }
+
+
+def _power_laws(results: xarray.Dataset):
+    for variant, part in by_variant(results):
+        law = power_law(part)
+        yield {**variant} | {
+            "exponent": law.exponent,
+            "low": law.low,
+            "high": law.high,
+            "C": law.prefactor,
+            "lack of fit, p": law.misfit,
+            "refused": law.refused or None,
+        }
+
+
+def _versions(results: xarray.Dataset) -> list[tuple[str, str]]:
+    recorded = [
+        (key.removeprefix("version_"), str(value))
+        for key, value in results.attrs.items()
+        if key.startswith("version_") or key in ("python", "machine", "device")
+    ]
+    return [*recorded, ("page written with Python", platform.python_version())]

@@ -1,0 +1,52 @@
+"""Time to a loss: survival curves."""
+
+import numpy as np
+import xarray
+from matplotlib.axes import Axes
+
+from ..experiments import survival, there
+from .style import axes_for, caption, label, ordered_colours
+
+
+def survival_vs_time(
+    data: xarray.Dataset, loss: float, ax: Axes | None = None, *, level: float = 0.95
+) -> Axes:
+    """The share of flows that have not met a loss by t, per size, with pointwise bands.
+
+    Args:
+        data: a study's results, of one variant.
+        loss: eps.
+        ax: axes to draw into; a new figure if None.
+        level: of the bands.
+
+    Returns:
+        The axes; small ticks on the curves are flows that ended before they met the loss.
+    """
+    ax = axes_for(ax)
+    done = there(data)
+    sizes = [n for n in np.sort(data["size"].values) if bool(done.sel(size=n).any())]
+    least, first = float(data.time.values[data.time.values > 0].min()), np.inf
+    for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
+        curve = survival(data, loss, size, level=level)
+        times = np.maximum(curve["time"].to_numpy(), least)
+        time = np.concatenate([[least], times])
+        share, low, high = (np.concatenate([[1.0], curve[c]]) for c in ("share", "low", "high"))
+        ax.step(time, share, where="post", color=colour, label=f"n = {size}")
+        ax.fill_between(time, low, high, step="post", color=colour, alpha=0.12, lw=0)
+        shares, ended = curve["share"].to_numpy(), curve["censored"].to_numpy() > 0
+        first = min([first, *times[shares < 1]])
+        ax.plot(times[ended], shares[ended], "|", color=colour, ms=7)
+    ax.set(xscale="log", ylim=(-0.03, 1.05), xlabel=label(data.time))
+    if np.isfinite(first):
+        # Before the first flow has met the loss there is nothing to see.
+        ax.set_xlim(left=max(least, first / 10))
+    ax.set_ylabel(f"share that has not met L ≤ {loss:g}")
+    ax.grid(alpha=0.25)
+    ax.legend(title="lift size", fontsize=8, title_fontsize=8, loc="lower left")
+    caption(
+        ax,
+        f"Kaplan-Meier curves of the time to L ≤ {loss:g}, with pointwise {100 * level:g}% bands;"
+        " ticks: flows that ended before. A curve that levels off above 0 says that a share of"
+        " the lifts does not get there.",
+    )
+    return ax
