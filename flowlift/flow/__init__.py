@@ -1,7 +1,8 @@
 """The exact gradient flow: solve, resume, stops, schedules, solutions."""
 
 from .dataset import dataset
-from .methods import SOLVERS
+from .ensemble import solve_each
+from .methods import AUTO, SOLVERS
 from .outcome import FlowError, Outcome
 from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
@@ -10,6 +11,7 @@ from .stops import GradientNormBelow, LossBelow, Stagnation
 
 __all__ = [
     "ATOL",
+    "AUTO",
     "RTOL",
     "SOLVERS",
     "FlowError",
@@ -24,4 +26,5 @@ __all__ = [
     "dataset",
     "resume",
     "solve",
+    "solve_each",
 ]

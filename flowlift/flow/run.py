@@ -7,7 +7,7 @@ import diffrax
 import jax.numpy as jnp
 import numpy as np
 
-from .choice import Automatic, stalled
+from .choice import WINDOW, Automatic, observed, stalled
 from .legs import Limits, Position, advance, observe_once, restart, start
 from .methods import Method, halting_outcome, resolve_method
 from .outcome import FlowError, Outcome
@@ -15,6 +15,9 @@ from .problem import RECORDED, Observers, Problem
 from .solution import FlowSolution, FlowStats
 from .stops import GradientNormBelow, LossBelow, Stagnation, Stop, find
 from .trace import Trace
+
+# A leg costs a millisecond on the host.
+_ATTEMPTS_TO_STAGNATION = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Settings:
     def solver(self) -> str:
         """Which solver runs, and why if it was chosen automatically."""
         return self.choice.text if self.choice else self.method.name
+
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """The names of the solvers that ran, in turn."""
+        return self.choice.names if self.choice else (self.method.name,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,20 +88,34 @@ def integrate(checkpoint: Checkpoint, plan: Plan, throw: bool) -> FlowSolution:
         FlowError: if `throw` asks for it.
     """
     clock = time.perf_counter()
-    settings, trace = checkpoint.settings, checkpoint.trace.copy()
+    settings, trace = _attentive(checkpoint.settings, plan), checkpoint.trace.copy()
     position = checkpoint.position or _begin(settings, trace, plan)
     position = _allow(position, plan, settings.max_steps)
     result = _judge_start(trace, plan)
+    since = position.controller
     while result is None:
-        before = position.controller
         position, result = _leg(settings, trace, plan, position)
-        settings, position, result = _take_over(settings, trace, plan, before, position, result)
+        settings, position, result, since = _take_over(
+            settings, trace, plan, since, position, result
+        )
     _record_end(settings, trace, position)
+    if result.failed and not np.isfinite(trace.last("loss")):
+        # A step of several stages may end where L is no number, without having been there.
+        result = Outcome.NON_FINITE
     trace.seconds += time.perf_counter() - clock
     solution = _solution(result, settings, trace, position)
     if throw and not solution.success:
         raise FlowError(solution)
     return solution
+
+
+def _attentive(settings: Settings, plan: Plan) -> Settings:
+    """Legs so short that a stagnation is noticed within a few steps."""
+    method = settings.method
+    if find(plan.stops, Stagnation) is None or not method.runs_through:
+        return settings
+    method = dataclasses.replace(method, attempts_per_leg=_ATTEMPTS_TO_STAGNATION)
+    return dataclasses.replace(settings, method=method)
 
 
 def _begin(settings: Settings, trace: Trace, plan: Plan) -> Position:
@@ -146,24 +168,25 @@ def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcom
     return position, _judge(settings, trace, plan, position, code, saved)
 
 
-def _take_over(settings: Settings, trace: Trace, plan: Plan, before, position: Position, result):
+def _take_over(settings: Settings, trace: Trace, plan: Plan, since, position: Position, result):
     """Where the choice is ours and the solver stalls, another goes on from the same position."""
+    # `since` is the controller's memory when the solver was last judged, or began.
     choice, controller = settings.choice, position.controller
-    if choice is None or not choice.fallbacks:
-        return settings, position, result
-    attempts = int(controller.attempts) - int(before.attempts)
-    accepted = int(controller.accepted) - int(before.accepted)
-    why = stalled(result, attempts, accepted, settings.method.attempts_per_leg)
+    attempts = int(controller.attempts) - int(since.attempts)
+    if choice is None or not choice.fallbacks or (result is None and attempts < WINDOW):
+        return settings, position, result, since
+    accepted = int(controller.accepted) - int(since.accepted)
+    more = (plan.horizon - trace.time) / max(float(controller.step), np.finfo(float).tiny)
+    why = stalled(choice.names[-1], result, attempts, accepted, more)
     if why is None:
-        return settings, position, result
+        return settings, position, result, controller
     choice = choice.after(f"{why} before t = {trace.time:.3g}")
-    rtol, atol = settings.tolerances
-    method = resolve_method(
-        choice.names[-1], rtol, atol, settings.precision, settings.problem.start.size
-    )
-    settings = dataclasses.replace(settings, method=method, choice=choice)
+    size, tolerances = settings.problem.start.size, settings.tolerances
+    method = observed(resolve_method(choice.names[-1], *tolerances, settings.precision, size))
+    settings = _attentive(dataclasses.replace(settings, method=method, choice=choice), plan)
     leg = jnp.asarray(plan.horizon - trace.time, settings.precision)
-    return settings, restart(settings.problem, method, position, leg), None
+    position = restart(settings.problem, method, position, leg)
+    return settings, position, None, position.controller
 
 
 def _judge(settings, trace: Trace, plan: Plan, position, code, saved: int) -> Outcome | None:
@@ -226,6 +249,7 @@ def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> Fl
         snapshots=dict(trace.snapshots),
         stats=stats,
         solver=settings.solver,
+        solvers=settings.solvers,
         precision=settings.precision,
         checkpoint=Checkpoint(settings, position, trace),
     )
