@@ -15,7 +15,6 @@ from flowlift import flow, modules, tasks
 from flowlift.flow import GradientNormBelow, LogTimes, LossBelow, Outcome, Stagnation
 from flowlift.lift import BernoulliInDegree, FixedInDegree, Gaussian, sample
 
-
 # What a flow does whatever its solver; the automatic choice has tests of its own.
 solve = functools.partial(flow.solve, solver="tsit5")
 
