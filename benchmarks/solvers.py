@@ -1,6 +1,6 @@
 """Solvers side by side: what reaching a horizon costs, by the error that is achieved.
 
-    python benchmarks/solvers.py                                  # the table of docs/benchmarks.md
+    python benchmarks/solvers.py --docs          # the whole table of docs/benchmarks.md: an hour
     python benchmarks/solvers.py --problem B --solver rkc2 exprb --rtol 1e-4 --json rows.json
 
 A_tanh, A_soft, B and C are the reference flows of tests/reference, judged by their true loss
@@ -27,7 +27,7 @@ import tyro
 
 from flowlift import modules, tasks
 from flowlift.experiments.compare import Curve, compare
-from flowlift.flow import SOLVERS, LogTimes
+from flowlift.flow import AUTO, SOLVERS, LogTimes
 from flowlift.lift import FixedInDegree, Gaussian, sample
 
 HORIZONS = {
@@ -48,7 +48,7 @@ PEERS = {
 }
 # A gradient of the digits lift takes long; thirty thousand are twenty times what is needed.
 BUDGETS = {"digits": 30_000}
-REFERENCE_RTOL = {"digits": 1e-6}
+REFERENCE_RTOL = {"digits": 1e-5}
 STOCK = ("tsit5", "dopri8", "kvaerno5")
 
 
@@ -66,6 +66,7 @@ class Options:
         max_gradients: budget of a run, at most 30,000 on digits.
         json: file for rows {problem, horizon, solver, rtol, gradients, hvps, cost, error, wall_s,
             result}.
+        docs: put the rows into the table of docs/benchmarks.md; rows of other cases stay.
     """
 
     problem: tuple[str, ...] = tuple(HORIZONS)
@@ -75,6 +76,7 @@ class Options:
     repeats: int = 1
     max_gradients: float = 300_000
     json: Path | None = None
+    docs: bool = False
 
 
 def setup(name: str) -> tuple[Any, Any, Curve | None]:
@@ -100,12 +102,12 @@ def solvers_for(problem: str, horizon: float, options: Options) -> list[str]:
     """The solvers asked for, or all that can reach the horizon."""
     if options.solver:
         return list(options.solver)
-    ours = [name for name in SOLVERS if name not in STOCK]
+    ours = [name for name in (*SOLVERS, AUTO) if name not in STOCK]
     return [*PEERS.get((problem, horizon), ()), *ours]
 
 
-def measure(options: Options) -> Iterable[dict[str, Any]]:
-    """One row a run."""
+def measure(options: Options) -> Iterable[tuple[str, float, Any]]:
+    """Problem, horizon and record of each run."""
     for problem in options.problem:
         for horizon in options.horizon or HORIZONS[problem]:
             model, task, curve = setup(problem)
@@ -126,7 +128,7 @@ def measure(options: Options) -> Iterable[dict[str, Any]]:
                     repeats=options.repeats,
                 )
                 for run in range(results.sizes["run"]):
-                    yield row(problem, horizon, results.isel(run=run))
+                    yield problem, horizon, results.isel(run=run)
 
 
 def row(problem: str, horizon: float, run: Any) -> dict[str, Any]:
@@ -145,38 +147,88 @@ def row(problem: str, horizon: float, run: Any) -> dict[str, Any]:
     }
 
 
-def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """The table 'Solvers'."""
-    lines = [
-        "| problem | to t | solver | rtol | gradients | HVPs | cost | error | wall s | result |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+def line(problem: str, horizon: float, run: Any, compiled: bool) -> list[str]:
+    """A run as a row of the table; a cost that was not paid is marked as extrapolated."""
+    r = row(problem, horizon, run)
+    ran, reached = run.ran.item(), run.end_time.item()
+    cost = f"{r['cost']:,}"
+    if not run.reached.item():
+        whole = r["cost"] * horizon / reached if reached else math.inf
+        cost = f"{whole:.1e} (extrapolated from t = {reached:.2g})"
+    return [
+        problem,
+        f"{horizon:.0e}",
+        r["solver"] if ran == r["solver"] else f"{r['solver']}: {ran}",
+        f"{r['rtol']:.0e}",
+        f"{r['gradients']:,}",
+        f"{r['hvps']:,}",
+        cost,
+        f"{r['error']:.1e}",
+        f"{r['wall_s']:.2f}" + ("" if compiled else " c"),
+        r["result"],
     ]
-    for r in rows:
-        cells = [
-            r["problem"],
-            f"{r['horizon']:.0e}",
-            r["solver"],
-            f"{r['rtol']:.0e}",
-            f"{r['gradients']:,}",
-            f"{r['hvps']:,}",
-            f"{r['cost']:,}",
-            f"{r['error']:.1e}",
-            f"{r['wall_s']:.2f}",
-            r["result"],
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+
+
+HEADER = [
+    "problem",
+    "to t",
+    "solver",
+    "rtol",
+    "gradients",
+    "HVPs",
+    "cost to t",
+    "error",
+    "wall s",
+    "result",
+]
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- solvers: begin -->", "<!-- solvers: end -->"
+
+
+def table(lines: Iterable[list[str]]) -> str:
+    """Markdown."""
+    rows = [HEADER, ["---"] * len(HEADER), *lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def merged(old: list[list[str]], new: list[list[str]]) -> list[list[str]]:
+    """Rows of both; where both have a case the new one; ordered by problem, horizon, solver."""
+    # "auto: bdf" is a case of "auto"; names such as "scipy:LSODA" hold no space.
+    key = lambda cells: (*cells[:2], cells[2].split(": ")[0], cells[3])
+    cases = {key(cells): cells for cells in (*old, *new)}
+    problem = {name: i for i, name in enumerate(HORIZONS)}
+    ours = [name for name in (*SOLVERS, AUTO) if name not in STOCK]
+    solver = {name: i for i, name in enumerate([*ours, *STOCK])}
+
+    def order(case):
+        name, horizon, which, rtol = case
+        return problem[name], float(horizon), solver.get(which, 99), which, -float(rtol)
+
+    return [cases[case] for case in sorted(cases, key=order)]
+
+
+def write_docs(lines: list[list[str]]) -> None:
+    """Put the rows into the table of docs/benchmarks.md, beside those of other cases there."""
+    before, rest = PAGE.read_text().split(BEGIN)
+    inside, after = rest.split(END)
+    old = [
+        [cell.strip() for cell in text.strip("| ").split("|")] for text in inside.splitlines()[3:]
+    ]
+    PAGE.write_text(f"{before}{BEGIN}\n{table(merged(old, lines))}\n{END}{after}")
 
 
 def main() -> None:
     options = tyro.cli(Options)
-    rows = []
-    for measured in measure(options):
-        rows.append(measured)
-        print(json.dumps(measured), file=sys.stderr, flush=True)
+    rows, lines = [], []
+    for problem, horizon, run in measure(options):
+        rows.append(row(problem, horizon, run))
+        lines.append(line(problem, horizon, run, compiled=options.repeats > 0))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         if options.json:
             options.json.write_text(json.dumps(rows, indent=1))
-    print(as_markdown(rows))
+        if options.docs:
+            write_docs(lines[-1:])
+    print(table(lines))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from ..flow import SOLVERS, LogTimes, Outcome
 from ..flow.problem import make_problem
 from ..flow.schedule import resolve_times
 from ..flow.solve import resolve_objective
-from .peers import Case, Run, check_solver, family, run, solver_label
+from .peers import Case, Run, check_solver, families, family, run, solver_label
 
 # Dense difference Jacobians of a reference cost P gradients each.
 _DENSE = 512
@@ -63,9 +63,9 @@ def compare(
         model: as for `flow.solve`.
         task: as for `flow.solve`.
         horizon: the end T > 0.
-        solvers: names of `flow.SOLVERS`; diffrax solvers, or "diffrax:NAME"; "scipy:LSODA", BDF,
-            Radau, DOP853, RK45 or RK23; "sundials:cvode"; "gd:LEARNING_RATE", gradient descent on
-            the axis t = learning rate x steps, once whatever the tolerances.
+        solvers: names of `flow.SOLVERS`; "auto"; diffrax solvers, or "diffrax:NAME";
+            "scipy:LSODA", BDF, Radau, DOP853, RK45 or RK23; "sundials:cvode"; "gd:LEARNING_RATE",
+            gradient descent on the axis t = learning rate x steps, once whatever the tolerances.
         rtols: relative tolerances.
         reference: solvers, in order of preference; a curve that is known; None for "exprb" and a
             second one of another family that the size permits.
@@ -78,8 +78,9 @@ def compare(
         precision: "float64" or "float32".
 
     Returns:
-        Along `run`: solver, rtol, gradients, hvps, cost, error, seconds (the median), result,
-        message, reference; loss along (run, time). Failures are runs with their result code.
+        Along `run`: solver, ran (the solvers behind "auto"), rtol, gradients, hvps, cost, error,
+        seconds (the median), result, message, end_time, reference; loss along (run, time).
+        Failures are runs with their result code.
 
     Raises:
         ValueError: for an unknown solver, no solver or tolerance, a tolerance that is no positive
@@ -97,13 +98,14 @@ def compare(
     for solver in solvers:
         for rtol in rtols[:1] if family(solver) == "descent" else rtols:
             timed = _timed(case, solver, rtol, atol_factor * rtol, repeats)
-            judge = next((name for name in curves if family(name) != family(solver)), "")
+            ran = families(timed.solvers)
+            judge = next((name for name in curves if family(name) not in ran), "")
             rows.append(_row(solver, rtol, timed, judge, curves, times))
     return _dataset(rows, times, curves, notes, horizon, problem.start.size)
 
 
 def comparison_table(results: xarray.Dataset) -> pandas.DataFrame:
-    """One row a run, without the curves.
+    """One row a run, without the curves; with what ran, where the choice was automatic.
 
     Args:
         results: as given by `compare`.
@@ -112,6 +114,8 @@ def comparison_table(results: xarray.Dataset) -> pandas.DataFrame:
         The table.
     """
     columns = ["solver", "rtol", "gradients", "hvps", "cost", "error", "seconds", "result"]
+    if (results.ran != results.solver).any():
+        columns.insert(1, "ran")
     return pandas.DataFrame({name: results[name].values for name in columns})
 
 
@@ -128,8 +132,7 @@ def _judges(reference, solvers, size: int) -> tuple[str, ...]:
     if reference is not None:
         return tuple(reference)
     second = "bdf" if "bdf" in SOLVERS else "scipy:Radau" if size <= _DENSE else "rkc2"
-    needed = any(family(solver) == family("exprb") for solver in solvers)
-    return ("exprb", second) if needed else ("exprb",)
+    return ("exprb", second) if family("exprb") in families(solvers) else ("exprb",)
 
 
 def _check(solvers, rtols, judges: tuple[str, ...]) -> None:
@@ -147,7 +150,8 @@ def _check(solvers, rtols, judges: tuple[str, ...]) -> None:
     for solver in (*solvers, *judges):
         check_solver(solver)
     for solver in solvers:
-        if judges and all(family(judge) == family(solver) for judge in judges):
+        judging = families(judges)
+        if judges and len(judging) < 2 and judging <= families([solver]):
             raise ValueError(
                 f"Argument `reference` must hold a solver of another family than "
                 f"{solver_label(solver)!r}, but holds {', '.join(judges)}; add e.g. 'exprb' or "
@@ -195,6 +199,7 @@ def _row(solver, rtol: float, done: Run, judge: str, curves, times) -> dict[str,
         error = curve_error(losses[: len(done.loss)], curves[judge])
     return {
         "solver": solver_label(solver),
+        "ran": ", then ".join(done.solvers),
         "rtol": math.nan if family(solver) == "descent" else float(rtol),
         "gradients": done.gradients,
         "hvps": done.hvps,
@@ -204,6 +209,7 @@ def _row(solver, rtol: float, done: Run, judge: str, curves, times) -> dict[str,
         "result": done.result,
         "reached": bool(Outcome(done.result).reached),
         "message": done.message,
+        "end_time": float(done.time),
         "reference": judge,
         "loss": losses,
     }

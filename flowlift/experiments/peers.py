@@ -8,7 +8,7 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import diffrax
@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.integrate
 
-from ..flow import SOLVERS, Outcome, solve
+from ..flow import AUTO, SOLVERS, Outcome, solve
+from ..flow.choice import CANDIDATES
 from ..flow.problem import Problem
 
 SCIPY = ("LSODA", "BDF", "Radau", "DOP853", "RK45", "RK23")
@@ -28,7 +29,7 @@ FAMILIES = {
     "stabilised": ("rkc2",),
     "exponential": ("exprb",),
     "implicit": ("kvaerno3", "kvaerno4", "kvaerno5", "radau", "kencarp3", "kencarp4", "kencarp5"),
-    "multistep": ("bdf", "dense-bdf", "lsoda", "cvode", "auto"),
+    "multistep": ("bdf", "dense-bdf", "lsoda", "cvode"),
     "descent": ("gd",),
 }
 _NAMED = {name: family for family, names in FAMILIES.items() for name in names}
@@ -46,6 +47,8 @@ class Run:
         seconds: wall time.
         result: an `Outcome` value.
         message: what happened.
+        solvers: the names of the solvers that ran: several only where the choice was automatic.
+        time: the flow time reached, maybe between save times.
     """
 
     times: np.ndarray
@@ -55,6 +58,8 @@ class Run:
     seconds: float
     result: str
     message: str
+    solvers: tuple[str, ...]
+    time: float
 
     @property
     def cost(self) -> int:
@@ -95,13 +100,19 @@ def family(solver: str | diffrax.AbstractSolver) -> str:
     return _NAMED.get(base.lower(), base.lower())
 
 
+def families(solvers: Sequence[str | diffrax.AbstractSolver]) -> set[str]:
+    """The families of some solvers; an automatic choice may be of any of ours."""
+    candidates = CANDIDATES if AUTO in solvers else ()
+    return {family(solver) for solver in (*solvers, *candidates) if solver != AUTO}
+
+
 def check_solver(solver: str | diffrax.AbstractSolver) -> None:
     """Refuse an unknown solver, before any computation.
 
     Args:
-        solver: a name of `flowlift.flow.SOLVERS`, "scipy:LSODA" and the like, "sundials:cvode",
-            "gd:0.1" (gradient descent with that learning rate), "diffrax:Dopri5" and the like, or
-            a diffrax solver.
+        solver: a name of `flowlift.flow.SOLVERS`, "auto", "scipy:LSODA" and the like,
+            "sundials:cvode", "gd:0.1" (gradient descent with that learning rate),
+            "diffrax:Dopri5" and the like, or a diffrax solver.
 
     Raises:
         ValueError: for anything else.
@@ -116,11 +127,11 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
         "gd": lambda: _learning_rate(solver) > 0,
         "diffrax": lambda: _diffrax_class(name) is not None,
     }
-    if not (known[room]() if room in known else solver in SOLVERS):
+    if not (known[room]() if room in known else solver in (*SOLVERS, AUTO)):
         raise ValueError(
-            f"Argument `solvers` must hold names such as {', '.join(SOLVERS)}, scipy:NAME with one "
-            f"of {', '.join(SCIPY)}, sundials:cvode, diffrax:NAME or gd:LEARNING_RATE, but holds "
-            f"{solver!r}; choose one of them."
+            f"Argument `solvers` must hold names such as {', '.join((*SOLVERS, AUTO))}, scipy:NAME "
+            f"with one of {', '.join(SCIPY)}, sundials:cvode, diffrax:NAME or gd:LEARNING_RATE, "
+            f"but holds {solver!r}; choose one of them."
         )
     if room == "sundials":
         _cvode()
@@ -140,11 +151,13 @@ def run(case: Case, solver: str | diffrax.AbstractSolver, rtol: float, atol: flo
     """
     room, _, name = solver.partition(":") if isinstance(solver, str) else ("", "", "")
     if room == "scipy":
-        return _run_stepwise(case, lambda field: _scipy_losses(case, field, name, rtol, atol))
+        return _run_stepwise(
+            case, solver, lambda field: _scipy_losses(case, field, name, rtol, atol)
+        )
     if room == "sundials":
-        return _run_stepwise(case, lambda field: _cvode_losses(case, field, rtol, atol))
+        return _run_stepwise(case, solver, lambda field: _cvode_losses(case, field, rtol, atol))
     if room == "gd":
-        return _run_descent(case, _learning_rate(str(solver)))
+        return _run_descent(case, str(solver))
     if room == "diffrax":
         solver = _diffrax_class(name)()  # pyright: ignore[reportOptionalCall]
     return _run_ours(case, solver, rtol, atol)
@@ -171,6 +184,8 @@ def _run_ours(case: Case, solver, rtol: float, atol: float) -> Run:
         solution.stats.seconds,
         solution.result.value,
         solution.message,
+        solution.solvers,
+        solution.time,
     )
 
 
@@ -183,10 +198,14 @@ class _Stop(Exception):
 
 
 class _CountedField:
-    """y -> -grad L(y) on the host, counted; stops its caller on the budget or on a NaN."""
+    """y -> -grad L(y) on the host, counted; stops its caller on the budget or on a NaN.
+
+    Its caller keeps the time reached in `time`.
+    """
 
     def __init__(self, case: Case):
         self.count = 0
+        self.time = 0.0
         self.limit = case.max_gradients
         self.problem = case.problem
         self.dtype = case.problem.start.dtype
@@ -215,7 +234,7 @@ def _loss(problem: Problem, y):
     return problem.loss(y)
 
 
-def _run_stepwise(case: Case, losses: Callable) -> Run:
+def _run_stepwise(case: Case, solver, losses: Callable) -> Run:
     """Collect (time, loss) pairs from a generator until it ends, fails, or the field stops it."""
     field = _CountedField(case)
     field.loss(np.asarray(case.problem.start))
@@ -230,7 +249,8 @@ def _run_stepwise(case: Case, losses: Callable) -> Run:
         result, message = Outcome.SOLVER_FAILURE, str(error)
     seconds = time.perf_counter() - clock
     times, values = np.array(seen or np.zeros((0, 2))).T
-    return Run(times, values, field.count, 0, seconds, result.value, message)
+    counted = (field.count, 0, seconds, result.value, message)
+    return Run(times, values, *counted, (solver_label(solver),), field.time)
 
 
 def _scipy_losses(case: Case, field: _CountedField, name: str, rtol: float, atol: float):
@@ -247,7 +267,7 @@ def _scipy_losses(case: Case, field: _CountedField, name: str, rtol: float, atol
             message = stepper.step()
             if stepper.status == "failed":
                 raise RuntimeError(f"SciPy's {name} failed: {message or 'no step was possible.'}")
-            between = stepper.dense_output()
+            between, field.time = stepper.dense_output(), float(stepper.t)
             while due and due[0] <= stepper.t:
                 at = due.pop(0)
                 yield at, field.loss(stepper.y if at == stepper.t else between(at))
@@ -275,6 +295,7 @@ def _cvode_losses(case: Case, field: _CountedField, rtol: float, atol: float):
             raise stopped[0]
         if not solution.success:
             raise RuntimeError(f"SUNDIALS CVODE failed: {solution.message}")
+        field.time = float(at)
         yield at, field.loss(np.asarray(solution.y))
 
 
@@ -289,10 +310,10 @@ def _cvode():
     return CVODE
 
 
-def _run_descent(case: Case, rate: float) -> Run:
+def _run_descent(case: Case, solver: str) -> Run:
     """theta_{n+1} = theta_n - rate grad L(theta_n) at t = rate n; one gradient a step."""
     # Between steps L is interpolated: of second order, where the method is of first.
-    clock = time.perf_counter()
+    clock, rate = time.perf_counter(), _learning_rate(solver)
     theta, done = case.problem.start, 0
     times, losses = [], []
     result = Outcome.HORIZON
@@ -311,7 +332,8 @@ def _run_descent(case: Case, rate: float) -> Run:
         times.append(at)
         losses.append(loss)
     seconds = time.perf_counter() - clock
-    return Run(np.array(times), np.array(losses), done, 0, seconds, result.value, result.sentence)
+    counted = (done, 0, seconds, result.value, result.sentence)
+    return Run(np.array(times), np.array(losses), *counted, (solver,), done * rate)
 
 
 @eqx.filter_jit

@@ -5,7 +5,7 @@ from typing import Any
 
 import tyro
 
-from ..flow import ATOL, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation
+from ..flow import ATOL, AUTO, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation
 from ..flow.stops import Stop
 from ..lift import Gaussian, copies_for_count
 from ..modules import PerceptronModule
@@ -93,8 +93,8 @@ class FlowPlan:
 
     horizon: float
     """The end T of the flow, in units of learning rate x steps for this loss."""
-    solver: str = "tsit5"
-    """A solver's name."""
+    solver: str = AUTO
+    """A solver's name; "auto" chooses, flow by flow."""
     rtol: float = RTOL
     """Relative tolerance of theta per step."""
     atol: float = ATOL

@@ -2,7 +2,8 @@
 
 from .checkpoints import Checkpoints, ForeignCheckpoint
 from .dataset import dataset
-from .methods import SOLVERS
+from .ensemble import solve_each
+from .methods import AUTO, SOLVERS
 from .outcome import FlowError, Outcome
 from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
@@ -11,6 +12,7 @@ from .stops import GradientNormBelow, LossBelow, Stagnation
 
 __all__ = [
     "ATOL",
+    "AUTO",
     "RTOL",
     "SOLVERS",
     "Checkpoints",
@@ -27,4 +29,5 @@ __all__ = [
     "dataset",
     "resume",
     "solve",
+    "solve_each",
 ]

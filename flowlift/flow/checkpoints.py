@@ -22,8 +22,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..files import write_whole
-from .choice import Automatic
-from .methods import Method, resolve_method
+from .choice import Automatic, observed
+from .methods import resolve_method
 from .outcome import Outcome
 from .problem import RECORDED
 from .solution import FlowSolution, FlowStats
@@ -216,17 +216,19 @@ def _pack(checkpoint: "Checkpoint", identity: str) -> Arrays:
 def _records(checkpoint: "Checkpoint | None", identity: str) -> Arrays:
     """The part of a checkpoint that is a trajectory, with what its counts were."""
     trace = checkpoint.trace if checkpoint else Trace()
-    stats, solver, precision, choice = FlowStats(), "", "float64", None
+    stats, solver, solvers, precision, choice = FlowStats(), "", (), "float64", None
     if checkpoint is not None and checkpoint.position is not None:
         settings = checkpoint.settings
         stats, solver = settings.stats(checkpoint.position, trace), settings.solver
-        precision, choice = settings.precision, settings.choice
+        solvers, precision, choice = settings.solvers, settings.precision, settings.choice
     header = {
         "identity": identity,
         "time": trace.time,
         "snapshots": list(trace.snapshots),
         "stats": dataclasses.asdict(stats),
+        "judged": trace.judged,
         "solver": solver,
+        "solvers": solvers,
         "precision": precision,
         "choice": choice and dataclasses.asdict(choice),
     }
@@ -249,6 +251,7 @@ def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
         snapshots={},
         stats=FlowStats(**header["stats"]),
         solver=header["solver"],
+        solvers=tuple(header["solvers"]),
         precision=header["precision"],
     )
 
@@ -278,6 +281,7 @@ def _unpack(arrays: Arrays, settings: "Settings", plan: "Plan") -> "Checkpoint":
         observation_gradients=stats["observation_gradients"],
         legs=stats["legs"],
         seconds=stats["seconds"],
+        judged=tuple(header["judged"]),
     )
     return Checkpoint(settings, position, trace)
 
@@ -286,7 +290,7 @@ def _choose_again(settings: "Settings", choice: Automatic) -> "Settings":
     """The settings once the solvers that the choice names had taken over."""
     rtol, atol = settings.tolerances
     size = settings.problem.start.size
-    method: Method = resolve_method(choice.names[-1], rtol, atol, settings.precision, size)
+    method = observed(resolve_method(choice.names[-1], rtol, atol, settings.precision, size))
     return dataclasses.replace(settings, method=method, choice=choice)
 
 

@@ -4,25 +4,31 @@ import dataclasses
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
-from ..solvers import Lanczos, random_like
-from .methods import SOLVERS
+from ..solvers import SpectralEnds, generic_vector, spectral_ends
+from .methods import Method
 from .outcome import Outcome
 from .problem import Flat, Problem
 
-# Hessian-vector products spent on the largest eigenvalue at the start.
+# Hessian-vector products spent on the ends of the spectrum at the start.
 PRODUCTS = 8
-# An explicit method of order 5 takes about 2 T lambda_max gradients, the stiff one some dozens of
-# products before it knows the Hessian: where they meet is an estimate, not a measurement.
-_NOT_STIFF = 30.0
+# T x sharpness up to which an explicit method is taken, and what each further digit of rtol
+# beyond 1e-3 adds: measured, docs/solvers.md.
+_NOT_STIFF = 100.0
+_PER_DIGIT = 100.0
+# Below this tolerance the explicit method of order 8 is cheaper than that of order 5.
+_TIGHT = 1e-8
 # A basis of some hundred vectors of this length fills 2 GB.
 _LARGE = 2_000_000
-_EXPLICIT = ("tsit5",)
-_STIFF = ("bdf",)
-_ROUGH = ("rkc2", "tsit5")
+# A solver is judged after so many attempts; an explicit one by how many more it would need.
+WINDOW = 64
+_TOO_MANY = 1_000
+_EXPLICIT = ("tsit5", "dopri8")
+_LAST = ("rkc2", "tsit5")
+# All that a choice may end with.
+CANDIDATES = ("tsit5", "dopri8", "bdf", "rkc2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,59 +66,82 @@ class Automatic:
         return Automatic((*self.names, name), reason, tuple(rest), self.products)
 
 
-def choose(problem: Problem, horizon: float, sharpness: float, smooth: bool | None) -> Automatic:
+def choose(
+    size: int, horizon: float, rtol: float, ends: tuple[float, float], smooth: bool | None
+) -> Automatic:
     """The solver for a flow.
 
     Args:
-        problem: the problem.
+        size: number of parameters P.
         horizon: the end T.
-        sharpness: largest eigenvalue of the Hessian at the start, by Lanczos.
+        rtol: relative tolerance.
+        ends: the least and the largest eigenvalue of the Hessian at the start.
         smooth: whether L is twice differentiable; None: not declared.
 
     Returns:
         The choice.
     """
-    size = problem.start.size
+    explicit = "dopri8" if rtol < _TIGHT else "tsit5"
+    stiff, declared = _for_stiff(size, smooth)
+    lowest, sharpness = ends
     stiffness = horizon * max(sharpness, 0.0)
-    measured = f"T x sharpness = {stiffness:.2g}"
-    if not np.isfinite(stiffness):
-        names, reason = _EXPLICIT, "the Hessian at the start is not finite"
-    elif stiffness <= _NOT_STIFF:
-        names, reason = _EXPLICIT, f"not stiff, {measured}"
-    elif smooth is False:
-        names, reason = _ROUGH, f"not twice differentiable, {measured}"
-    elif size > _LARGE:
-        names, reason = _ROUGH, f"{size} parameters, {measured}"
+    measured = f"T x sharpness = {stiffness:.2g}, rtol = {rtol:.0e}"
+    if lowest < -0.01 * abs(sharpness):
+        measured += f", least curvature {lowest:.2g}"
+    if not np.isfinite(ends).all():
+        order, reason = (explicit,), "the Hessian at the start is not finite"
+    elif stiffness <= threshold(rtol):
+        order, reason = (explicit, stiff, *_LAST), f"not stiff, {measured}"
     else:
-        declared = "twice differentiable" if smooth else "smoothness not declared"
-        names, reason = _STIFF, f"stiff, {measured}, {declared}"
-    order = [name for name in dict.fromkeys((*names, *_ROUGH)) if name in SOLVERS]
-    return Automatic((order[0],), reason, tuple(order[1:]), min(PRODUCTS, size))
+        order, reason = (stiff, *_LAST), f"stiff, {measured}, {declared}"
+    first, *rest = dict.fromkeys(order)
+    return Automatic((first,), reason, tuple(rest), min(PRODUCTS, size))
 
 
-def sharpness_at_start(problem: Problem) -> Float[Array, ""]:
-    """The largest Ritz value of the Hessian at theta_0, after `PRODUCTS` Lanczos steps.
+def threshold(rtol: float) -> float:
+    """T x sharpness up to which explicit methods are cheaper.
+
+    Args:
+        rtol: relative tolerance.
+
+    Returns:
+        The threshold.
+    """
+    return _NOT_STIFF + _PER_DIGIT * max(0.0, -np.log10(rtol) - 3)
+
+
+def _for_stiff(size: int, smooth: bool | None) -> tuple[str, str]:
+    """The solver for a stiff flow, and what it was chosen by."""
+    if smooth is False:
+        return "rkc2", "not twice differentiable"
+    if size > _LARGE:
+        return "rkc2", f"{size} parameters"
+    return "bdf", "twice differentiable" if smooth else "smoothness not declared"
+
+
+def spectrum_at_start(problem: Problem) -> tuple[float, float]:
+    """The ends of the Hessian's spectrum at theta_0, after `PRODUCTS` Lanczos steps.
 
     Args:
         problem: the problem.
 
     Returns:
-        A lower bound of the largest eigenvalue, close to it.
+        The least and the largest Ritz value: inside the spectrum, and the largest close to its end.
     """
-    return _sharpness(problem)
+    ends = _ends(problem)
+    return float(ends.lowest), float(ends.highest)
 
 
 @eqx.filter_jit
-def _sharpness(problem: Problem):
+def _ends(problem: Problem) -> SpectralEnds:
     theta = problem.start
 
-    def product(vector: Flat) -> Flat:
+    def product(vector: Flat) -> Array:
         return jax.jvp(lambda x: problem.value_and_grad(x)[1], (theta,), (vector,))[1]
 
-    steps = min(PRODUCTS, theta.size)
-    basis = Lanczos.empty(steps, theta).restarted(random_like(0, theta))
-    basis = jax.lax.fori_loop(0, steps, lambda _, b: b.extended(product), basis)
-    return jnp.max(basis.ritz()[0])
+    # A tolerance of zero: always all products, so that their number needs no reading back.
+    start = generic_vector(theta.size, theta.dtype)
+    return spectral_ends(product, start, rtol=0.0, max_products=PRODUCTS)
 
 
 def declared_smooth(model: PyTree) -> bool | None:
@@ -128,20 +157,44 @@ def declared_smooth(model: PyTree) -> bool | None:
     return smooth if isinstance(smooth, bool) else None
 
 
-def stalled(result: Outcome | None, attempts: int, accepted: int, limit: int) -> str | None:
-    """Whether another solver should take over after a leg.
+def observed(method: Method) -> Method:
+    """The method in legs short enough that a stall is noticed soon.
 
     Args:
-        result: how the leg ended, None if the flow goes on.
-        attempts: attempted steps in this leg.
-        accepted: accepted steps in this leg.
-        limit: attempts that a leg may take.
+        method: any method.
+
+    Returns:
+        The method.
+    """
+    if method.name not in _EXPLICIT:
+        return method
+    return dataclasses.replace(method, attempts_per_leg=WINDOW)
+
+
+def stalled(
+    name: str, result: Outcome | None, attempts: int, accepted: int, more: float
+) -> str | None:
+    """Whether another solver should take over, after `WINDOW` attempts or at an end.
+
+    An explicit method stalls when stability holds its steps down: then nearly all are accepted,
+    and the number still needed is the time left over the step. Others stall when most steps are
+    rejected, or give up. An explicit flow that explodes is a result, and nobody else is tried.
+
+    Args:
+        name: the solver that runs.
+        result: how the flow ended, None if it goes on.
+        attempts: attempted steps lately.
+        accepted: those of them that were accepted.
+        more: the time left over the next step.
 
     Returns:
         Why, or None.
     """
+    if name in _EXPLICIT:
+        slow = result is None and attempts >= WINDOW and more > _TOO_MANY
+        return f"would have needed {more:.2g} more steps" if slow else None
     if result in (Outcome.TIME_UNDERFLOW, Outcome.SOLVER_FAILURE):
         return f"ended by {str(result)!r}"
-    if attempts >= limit and 2 * accepted < attempts:
+    if result is None and attempts >= WINDOW and 2 * accepted < attempts:
         return f"stalled, {attempts - accepted} of {attempts} steps rejected"
     return None

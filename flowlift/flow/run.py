@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .checkpoints import Checkpoints
-from .choice import Automatic, stalled
+from .choice import WINDOW, Automatic, observed, stalled
 from .legs import Limits, Position, advance, observe_once, restart, start
 from .methods import Method, halting_outcome, resolve_method
 from .outcome import FlowError, Outcome
@@ -16,6 +16,9 @@ from .problem import RECORDED, Observers, Problem
 from .solution import FlowSolution, FlowStats
 from .stops import GradientNormBelow, LossBelow, Stagnation, Stop, find
 from .trace import Trace
+
+# A leg costs a millisecond on the host.
+_ATTEMPTS_TO_STAGNATION = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,11 @@ class Settings:
             seconds=trace.seconds,
         )
 
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """The names of the solvers that ran, in turn."""
+        return self.choice.names if self.choice else (self.method.name,)
+
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
@@ -109,13 +117,15 @@ def integrate(
     settings, trace, position, result = _enter(kept, checkpoint, plan)
     before_us = trace.seconds
     while result is None:
-        before = position.controller
         position, result = _leg(settings, trace, plan, position)
-        settings, position, result = _take_over(settings, trace, plan, before, position, result)
+        settings, position, result = _take_over(settings, trace, plan, position, result)
         trace.seconds = before_us + time.perf_counter() - clock
         if checkpoints and result is None:
             checkpoints.keep(Checkpoint(settings, position, trace))
     _record_end(settings, trace, position)
+    if result.failed and not np.isfinite(trace.last("loss")):
+        # A step of several stages may end where L is no number, without having been there.
+        result = Outcome.NON_FINITE
     trace.seconds = before_us + time.perf_counter() - clock
     solution = _solution(result, settings, trace, position)
     if throw and not solution.success:
@@ -127,10 +137,19 @@ def _enter(kept: Checkpoint | None, checkpoint: Checkpoint, plan: Plan):
     """Where to go on from, and whether the flow is over there already."""
     if kept is not None and kept.position is not None:
         # Its limits and its judgements are those of the call that was interrupted.
-        return kept.settings, kept.trace, kept.position, None
-    settings, trace = checkpoint.settings, checkpoint.trace.copy()
+        return _attentive(kept.settings, plan), kept.trace, kept.position, None
+    settings, trace = _attentive(checkpoint.settings, plan), checkpoint.trace.copy()
     position = checkpoint.position or _begin(settings, trace, plan)
     return settings, trace, _allow(position, plan, settings.max_steps), _judge_start(trace, plan)
+
+
+def _attentive(settings: Settings, plan: Plan) -> Settings:
+    """Legs so short that a stagnation is noticed within a few steps."""
+    method = settings.method
+    if find(plan.stops, Stagnation) is None or not method.runs_through:
+        return settings
+    method = dataclasses.replace(method, attempts_per_leg=_ATTEMPTS_TO_STAGNATION)
+    return dataclasses.replace(settings, method=method)
 
 
 def begin(settings: Settings, plan: Plan) -> Position:
@@ -196,22 +215,22 @@ def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcom
     return position, _judge(settings, trace, plan, position, code, saved)
 
 
-def _take_over(settings: Settings, trace: Trace, plan: Plan, before, position: Position, result):
+def _take_over(settings: Settings, trace: Trace, plan: Plan, position: Position, result):
     """Where the choice is ours and the solver stalls, another goes on from the same position."""
     choice, controller = settings.choice, position.controller
-    if choice is None or not choice.fallbacks:
+    now = int(controller.attempts), int(controller.accepted)
+    attempts, accepted = (after - before for after, before in zip(now, trace.judged, strict=True))
+    if choice is None or not choice.fallbacks or (result is None and attempts < WINDOW):
         return settings, position, result
-    attempts = int(controller.attempts) - int(before.attempts)
-    accepted = int(controller.accepted) - int(before.accepted)
-    why = stalled(result, attempts, accepted, settings.method.attempts_per_leg)
+    trace.judged = now
+    more = (plan.horizon - trace.time) / max(float(controller.step), np.finfo(float).tiny)
+    why = stalled(choice.names[-1], result, attempts, accepted, more)
     if why is None:
         return settings, position, result
     choice = choice.after(f"{why} before t = {trace.time:.3g}")
-    rtol, atol = settings.tolerances
-    method = resolve_method(
-        choice.names[-1], rtol, atol, settings.precision, settings.problem.start.size
-    )
-    settings = dataclasses.replace(settings, method=method, choice=choice)
+    size, tolerances = settings.problem.start.size, settings.tolerances
+    method = observed(resolve_method(choice.names[-1], *tolerances, settings.precision, size))
+    settings = _attentive(dataclasses.replace(settings, method=method, choice=choice), plan)
     leg = jnp.asarray(plan.horizon - trace.time, settings.precision)
     return settings, restart(settings.problem, method, position, leg), None
 
@@ -266,6 +285,7 @@ def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> Fl
         snapshots=dict(trace.snapshots),
         stats=settings.stats(position, trace),
         solver=settings.solver,
+        solvers=settings.solvers,
         precision=settings.precision,
         checkpoint=Checkpoint(settings, position, trace),
     )

@@ -59,6 +59,7 @@ class FlowSolution:
         snapshots: models at the requested times that were reached.
         stats: work done.
         solver: which solver ran, and why if it was chosen automatically.
+        solvers: the names of those that ran, in turn.
         precision: "float64" or "float32".
     """
 
@@ -75,6 +76,7 @@ class FlowSolution:
     snapshots: Mapping[float, PyTree]
     stats: FlowStats
     solver: str
+    solvers: tuple[str, ...]
     precision: str
     # What `resume` needs; opaque to users.
     checkpoint: object = dataclasses.field(repr=False, compare=False, default=None)

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 from ..precision import check_precision
 from ..tasks import AbstractObjective, Task, population
 from .checkpoints import Checkpoints
-from .choice import Automatic, choose, declared_smooth, sharpness_at_start
+from .choice import Automatic, choose, declared_smooth, observed, spectrum_at_start
 from .methods import AUTO, check_solver, resolve_method
 from .problem import Problem, make_problem
 from .run import Checkpoint, Plan, Settings, integrate
@@ -30,7 +30,7 @@ def solve(
     task: Task | AbstractObjective | Callable,
     horizon: float,
     *,
-    solver: str | diffrax.AbstractSolver = "tsit5",
+    solver: str | diffrax.AbstractSolver = AUTO,
     rtol: float = RTOL,
     atol: float = ATOL,
     save: LogTimes | Sequence[float] = SAVE,
@@ -61,8 +61,9 @@ def solve(
         task: a task, an objective, or a callable model -> L.
         horizon: the end T > 0.
         solver: a name from `SOLVERS`, any adaptive diffrax solver, or "auto": chosen from the
-            size, the horizon, the sharpness at the start and the smoothness that the model
-            declares, and changed when it stalls; the solution says which and why.
+            size, the horizon, the tolerance, the spectrum at the start (8 Hessian-vector products,
+            counted) and the smoothness that the model declares, and changed when it stalls; the
+            solution says which ran and why.
         rtol: relative tolerance.
         atol: absolute tolerance.
         save: save times, a schedule or increasing numbers; 0 and the last time are always saved.
@@ -92,9 +93,11 @@ def solve(
     objective = resolve_objective(task)
     problem = make_problem(model, objective, precision, trainable, memory)
     problem.objective.check(eqx.combine(problem.theta0, problem.rest))
-    choice = _choice(solver, model, problem, plan.horizon)
+    _check_scale(problem, atol)
+    choice = _choice(solver, model, problem, plan.horizon, rtol)
     name = solver if choice is None else choice.names[-1]
     method = resolve_method(name, rtol, atol, precision, problem.start.size)
+    method = method if choice is None else observed(method)
     watched = tuple((observers or {}).items())
     settings = Settings(problem, method, watched, precision, max_steps, (rtol, atol), choice)
     return integrate(Checkpoint(settings, None, Trace()), plan, throw, checkpoints)
@@ -170,11 +173,11 @@ def resolve_objective(task: Task | AbstractObjective | Callable) -> AbstractObje
     )
 
 
-def _choice(solver, model, problem: Problem, horizon: float) -> Automatic | None:
+def _choice(solver, model, problem: Problem, horizon: float, rtol: float) -> Automatic | None:
     if not (isinstance(solver, str) and solver == AUTO):
         return None
-    sharpness = float(sharpness_at_start(problem))
-    return choose(problem, horizon, sharpness, declared_smooth(model))
+    ends, size = spectrum_at_start(problem), problem.start.size
+    return choose(size, horizon, rtol, ends, declared_smooth(model))
 
 
 def _plan(after: float, horizon, save, snapshots, stops, max_gradients) -> Plan:
@@ -226,6 +229,15 @@ def _check_tolerances(rtol: float, atol: float, precision: str) -> None:
                 f"Argument `{name}` must be a finite number of at least {bound:.2g} in "
                 f"{precision}, but is {value!r}; raise it."
             )
+
+
+def _check_scale(problem: Problem, atol: float) -> None:
+    """A parameter of size zero has no relative error."""
+    if atol == 0 and bool((problem.start == 0).any()):
+        raise ValueError(
+            "Argument `atol` must be positive where parameters start at zero (a zero read-out?), "
+            "but is 0; give the error that is negligible there, e.g. a thousandth of `rtol`."
+        )
 
 
 def _check_max_steps(max_steps: int) -> None:

@@ -20,6 +20,7 @@ class Trace:
         observation_gradients: gradients spent on records and stopping rules.
         legs: calls of diffeqsolve.
         seconds: wall time.
+        judged: attempted and accepted steps when the solver was last judged.
     """
 
     time: float = 0.0
@@ -29,6 +30,7 @@ class Trace:
     observation_gradients: int = 0
     legs: int = 0
     seconds: float = 0.0
+    judged: tuple[int, int] = (0, 0)
 
     def copy(self) -> "Trace":
         """An independent copy; arrays are shared, they never change."""

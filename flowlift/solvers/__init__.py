@@ -2,11 +2,11 @@
 
 from .bdf import BDF
 from .exprb import ExpRosenbrock
-from .lanczos import Lanczos, random_like
+from .lanczos import generic_vector
 from .predictive import Estimate, PredictiveController
 from .proposals import Proposal, ProposedSteps
 from .rkc import RKC2
-from .spectral import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spectral_ends
+from .spectral import RitzPairs, SpectralEnds, ritz_pairs, spectral_ends
 from .work import Halt, StepReport, Work, WorkController, WorkState
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Estimate",
     "ExpRosenbrock",
     "Halt",
-    "Lanczos",
     "PredictiveController",
     "Proposal",
     "ProposedSteps",
@@ -26,7 +25,6 @@ __all__ = [
     "WorkController",
     "WorkState",
     "generic_vector",
-    "random_like",
     "ritz_pairs",
     "spectral_ends",
 ]

@@ -22,8 +22,8 @@ from .differences import (
     rescaled,
     updated,
 )
-from .lanczos import random_like
-from .layout import Layout, Select
+from .lanczos import generic_vector
+from .parts import Layout, Select
 from .proposals import Proposal
 from .work import Halt, StepReport, Work
 
@@ -100,7 +100,7 @@ class BDF(diffrax.AbstractAdaptiveSolver):
 
     rtol: Float[Array, ""] | float = 1e-6
     atol: Float[Array, ""] | float = 1e-9
-    select: Select = eqx.field(static=True, default=None)
+    select: Select | None = eqx.field(static=True, default=None)
     capacity: int = eqx.field(static=True, default=64)
     secants: int = eqx.field(static=True, default=20)
     dense: bool = eqx.field(static=True, default=False)
@@ -125,7 +125,7 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         step = jnp.asarray(t1 - t0, start.dtype)
         differences = jnp.zeros((ROWS, start.size), start.dtype)
         differences = differences.at[0].set(start).at[1].set(step * field.of(start))
-        u, v = random_like(1, point), random_like(2, point)
+        u, v = (generic_vector(point.size, point.dtype, turn) for turn in (1, 2))
         hu, hv = field.product(start, u), field.product(start, v)
         gap = jnp.abs(u @ hv - v @ hu)
         scale = jnp.linalg.norm(u) * jnp.linalg.norm(hv) + jnp.linalg.norm(v) * jnp.linalg.norm(hu)
@@ -213,7 +213,7 @@ def _attempt(equation: newton.Equation, field, refreshed, state: BDFState) -> ne
 
     def attempt(now):
         last, tries = now
-        fresh = (tries == 1) | (last.curvature.basis.size == 0)
+        fresh = (tries == 1) | (last.curvature.krylov.size == 0)
         curvature, used = refreshed(last.curvature, fresh, last.step)
         rate = jnp.where(fresh, 1.0, last.rate)
         new = newton.solve(equation, field.of, field.product, curvature, rate)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .lanczos import Lanczos, Vector, random_like
+from .lanczos import Krylov, Vector, generic_vector, ritz
 
 # A Ritz value with c theta beyond this must have converged: the chord iteration contracts what is
 # left out by at least as much.
@@ -32,7 +32,7 @@ class Curvature(eqx.Module):
     secants by the Woodbury formula.
 
     Attributes:
-        basis: the Lanczos basis V.
+        krylov: the Krylov space, with its basis V.
         point: the lagged point.
         values: Ritz values theta, (capacity,).
         coordinates: S, (capacity, capacity).
@@ -44,7 +44,7 @@ class Curvature(eqx.Module):
         count: secants ever added since the last Lanczos step; the oldest is overwritten.
     """
 
-    basis: Lanczos
+    krylov: Krylov
     point: Vector
     values: Float[Array, " capacity"]
     coordinates: Float[Array, "capacity capacity"]
@@ -69,7 +69,7 @@ class Curvature(eqx.Module):
         """
         n, dtype = point.size, point.dtype
         return Curvature(
-            Lanczos.empty(capacity, point),
+            Krylov.empty(capacity, point),
             point,
             jnp.zeros(capacity, dtype),
             jnp.eye(capacity, dtype=dtype),
@@ -96,10 +96,10 @@ class Curvature(eqx.Module):
         n = point.size
         empty = Curvature.empty(n, secants, point)
         rows = jnp.eye(n + 1, n, dtype=point.dtype)
-        basis = eqx.tree_at(lambda b: (b.vectors, b.size), empty.basis, (rows, jnp.full((), n)))
+        space = eqx.tree_at(lambda k: (k.basis, k.size), empty.krylov, (rows, jnp.full((), n)))
         values, coordinates = jnp.linalg.eigh((hessian + hessian.T) / 2)
         return eqx.tree_at(
-            lambda b: (b.basis, b.values, b.coordinates), empty, (basis, values, coordinates)
+            lambda b: (b.krylov, b.values, b.coordinates), empty, (space, values, coordinates)
         )
 
     def restarted(self, point: Vector, rich: Vector) -> "Curvature":
@@ -113,13 +113,13 @@ class Curvature(eqx.Module):
         Returns:
             The model.
         """
-        capacity, secants = self.basis.capacity, self.strengths.size
+        capacity, secants = self.krylov.capacity, self.strengths.size
         new = Curvature.empty(capacity, secants, point)
-        noise = random_like(capacity, point)
+        noise = generic_vector(point.size, point.dtype, capacity)
         length = jnp.linalg.norm(rich)
         known = jnp.where(jnp.isfinite(length) & (length > 0), rich / length, 0.0)
-        basis = self.basis.restarted(noise / jnp.linalg.norm(noise) + known)
-        return eqx.tree_at(lambda b: b.basis, new, basis)
+        space = self.krylov.restarted(noise / jnp.linalg.norm(noise) + known)
+        return eqx.tree_at(lambda b: b.krylov, new, space)
 
     def knows(self, c: Float[Array, ""]) -> Bool[Array, ""]:
         """Whether every Ritz value with c theta > 0.2, and the largest, has converged.
@@ -134,14 +134,14 @@ class Curvature(eqx.Module):
         stiff = scaled > _NEGLIGIBLE
         converged = c * self.residuals <= _RESIDUAL * jnp.sqrt(1 + jnp.maximum(scaled, 0))
         largest = jnp.arange(scaled.size) == jnp.argmax(scaled)
-        size, n = self.basis.size, self.point.size
+        size, n = self.krylov.size, self.point.size
         complete = (jnp.sum(stiff) < size) | (size == n)
         return jnp.all(converged | ~(stiff | largest)) & complete & (size >= min(_LEAST, n))
 
     @property
     def full(self) -> Bool[Array, ""]:
         """Whether the basis cannot be extended."""
-        return self.basis.size >= self.basis.capacity
+        return self.krylov.size >= self.krylov.capacity
 
     def extended(
         self, product: Callable[[Vector], Vector], c: Float[Array, ""]
@@ -159,20 +159,24 @@ class Curvature(eqx.Module):
         """
 
         def goes_on(new):
-            healthy = jnp.isfinite(new.basis.offdiagonal[new.basis.size - 1])
-            return ~new.full & ~new.knows(c) & (healthy | (new.basis.size == 0))
+            healthy = jnp.isfinite(new.krylov.alpha[new.krylov.size - 1])
+            return ~new.full & ~new.knows(c) & (healthy | (new.krylov.size == 0))
 
         def extend(new):
-            basis = new.basis.extended(product)
-            empty = Curvature.empty(basis.capacity, new.strengths.size, new.point)
+            space = new.krylov.extended(product)
+            pairs = ritz(space)
+            inside = jnp.arange(space.capacity) < space.size
+            empty = Curvature.empty(space.capacity, new.strengths.size, new.point)
+            # Beyond the size there is no curvature; no vector of the basis takes part there.
+            values, residuals = (jnp.where(inside, of, 0) for of in (pairs.values, pairs.residuals))
             return eqx.tree_at(
-                lambda b: (b.basis, b.values, b.coordinates, b.residuals),
+                lambda b: (b.krylov, b.values, b.coordinates, b.residuals),
                 empty,
-                (basis, *basis.ritz()),
+                (space, values, pairs.coordinates, residuals),
             )
 
         new = jax.lax.while_loop(goes_on, extend, self)
-        return new, new.basis.size - self.basis.size
+        return new, new.krylov.size - self.krylov.size
 
     def product(self, vector: Vector) -> Vector:
         """B v."""
@@ -252,10 +256,10 @@ class Curvature(eqx.Module):
         return c * self._positive / (1 + c * self._positive)
 
     def _modes(self, vector):
-        return self.coordinates.T @ (self.basis.vectors[:-1] @ vector)
+        return self.coordinates.T @ (self.krylov.basis[:-1] @ vector)
 
     def _lifted(self, modes):
-        return self.basis.vectors[:-1].T @ (self.coordinates @ modes)
+        return self.krylov.basis[:-1].T @ (self.coordinates @ modes)
 
     def _capacitance(self, c):
         shrunk = self.coupling.T @ (self._shrink(c)[:, None] * self.coupling)

@@ -1,132 +1,205 @@
-"""A Lanczos basis of a symmetric matrix that can be extended later, in arrays of fixed size."""
+"""The Lanczos process: a basis that can be extended later, in arrays of fixed size.
 
+Full reorthogonalisation (Lanczos 1950; Paige 1972 on why it is needed). Operators act on flat
+vectors, as v -> Hv; a product is the unit of cost.
+"""
+
+import functools
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-Vector = Float[Array, " n"]
+Vector = Float[Array, " P"]
+Operator = Callable[[Vector], Vector]
+# Orders of the eigenvalue problems that stand in for the largest one.
+_SIZES = (16, 32)
 
 
-class Lanczos(eqx.Module):
-    """H V = V T + beta_m v_{m+1} e_m^T: the rows of `vectors` are V^T, orthonormal.
-
-    Full reorthogonalisation (two passes of classical Gram-Schmidt), so that Ritz values do not
-    repeat; Paige 1972, Parlett 1980, chapter 13. When the Krylov space is exhausted, it goes on
-    with a random vector and beta = 0. Rows beyond `size` are zero, but for the next vector.
+class Krylov(eqx.Module):
+    """H V = V T + beta_m v_{m+1} e_m^T with V^T V = I and T tridiagonal, at most M columns.
 
     Attributes:
-        vectors: the basis and the next vector, (capacity + 1, n).
-        diagonal: alpha, zero beyond `size`.
-        offdiagonal: beta; beta_j couples rows j and j + 1.
-        size: m.
+        basis: the vectors v_1 .. v_{m+1} as rows, (M + 1, P), zero beyond.
+        alpha: the diagonal of T, (M,).
+        beta: beta_j couples v_j and v_{j+1}, (M,); 0 where the process was restarted.
+        size: m, the number of products so far.
+        defect: the largest |<v_i, H v_j> - <v_j, H v_i>| / |H v_j| so far: rounding, if H is
+            symmetric; of order 1 if it is not at all.
     """
 
-    vectors: Float[Array, "capacity_plus_1 n"]
-    diagonal: Float[Array, " capacity"]
-    offdiagonal: Float[Array, " capacity"]
+    basis: Float[Array, "M1 P"]
+    alpha: Float[Array, " M"]
+    beta: Float[Array, " M"]
     size: Int[Array, ""]
+    defect: Float[Array, ""]
 
     @staticmethod
-    def empty(capacity: int, like: Vector) -> "Lanczos":
-        """A basis without a first vector.
+    def empty(capacity: int, like: Vector) -> "Krylov":
+        """A space without a first vector.
 
         Args:
-            capacity: largest size, at most n.
+            capacity: M, at most P.
             like: any vector, for its size and type.
 
         Returns:
-            The basis.
+            The space.
         """
         zeros = jnp.zeros(capacity, like.dtype)
-        vectors = jnp.zeros((capacity + 1, like.size), like.dtype)
-        return Lanczos(vectors, zeros, zeros, jnp.zeros((), int))
+        basis = jnp.zeros((capacity + 1, like.size), like.dtype)
+        return Krylov(basis, zeros, zeros, jnp.zeros((), int), jnp.zeros((), like.dtype))
 
     @property
     def capacity(self) -> int:
-        """Largest size."""
-        return self.diagonal.shape[0]
+        """M."""
+        return self.alpha.shape[0]
 
-    def restarted(self, first: Vector) -> "Lanczos":
-        """A new basis of size 0.
+    @property
+    def symmetric(self) -> Bool[Array, ""]:
+        """Whether the defect is no more than rounding explains."""
+        return self.defect <= jnp.finfo(self.defect.dtype).eps ** 0.5
 
-        Args:
-            first: its first vector, of any length.
-
-        Returns:
-            The basis.
-        """
-        new = Lanczos.empty(self.capacity, first)
-        unit = first / jnp.linalg.norm(first)
-        return eqx.tree_at(lambda b: b.vectors, new, new.vectors.at[0].set(unit))
-
-    def extended(self, product: Callable[[Vector], Vector]) -> "Lanczos":
-        """The basis with one more vector; 2 capacity n multiplications twice, and one product.
+    def restarted(self, first: Vector) -> "Krylov":
+        """A new space of size 0.
 
         Args:
-            product: v -> H v.
+            first: its first vector, of any length; a zero vector is replaced by a generic one.
 
         Returns:
-            The basis, with size m + 1.
+            The space.
         """
-        m, rows = self.size, self.vectors
-        image = product(rows[m])
-        alpha = image @ rows[m]
-        rest = _orthogonal(rows, image)
-        beta = jnp.linalg.norm(rest)
-        scale = jnp.maximum(jnp.max(jnp.abs(self.diagonal)), jnp.abs(alpha))
-        exhausted = beta <= 100 * jnp.finfo(beta.dtype).eps * scale
-        rest = jax.lax.cond(
-            exhausted, lambda: _orthogonal(rows, random_like(m, rest)), lambda: rest
-        )
-        return Lanczos(
-            rows.at[m + 1].set(rest / jnp.linalg.norm(rest)),
-            self.diagonal.at[m].set(alpha),
-            self.offdiagonal.at[m].set(jnp.where(exhausted, 0.0, beta)),
+        new = Krylov.empty(self.capacity, first)
+        unit, _ = _orthonormal(new.basis, first, new.basis @ first, jnp.asarray(0))
+        return eqx.tree_at(lambda k: k.basis, new, new.basis.at[0].set(unit))
+
+    def extended(self, operator: Operator) -> "Krylov":
+        """The space with one more vector. Work: one product and 4 M P multiplications.
+
+        Where the Krylov space closes early, it goes on from a generic vector orthogonal to it, so
+        that multiple eigenvalues are found as often as they occur.
+
+        Args:
+            operator: v -> Hv, symmetric.
+
+        Returns:
+            The space, with size m + 1.
+        """
+        m = self.size
+        image = operator(self.basis[m])
+        overlaps = self.basis @ image
+        following, beta = _orthonormal(self.basis, image, overlaps, m + 1)
+        return Krylov(
+            self.basis.at[m + 1].set(following),
+            self.alpha.at[m].set(overlaps[m]),
+            self.beta.at[m].set(beta),
             m + 1,
+            jnp.maximum(self.defect, self._defect(overlaps, image)),
         )
 
-    def ritz(self) -> tuple[Float[Array, " capacity"], Float[Array, "capacity capacity"], Array]:
-        """Ritz values, ascending, their coordinates in the basis, and their residual norms.
-
-        Unused capacity shows as Ritz values 0 with residual 0; no vector of the basis takes part
-        in them. Residuals are beta_m |S_mi|.
-
-        Returns:
-            values (capacity,), coordinates S (capacity, capacity), residuals (capacity,).
-        """
-        inner = jnp.arange(self.capacity) + 1 < self.size
-        beta = jnp.where(inner, self.offdiagonal, 0.0)[:-1]
-        tridiagonal = jnp.diag(self.diagonal) + jnp.diag(beta, 1) + jnp.diag(beta, -1)
-        values, coordinates = jnp.linalg.eigh(tridiagonal)
-        last = self.size - 1
-        residuals = self.offdiagonal[last] * jnp.abs(coordinates[last])
-        return values, coordinates, residuals
+    def _defect(self, overlaps, image: Vector) -> Float[Array, ""]:
+        """The part of <v_i, H v_m>, i < m, that is not <v_m, H v_i>, relative to |H v_m|."""
+        m = self.size
+        # By construction <v_m, H v_i> is beta_{m-1} for i = m - 1, and 0 before.
+        before = jnp.maximum(m - 1, 0)
+        expected = jnp.zeros_like(overlaps).at[before].set(self.beta[before])
+        difference = jnp.where(jnp.arange(overlaps.size) < m, overlaps - expected, 0)
+        scale = jnp.maximum(jnp.linalg.norm(image), jnp.finfo(image.dtype).tiny)
+        return jnp.linalg.norm(difference) / scale
 
 
-def random_like(stream: Int[Array, ""] | int, like: Vector) -> Vector:
-    """A vector without any pattern, uniform on [-1, 1]^n, the same for the same stream.
+class Ritz(eqx.Module):
+    """Eigenpairs (theta_i, s_i) of T, ascending; columns beyond `size` hold no meaning.
 
-    A hash of the index (the finaliser of MurmurHash3): it compiles much faster than JAX's
-    generator, and its bits do not change between versions.
+    Attributes:
+        values: theta_i, (M,); beyond `size` they exceed all others.
+        coordinates: s_i as columns, (M, M).
+        residuals: |H V s_i - theta_i V s_i| = beta_m |e_m^T s_i|, (M,).
+        size: how many are meant.
+    """
+
+    values: Float[Array, " M"]
+    coordinates: Float[Array, "M M"]
+    residuals: Float[Array, " M"]
+    size: Int[Array, ""]
+
+
+def ritz(krylov: Krylov) -> Ritz:
+    """The Ritz pairs of a Krylov space, in its coordinates. Cost: one eigh of order 2 m at most.
 
     Args:
-        stream: which one.
-        like: a vector of its size and type.
+        krylov: the space.
+
+    Returns:
+        The pairs, ascending.
+    """
+    count = krylov.alpha.size
+    inside = jnp.arange(count) < krylov.size
+    coupled = jnp.arange(count - 1) < krylov.size - 1
+    beta = jnp.where(coupled, krylov.beta[:-1], 0)
+    # By Gershgorin no Ritz value is larger, so that the rows beyond sort last and do not mix.
+    beyond = 1 + 2 * jnp.max(jnp.abs(krylov.alpha)) + 4 * jnp.max(jnp.abs(krylov.beta))
+    alpha = jnp.where(inside, krylov.alpha, beyond)
+    values, coordinates = _eigenpairs(alpha, beta, krylov.size)
+    last = jnp.maximum(krylov.size - 1, 0)
+    residuals = krylov.beta[last] * jnp.abs(coordinates[last])
+    return Ritz(values, coordinates, residuals, krylov.size)
+
+
+def _eigenpairs(alpha: Array, beta: Array, size: Int[Array, ""]) -> tuple[Array, Array]:
+    """Of the tridiagonal matrix, which is diagonal beyond the size."""
+    count = alpha.size
+    sizes = [n for n in _SIZES if n < count] + [count]
+
+    def leading(n: int):
+        coupling = beta[: n - 1]
+        matrix = jnp.diag(alpha[:n]) + jnp.diag(coupling, 1) + jnp.diag(coupling, -1)
+        values, vectors = jnp.linalg.eigh(matrix)
+        rest = jnp.eye(count - n, dtype=vectors.dtype)
+        both = jnp.concatenate([values, alpha[n:]])
+        return both, jax.scipy.linalg.block_diag(vectors, rest)
+
+    least = jnp.searchsorted(jnp.asarray(sizes), size)
+    return jax.lax.switch(least, [functools.partial(leading, n) for n in sizes])
+
+
+def generic_vector(size: int, dtype, turn: Int[Array, ""] | int = 0) -> Vector:
+    """A fixed vector with entries spread over (-1/2, 1/2), the same on every machine.
+
+    An integer hash, not a random stream: a start vector needs no statistics, only no structure;
+    it compiles much faster than JAX's generator, and its bits do not change between versions.
+
+    Args:
+        size: P.
+        dtype: its type.
+        turn: another one for another number.
 
     Returns:
         The vector.
     """
-    bits = jnp.arange(like.size, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
-    bits ^= (jnp.asarray(stream, jnp.uint32) + jnp.uint32(1)) * jnp.uint32(0x85EBCA6B)
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
-    return (bits.astype(like.dtype) / 2**31 - 1).astype(like.dtype)
+    key = jnp.arange(size, dtype=jnp.uint32) + jnp.uint32(1)
+    key = key + jnp.asarray(turn).astype(jnp.uint32) * jnp.uint32(0x9E3779B9)
+    for factor in (0x7FEB352D, 0x846CA68B):
+        key = (key ^ (key >> 16)) * jnp.uint32(factor)
+    key = key ^ (key >> 16)
+    return key.astype(dtype) / jnp.asarray(2.0**32, dtype) - jnp.asarray(0.5, dtype)
 
 
-def _orthogonal(rows, vector: Vector) -> Vector:
-    for _ in range(2):
-        vector = vector - rows.T @ (rows @ vector)
-    return vector
+def _orthonormal(basis: Array, vector: Vector, overlaps, turn) -> tuple[Vector, Float[Array, ""]]:
+    """A unit vector along the part of `vector` orthogonal to the basis, and that part's length."""
+    # Gram-Schmidt twice is enough (Kahan, in Parlett 1980, section 6-9).
+    rest = vector - overlaps @ basis
+    rest = rest - (basis @ rest) @ basis
+    length = jnp.linalg.norm(rest)
+    # Where nothing but rounding is left, the direction is generic and the length 0.
+    closed = ~(length > 100 * jnp.finfo(vector.dtype).eps * jnp.linalg.norm(vector))
+
+    def restart(_):
+        fresh = generic_vector(vector.size, vector.dtype, 3 + turn)
+        for _ in range(2):
+            fresh = fresh - (basis @ fresh) @ basis
+        return fresh / jnp.maximum(jnp.linalg.norm(fresh), jnp.finfo(vector.dtype).tiny)
+
+    unit = jax.lax.cond(closed, restart, lambda rest: rest / length, rest)
+    return unit, jnp.where(closed, 0, length)

@@ -4,6 +4,7 @@ Integrals along a flow are carried with it as further components. They do not ac
 the Jacobian of the whole is block-triangular: symmetric on the flow's part, zero eigenvalues else.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import diffrax
@@ -69,6 +70,43 @@ def split(
         return eqx.tree_at(select, unravel_rest(q), unravel(x), is_leaf=lambda leaf: leaf is None)
 
     return part, rest, join
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a state and one vector correspond, the flow's part first; made while tracing.
+
+    Attributes:
+        size: length of the flow's part.
+        select: as for `flow_part`.
+        join: (flow's part, rest) -> state.
+    """
+
+    size: int
+    select: Select | None
+    join: Callable[[Array, Array], PyTree]
+
+    @staticmethod
+    def of(select: Select | None, state: PyTree) -> "Layout":
+        """The layout of states like this one.
+
+        Args:
+            select: as for `flow_part`.
+            state: the state.
+
+        Returns:
+            The layout.
+        """
+        part, _, join = split(select, state)
+        return Layout(part.size, select, join)
+
+    def ravel(self, state: PyTree) -> Float[Array, " N"]:
+        """The vector of a state."""
+        return jnp.concatenate(split(self.select, state)[:2])
+
+    def state(self, vector: Float[Array, " N"]) -> PyTree:
+        """The state of a vector."""
+        return self.join(vector[: self.size], vector[self.size :])
 
 
 def rate_of(terms: diffrax.AbstractTerm, t0, t1, args) -> Rate:

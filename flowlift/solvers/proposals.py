@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .layout import Select
+from .parts import Select
 
 
 class Proposal(eqx.Module):
@@ -34,7 +34,7 @@ class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
 
     rtol: Float[Array, ""] | float
     atol: Float[Array, ""] | float
-    select: Select = eqx.field(static=True, default=None)
+    select: Select | None = eqx.field(static=True, default=None)
 
     def wrap(self, direction):
         """Nothing to do: steps are positive in either direction."""

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .lanczos import Krylov, Operator, Vector, generic_vector, ritz
 from .parts import Rate, Select, curvature_operator, flow_part, rate_of
 from .predictive import Estimate
-from .spectral import Krylov, Operator, Vector, generic_vector, lanczos, ritz
+from .spectral import lanczos
 from .work import Halt, StepReport, Work
 
 # w_0 - 1 = DAMPING / s^2: all stages but the first are damped to about 1 - DAMPING / 3.

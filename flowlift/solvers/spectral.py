@@ -1,7 +1,6 @@
 """The spectrum of a symmetric operator that is known by its products: ends, top pairs, radius.
 
-One Lanczos process with full reorthogonalisation (Lanczos 1950; Paige 1972 on why it is needed)
-serves all. Operators act on flat vectors, as v -> Hv; a product is the unit of cost.
+One Lanczos process serves all.
 """
 
 from collections.abc import Callable
@@ -11,48 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-Vector = Float[Array, " P"]
-Operator = Callable[[Vector], Vector]
-
-
-class Krylov(eqx.Module):
-    """H V = V T + beta_m v_{m+1} e_m^T with V^T V = I and T tridiagonal, at most M columns.
-
-    Attributes:
-        basis: the vectors v_1 .. v_{m+1} as rows, (M + 1, P), zero beyond.
-        alpha: the diagonal of T, (M,).
-        beta: beta_j couples v_j and v_{j+1}, (M,); 0 where the process was restarted.
-        size: m, the number of products so far.
-        defect: the largest |<v_i, H v_j> - <v_j, H v_i>| / |H v_j| so far: rounding, if H is
-            symmetric; of order 1 if it is not at all.
-    """
-
-    basis: Float[Array, "M1 P"]
-    alpha: Float[Array, " M"]
-    beta: Float[Array, " M"]
-    size: Int[Array, ""]
-    defect: Float[Array, ""]
-
-    @property
-    def symmetric(self) -> Bool[Array, ""]:
-        """Whether the defect is no more than rounding explains."""
-        return self.defect <= jnp.finfo(self.defect.dtype).eps ** 0.5
-
-
-class Ritz(eqx.Module):
-    """Eigenpairs (theta_i, s_i) of T, ascending; columns beyond `size` hold no meaning.
-
-    Attributes:
-        values: theta_i, (M,); beyond `size` they exceed all others.
-        coordinates: s_i as columns, (M, M).
-        residuals: |H V s_i - theta_i V s_i| = beta_m |e_m^T s_i|, (M,).
-        size: how many are meant.
-    """
-
-    values: Float[Array, " M"]
-    coordinates: Float[Array, "M M"]
-    residuals: Float[Array, " M"]
-    size: Int[Array, ""]
+from .lanczos import Krylov, Operator, Ritz, Vector, ritz
 
 
 class RitzPairs(eqx.Module):
@@ -94,37 +52,13 @@ class SpectralEnds(eqx.Module):
         return jnp.maximum(self.highest + self.residuals[1], self.residuals[0] - self.lowest)
 
 
-def generic_vector(size: int, dtype, turn: Int[Array, ""] | int = 0) -> Vector:
-    """A fixed vector with entries spread over (-1/2, 1/2), the same on every machine.
-
-    An integer hash, not a random stream: a start vector needs no statistics, only no structure.
-
-    Args:
-        size: P.
-        dtype: its type.
-        turn: another one for another number.
-
-    Returns:
-        The vector.
-    """
-    key = jnp.arange(size, dtype=jnp.uint32) + jnp.uint32(1)
-    key = key + jnp.asarray(turn).astype(jnp.uint32) * jnp.uint32(0x9E3779B9)
-    for factor in (0x7FEB352D, 0x846CA68B):
-        key = (key ^ (key >> 16)) * jnp.uint32(factor)
-    key = key ^ (key >> 16)
-    return key.astype(dtype) / jnp.asarray(2.0**32, dtype) - jnp.asarray(0.5, dtype)
-
-
 def lanczos(
     operator: Operator,
     start: Vector,
     steps: int,
     until: Callable[[Krylov], Bool[Array, ""]] = lambda krylov: jnp.asarray(False),
 ) -> Krylov:
-    """The Lanczos process with full reorthogonalisation.
-
-    Where the Krylov space closes early, it goes on from a generic vector orthogonal to it, so that
-    multiple eigenvalues are found as often as they occur. A zero start is replaced likewise.
+    """The Lanczos process from a start, until a condition holds.
 
     Args:
         operator: v -> Hv, symmetric.
@@ -136,51 +70,12 @@ def lanczos(
         The basis and T. Memory: M + 1 vectors; work: m products and 4 m^2 P operations.
     """
     steps = min(steps, start.size)
-    empty = jnp.zeros((steps + 1, start.size), start.dtype)
-    zero = jnp.zeros(steps, start.dtype)
-    first = _orthonormal(empty, start, jnp.asarray(0))[0]
-    nothing = jnp.zeros((), start.dtype)
-    krylov = Krylov(empty.at[0].set(first), zero, zero, jnp.asarray(0), nothing)
 
     def going(krylov: Krylov):
         return (krylov.size < steps) & ~((krylov.size > 0) & until(krylov))
 
-    def extend(krylov: Krylov) -> Krylov:
-        m = krylov.size
-        image = operator(krylov.basis[m])
-        alpha = image @ krylov.basis[m]
-        following, beta = _orthonormal(krylov.basis, image, m + 1)
-        return Krylov(
-            krylov.basis.at[m + 1].set(following),
-            krylov.alpha.at[m].set(alpha),
-            krylov.beta.at[m].set(beta),
-            m + 1,
-            jnp.maximum(krylov.defect, _defect(krylov, image)),
-        )
-
-    return jax.lax.while_loop(going, extend, krylov)
-
-
-def ritz(krylov: Krylov) -> Ritz:
-    """The Ritz pairs of a Krylov space, in its coordinates. Cost: one eigh of order M.
-
-    Args:
-        krylov: the space.
-
-    Returns:
-        The pairs, ascending.
-    """
-    count = krylov.alpha.size
-    inside = jnp.arange(count) < krylov.size
-    coupled = jnp.arange(count - 1) < krylov.size - 1
-    beta = jnp.where(coupled, krylov.beta[:-1], 0)
-    # By Gershgorin no Ritz value is larger, so that the rows beyond sort last and do not mix.
-    beyond = 1 + 2 * jnp.max(jnp.abs(krylov.alpha)) + 4 * jnp.max(jnp.abs(krylov.beta))
-    alpha = jnp.where(inside, krylov.alpha, beyond)
-    values, coordinates = jnp.linalg.eigh(jnp.diag(alpha) + jnp.diag(beta, 1) + jnp.diag(beta, -1))
-    last = jnp.maximum(krylov.size - 1, 0)
-    residuals = krylov.beta[last] * jnp.abs(coordinates[last])
-    return Ritz(values, coordinates, residuals, krylov.size)
+    first = Krylov.empty(steps, start).restarted(start)
+    return jax.lax.while_loop(going, lambda krylov: krylov.extended(operator), first)
 
 
 def ritz_pairs(
@@ -263,38 +158,3 @@ def spectral_ends(
     vectors = pairs.coordinates[:, both].T @ krylov.basis[:-1]
     low, high = pairs.values[both]
     return SpectralEnds(low, high, pairs.residuals[both], vectors, krylov.size)
-
-
-def _defect(krylov: Krylov, image: Vector) -> Float[Array, ""]:
-    """The part of <v_i, H v_m>, i < m, that is not <v_m, H v_i>, relative to |H v_m|."""
-    m = krylov.size
-    earlier = jnp.arange(len(krylov.basis)) < m
-    # By construction <v_m, H v_i> is beta_{m-1} for i = m - 1, and 0 before.
-    expected = jnp.zeros(len(krylov.basis), image.dtype)
-    expected = expected.at[jnp.maximum(m - 1, 0)].set(krylov.beta[jnp.maximum(m - 1, 0)])
-    difference = jnp.where(earlier, krylov.basis @ image - expected, 0)
-    scale = jnp.maximum(jnp.linalg.norm(image), jnp.finfo(image.dtype).tiny)
-    return jnp.linalg.norm(difference) / scale
-
-
-def _orthonormal(basis: Array, vector: Vector, size) -> tuple[Vector, Float[Array, ""]]:
-    """A unit vector along the part of `vector` orthogonal to the basis, and that part's length."""
-    scale = jnp.linalg.norm(vector)
-    rest = _project_out(basis, vector)
-    length = jnp.linalg.norm(rest)
-    # Where nothing but rounding is left, the direction is generic and the length 0.
-    closed = ~(length > 100 * jnp.finfo(vector.dtype).eps * scale)
-
-    def restart(_):
-        fresh = _project_out(basis, generic_vector(vector.size, vector.dtype, 3 + size))
-        return fresh / jnp.maximum(jnp.linalg.norm(fresh), jnp.finfo(vector.dtype).tiny)
-
-    unit = jax.lax.cond(closed, restart, lambda rest: rest / length, rest)
-    return unit, jnp.where(closed, 0, length)
-
-
-def _project_out(basis: Array, vector: Vector) -> Vector:
-    """Gram-Schmidt twice, which is enough (Kahan, in Parlett 1980, section 6-9)."""
-    for _ in range(2):
-        vector = vector - (basis @ vector) @ basis
-    return vector

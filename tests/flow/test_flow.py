@@ -1,5 +1,6 @@
 """The flow against closed forms, invariants, and independent high-order references."""
 
+import functools
 import itertools
 import math
 
@@ -14,11 +15,14 @@ from flowlift import flow, modules, tasks
 from flowlift.flow import GradientNormBelow, LogTimes, LossBelow, Outcome, Stagnation
 from flowlift.lift import BernoulliInDegree, FixedInDegree, Gaussian, sample
 
+# What a flow does whatever its solver; the automatic choice has tests of its own.
+solve = functools.partial(flow.solve, solver="tsit5")
+
 
 def quadratic_flow(condition=100.0, size=5, **kwargs):
     problem = problems.Quadratic.draw(size, condition)
     model = problems.Vector(jnp.asarray(problem.start))
-    return problem, flow.solve(model, problem, **{"horizon": 3 * condition} | kwargs)
+    return problem, solve(model, problem, **{"horizon": 3 * condition} | kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def small_task():
 
 @pytest.fixture(scope="module")
 def small_solution(small_lift, small_task):
-    return flow.solve(small_lift, small_task, 100.0, rtol=1e-8, atol=1e-10)
+    return solve(small_lift, small_task, 100.0, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("solver", ["tsit5", "dopri8", "kvaerno5"])
@@ -70,7 +74,7 @@ def test_error_is_proportional_to_the_tolerance(solver):
     errors = []
     for rtol in (1e-5, 1e-7, 1e-9):
         settings = {"solver": solver, "rtol": rtol, "atol": 1e-3 * rtol, "save": [40.0]}
-        solution = flow.solve(model, problem, 40.0, **settings)
+        solution = solve(model, problem, 40.0, **settings)
         errors.append(np.max(np.abs(solution.model.theta - problem.theta(40.0))))
     for coarse, fine in itertools.pairwise(errors):
         assert 10 < coarse / fine < 3000
@@ -84,7 +88,7 @@ def test_two_layer_linear_modes_follow_the_closed_form():
         return 0.5 * jnp.sum((model.w2 @ model.w1 - jnp.diag(strengths)) ** 2)
 
     times = [1.0, 2.0, 4.0, 8.0]
-    solution = flow.solve(
+    solution = solve(
         model,
         loss,
         8.0,
@@ -110,7 +114,7 @@ def test_balancedness_of_a_deep_linear_net_is_conserved():
     def unbalance(ws):
         return [ws[i + 1].T @ ws[i + 1] - ws[i] @ ws[i].T for i in range(2)]
 
-    solution = flow.solve(weights, loss, 5.0, rtol=1e-9, atol=1e-12)
+    solution = solve(weights, loss, 5.0, rtol=1e-9, atol=1e-12)
     for before, after in zip(unbalance(weights), unbalance(solution.model), strict=True):
         np.testing.assert_allclose(after, before, atol=1e-7)
 
@@ -121,7 +125,7 @@ def test_relu_neurons_conserve_their_imbalance():
     weights = dict.fromkeys(module.edge_by_name, Gaussian())
     lift = sample(module, copies=5, edges=FixedInDegree(1), weights=weights, seed=2)
     task = tasks.student_teacher(modules.mlp(3, depth=1), samples=10, seed=0)
-    solution = flow.solve(lift, task, 5.0, rtol=1e-9, atol=1e-11)
+    solution = solve(lift, task, 5.0, rtol=1e-9, atol=1e-11)
 
     def imbalance(model):
         return jnp.sum(model.weights["x->h1"] ** 2, axis=1) - model.weights["h1->y"] ** 2
@@ -163,7 +167,7 @@ def test_reference_flows_are_reproduced(name):
     reference = problems.reference(name)
     horizon = 10.0 if name.startswith("A") else 1.0
     times = reference.reached([horizon])
-    solution = flow.solve(
+    solution = solve(
         problems.Vector(jnp.asarray(reference.theta0)),
         lambda m: reference.loss(m.theta),
         horizon,
@@ -181,7 +185,7 @@ def test_reference_error_helper_sees_an_error():
 
 
 def test_resumed_flow_equals_the_direct_one(small_lift, small_task, small_solution):
-    first = flow.solve(small_lift, small_task, 10.0, rtol=1e-8, atol=1e-10)
+    first = solve(small_lift, small_task, 10.0, rtol=1e-8, atol=1e-10)
     both = flow.resume(first, 100.0)
     assert both.time == 100.0
     assert both.loss[-1] == pytest.approx(small_solution.loss[-1], rel=1e-6)
@@ -194,7 +198,7 @@ def test_resumed_flow_equals_the_direct_one(small_lift, small_task, small_soluti
 
 def test_stop_at_a_loss(small_lift, small_task, small_solution):
     threshold = float(np.sqrt(small_solution.loss[0] * small_solution.loss[-1]))
-    solution = flow.solve(small_lift, small_task, 100.0, stops=[LossBelow(threshold)])
+    solution = solve(small_lift, small_task, 100.0, stops=[LossBelow(threshold)])
     assert solution.result == Outcome.LOSS_BELOW
     assert solution.success
     assert solution.loss[-1] <= threshold < solution.loss[-2]
@@ -223,7 +227,7 @@ def test_stop_at_stagnation():
     def loss(m):
         return jnp.sum(m.theta**2) + 1.0
 
-    solution = flow.solve(
+    solution = solve(
         problems.Vector(jnp.ones(2)), loss, 1e6, stops=[Stagnation(1e-6)], solver="kvaerno5"
     )
     assert solution.result == Outcome.STAGNATION
@@ -232,7 +236,7 @@ def test_stop_at_stagnation():
 
 
 def test_budget_is_kept_and_can_be_extended(small_lift, small_task, small_solution):
-    solution = flow.solve(small_lift, small_task, 100.0, rtol=1e-8, atol=1e-10, max_gradients=60)
+    solution = solve(small_lift, small_task, 100.0, rtol=1e-8, atol=1e-10, max_gradients=60)
     assert solution.result == Outcome.BUDGET
     assert 60 <= solution.stats.gradients < 60 + 7
     assert 0 < solution.time < 100
@@ -244,13 +248,13 @@ def test_budget_is_kept_and_can_be_extended(small_lift, small_task, small_soluti
 
 
 def test_step_limit_keeps_what_was_computed(small_lift, small_task):
-    solution = flow.solve(small_lift, small_task, 100.0, rtol=1e-8, max_steps=7)
+    solution = solve(small_lift, small_task, 100.0, rtol=1e-8, max_steps=7)
     assert solution.result == Outcome.STEP_LIMIT
     assert solution.stats.steps == 7
     assert solution.times[-1] == solution.time > 0
     assert np.isfinite(solution.loss).all()
     with pytest.raises(flow.FlowError, match="limit of attempted steps") as error:
-        flow.solve(small_lift, small_task, 100.0, rtol=1e-8, max_steps=7, throw=True)
+        solve(small_lift, small_task, 100.0, rtol=1e-8, max_steps=7, throw=True)
     assert error.value.solution.time == solution.time
 
 
@@ -261,7 +265,7 @@ def test_nan_on_the_way_is_a_result(solver):
     def loss(m):
         return jnp.sum(jnp.sqrt(m.theta - 1.0))
 
-    solution = flow.solve(problems.Vector(jnp.array([2.0])), loss, 100.0, solver=solver)
+    solution = solve(problems.Vector(jnp.array([2.0])), loss, 100.0, solver=solver)
     assert solution.result in (Outcome.NON_FINITE, Outcome.TIME_UNDERFLOW)
     assert solution.result.failed
     assert 1.0 < solution.time < 4 / 3 * 1.001
@@ -274,16 +278,14 @@ def test_nan_on_the_way_is_a_result(solver):
 
 def test_explosion_is_a_result_not_a_long_wait():
     """L = -theta^4 / 4 escapes to infinity at t = 1/2."""
-    solution = flow.solve(
-        problems.Vector(jnp.array([1.0])), lambda m: -jnp.sum(m.theta**4) / 4, 10.0
-    )
+    solution = solve(problems.Vector(jnp.array([1.0])), lambda m: -jnp.sum(m.theta**4) / 4, 10.0)
     assert solution.result.failed
     assert solution.time == pytest.approx(0.5, rel=1e-3)
     assert solution.loss[-1] < -1e6
 
 
 def test_nan_at_the_start_is_a_result():
-    solution = flow.solve(problems.Vector(jnp.ones(2)), lambda m: jnp.sum(jnp.log(-m.theta)), 1.0)
+    solution = solve(problems.Vector(jnp.ones(2)), lambda m: jnp.sum(jnp.log(-m.theta)), 1.0)
     assert solution.result == Outcome.NON_FINITE
     assert solution.time == 0.0
 
@@ -311,7 +313,7 @@ def test_counts_of_gradients_are_true_counts(solver):
         theta = counted(m.theta) if solver != "kvaerno5" else m.theta
         return 0.5 * jnp.sum(stiff * theta**2) + 0.1 * jnp.sum(theta**4)
 
-    solution = flow.solve(problems.Vector(jnp.ones(2)), loss, 1.0, solver=solver, save=[0.5])
+    solution = solve(problems.Vector(jnp.ones(2)), loss, 1.0, solver=solver, save=[0.5])
     jax.effects_barrier()
     assert solution.stats.rejected > 0 or solver == "kvaerno5"
     if solver == "kvaerno5":
@@ -333,7 +335,7 @@ def test_any_equinox_model_and_a_custom_loss():
     mlp = eqx.nn.MLP(3, "scalar", 8, 1, key=jax.random.key(0))
     x = np.random.default_rng(0).standard_normal((10, 3))
     task = tasks.supervised(x, np.sin(x[:, 0]), lambda y, t: jnp.logaddexp(y - t, t - y))
-    solution = flow.solve(mlp, task, 5.0)
+    solution = solve(mlp, task, 5.0)
     assert solution.success
     assert solution.loss[-1] < solution.loss[0]
     assert isinstance(solution.model, eqx.nn.MLP)
@@ -343,7 +345,7 @@ def test_any_equinox_model_and_a_custom_loss():
 def test_frozen_leaves_do_not_move(small_lift, small_task):
     mask = jax.tree.map(lambda _: False, small_lift)
     mask = eqx.tree_at(lambda m: m.weights["h2->y"], mask, True)
-    solution = flow.solve(small_lift, small_task, 1.0, trainable=mask)
+    solution = solve(small_lift, small_task, 1.0, trainable=mask)
     np.testing.assert_array_equal(solution.model.weights["x->h1"], small_lift.weights["x->h1"])
     assert np.abs(solution.model.weights["h2->y"] - small_lift.weights["h2->y"]).max() > 1e-3
 
@@ -354,7 +356,7 @@ def test_frozen_leaves_do_not_move(small_lift, small_task):
 def test_float32_flow_follows_the_float64_one(small_lift, small_task, small_solution, solver, rtol):
     """Newton's own rounding disturbs an implicit error estimate below 1e-4."""
     until = np.flatnonzero(small_solution.times < 1.0)[-1] + 1
-    solution = flow.solve(
+    solution = solve(
         small_lift,
         small_task,
         small_solution.times[until - 1],
@@ -374,7 +376,7 @@ def test_float32_flow_follows_the_float64_one(small_lift, small_task, small_solu
 def test_float32_time_does_not_stall():
     """1e7 time units in steps of 3: float32 time itself would stop at 1.7e7 / 2."""
     problem = problems.Vector(jnp.ones(1))
-    solution = flow.solve(
+    solution = solve(
         problem,
         lambda m: 0.5e-7 * jnp.sum(m.theta**2),
         1e8,
@@ -393,7 +395,7 @@ def test_one_compilation_serves_seeds_tolerances_horizons_and_thresholds(small_t
 
     def run(seed, horizon, rtol, threshold):
         lift = sample(module, copies=20, edges=BernoulliInDegree(3), seed=seed)
-        return flow.solve(lift, task, horizon, rtol=rtol, stops=[LossBelow(threshold)])
+        return solve(lift, task, horizon, rtol=rtol, stops=[LossBelow(threshold)])
 
     def ell(y, t):
         traces.append(1)
@@ -419,7 +421,7 @@ def test_all_legs_of_a_flow_share_one_compilation():
             traces.append(1)
             return jnp.sum(m.theta**2)
 
-        solution = flow.solve(problems.Vector(jnp.ones(2)), loss, 1.0, solver="dopri8", save=save)
+        solution = solve(problems.Vector(jnp.ones(2)), loss, 1.0, solver="dopri8", save=save)
         return solution, len(traces)
 
     one, once = traces_of([])
@@ -429,7 +431,7 @@ def test_all_legs_of_a_flow_share_one_compilation():
 
 
 def test_same_arguments_same_bits(small_lift, small_task):
-    first, second = (flow.solve(small_lift, small_task, 5.0) for _ in range(2))
+    first, second = (solve(small_lift, small_task, 5.0) for _ in range(2))
     np.testing.assert_array_equal(first.loss, second.loss)
     for a, b in zip(jax.tree.leaves(first.model), jax.tree.leaves(second.model), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -438,8 +440,8 @@ def test_same_arguments_same_bits(small_lift, small_task):
 def test_multiplying_the_loss_divides_the_time():
     problem = problems.Quadratic.draw(3, 10.0)
     model = problems.Vector(jnp.asarray(problem.start))
-    slow = flow.solve(model, problem, 6.0, rtol=1e-9, atol=1e-12)
-    fast = flow.solve(model, lambda m: 3 * problem(m), 2.0, rtol=1e-9, atol=1e-12)
+    slow = solve(model, problem, 6.0, rtol=1e-9, atol=1e-12)
+    fast = solve(model, lambda m: 3 * problem(m), 2.0, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(fast.model.theta, slow.model.theta, atol=1e-8)
 
 
@@ -478,7 +480,7 @@ GOOD = {
 )
 def test_bad_arguments_are_refused_before_any_computation(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
-        flow.solve(**(GOOD | arguments))
+        solve(**(GOOD | arguments))
     assert str(error.value).count("\n") == 0
 
 
@@ -499,9 +501,9 @@ def test_meaningless_rules_are_refused(make):
 def test_outputs_that_do_not_fit_the_targets_are_refused(small_lift):
     x = np.zeros((4, 3))
     with pytest.raises(ValueError, match=r"outputs of the targets' shape \(4,\), but has \(4, 2\)"):
-        flow.solve(small_lift, tasks.supervised(x, np.zeros(4)), 1.0)
+        solve(small_lift, tasks.supervised(x, np.zeros(4)), 1.0)
     with pytest.raises(ValueError, match="logits of shape"):
-        flow.solve(small_lift, tasks.supervised(x, np.zeros((4, 3)), "cross-entropy"), 1.0)
+        solve(small_lift, tasks.supervised(x, np.zeros((4, 3)), "cross-entropy"), 1.0)
 
 
 def test_float64_without_x64_is_refused_with_the_remedy(tmp_path):

@@ -1,4 +1,4 @@
-"""Stiff flows: the BDF inside `flow.solve`, and the automatic choice."""
+"""Stiff flows: the BDF inside `flow.solve`."""
 
 import functools
 
@@ -8,11 +8,8 @@ import numpy as np
 import problems
 import pytest
 
-from flowlift import flow, modules, tasks
+from flowlift import flow
 from flowlift.flow import GradientNormBelow, LogTimes, LossBelow, Outcome, Stagnation
-from flowlift.flow.choice import choose, stalled
-from flowlift.flow.problem import make_problem
-from flowlift.lift import FixedInDegree, Gaussian, sample
 from flowlift.solvers import BDF
 
 
@@ -164,16 +161,16 @@ def test_stopping_rules_hold():
 
 
 @pytest.mark.slow
-def test_stagnation_is_noticed_between_legs():
+def test_stagnation_is_noticed_within_a_few_steps():
     problem = problems.Quadratic.draw(10, 1e2)
     model = problems.Vector(jnp.asarray(problem.start))
     solution = flow.solve(
         model, lambda m: problem(m) + 1.0, 1e9, solver="bdf", stops=[Stagnation(1e-6)]
     )
-    # Steps grow tenfold here, so that the same leg may reach the horizon itself.
     assert solution.result == Outcome.STAGNATION
     assert solution.times[-1] == solution.time
-    assert solution.stats.legs <= 5
+    # The slowest mode, 1e-2, has decayed to 1e-6 of the loss at t = 700; steps grow fast here.
+    assert solution.time < 1e6
 
 
 @pytest.mark.slow
@@ -220,83 +217,5 @@ def test_float32_runs_to_late_times():
 @pytest.mark.slow
 def test_own_settings_of_the_solver_are_kept():
     problem, solution = quadratic(solver=BDF(capacity=5, secants=3))
-    assert solution.checkpoint.position.solver.curvature.basis.capacity == 5
+    assert solution.checkpoint.position.solver.curvature.krylov.capacity == 5
     np.testing.assert_allclose(solution.model.theta, problem.theta(1e4), atol=2e-6)
-
-
-# The automatic choice.
-
-
-def small_problem():
-    objective = tasks.population(lambda m: jnp.sum(m.theta**2)).objective
-    return make_problem(problems.Vector(jnp.ones(3)), objective, "float64")
-
-
-@pytest.mark.parametrize(
-    ("horizon", "sharpness", "smooth", "first"),
-    [
-        (1.0, 10.0, True, "tsit5"),
-        (1e4, 10.0, True, "bdf"),
-        (1e4, 10.0, None, "bdf"),
-        (1e4, -1.0, True, "tsit5"),
-        (1e4, float("nan"), True, "tsit5"),
-    ],
-)
-def test_the_choice_follows_stiffness_and_smoothness(horizon, sharpness, smooth, first):
-    problem = small_problem()
-    choice = choose(problem, horizon, sharpness, smooth)
-    assert choice.names == (first,)
-    assert choice.text.startswith(f"{first} (auto: ")
-
-
-def test_rough_flows_are_left_to_methods_without_memory():
-    problem = small_problem()
-    choice = choose(problem, 1e4, 10.0, smooth=False)
-    assert choice.names[0] in ("rkc2", "tsit5")
-    assert "not twice differentiable" in choice.text
-
-
-def test_auto_says_which_solver_ran_and_why():
-    _, solution = quadratic(1e4, solver="auto")
-    assert solution.solver.startswith("bdf (auto: stiff, T x sharpness = 1e+04")
-    _, again = quadratic(1e4)
-    # The largest eigenvalue at the start costs eight products.
-    assert solution.stats.cost == again.stats.cost + 2 * 8
-    _, short = quadratic(1e4, solver="auto", horizon=5.0)
-    assert short.solver.startswith("tsit5 (auto: not stiff")
-
-
-@pytest.mark.slow
-def test_auto_reads_the_smoothness_that_a_lift_declares():
-    module = modules.mlp(3, depth=1, activation="relu")
-    weights = dict.fromkeys(module.edge_by_name, Gaussian())
-    lift = sample(module, copies=5, edges=FixedInDegree(2), weights=weights, seed=2)
-    task = tasks.student_teacher(modules.mlp(3, depth=1), samples=10, seed=0)
-    solution = flow.solve(lift, task, 50.0, solver="auto", rtol=1e-4)
-    assert "not twice differentiable" in solution.solver or "not stiff" in solution.solver
-    assert solution.success
-
-
-def test_a_stall_is_many_rejections_in_a_full_leg_or_an_underflow():
-    assert stalled(None, 64, 31, 64) == "stalled, 33 of 64 steps rejected"
-    assert stalled(None, 64, 32, 64) is None
-    assert stalled(None, 40, 1, 64) is None
-    assert stalled(Outcome.BUDGET, 40, 40, 64) is None
-    assert stalled(Outcome.TIME_UNDERFLOW, 3, 1, 64) == "ended by 'time underflow'"
-
-
-@pytest.mark.slow
-def test_another_solver_takes_over_from_the_same_position(monkeypatch):
-    """Counts, records and the curve go on; the solution says who ran."""
-    reasons = iter(["stalled, for the test"])
-    monkeypatch.setattr("flowlift.flow.run.stalled", lambda *_: next(reasons, None))
-    problem, solution = quadratic(100.0, solver="auto", horizon=200.0)
-    assert solution.result == Outcome.HORIZON
-    assert "bdf, then " in solution.solver
-    assert "bdf stalled, for the test before t = " in solution.solver
-    np.testing.assert_allclose(solution.loss, problem.loss_at(solution.times), rtol=1e-4, atol=1e-9)
-    assert np.all(np.diff(solution.times) > 0)
-    assert solution.stats.steps > 64
-    assert solution.stats.hvps > 8
-    later = flow.resume(solution, 400.0)
-    assert later.solver == solution.solver

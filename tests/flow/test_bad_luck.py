@@ -1,0 +1,120 @@
+"""Bad input and bad luck: every solver ends with a code and a sentence, and keeps what it had.
+
+All cases are one loss with a switch, so that a solver is compiled once.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowlift import flow
+from flowlift.flow import Outcome
+
+SINGULAR, EXPLODING, OVERFLOWING, LYING, SOUND = range(5)
+SOLVERS = [
+    "bdf",
+    pytest.param("rkc2", marks=pytest.mark.slow),
+    pytest.param("exprb", marks=pytest.mark.slow),
+    pytest.param("dense-bdf", marks=pytest.mark.slow),
+]
+
+
+class Case(eqx.Module):
+    """Parameters, and which of the losses."""
+
+    theta: jax.Array
+    kind: jax.Array
+
+
+@jax.custom_jvp
+def lie(theta):
+    return jnp.sum(theta**2)
+
+
+@lie.defjvp
+def _lie_jvp(primals, tangents):
+    """Its "gradient" (5 b, -5 a) is none: the Jacobian is antisymmetric."""
+    theta = primals[0]
+    return lie(theta), jnp.sum(theta[::-1] * jnp.array([5.0, -5.0]) * tangents[0])
+
+
+def loss(m):
+    return jax.lax.switch(
+        m.kind,
+        [
+            lambda theta: jnp.sum(jnp.sqrt(theta - 1.0)),
+            lambda theta: -jnp.sum(theta**4) / 4,
+            lambda theta: jnp.sum(theta**400),
+            lie,
+            lambda theta: jnp.sum(theta**2),
+        ],
+        m.theta,
+    )
+
+
+def run(solver, kind, start=1.0, **kwargs):
+    case = Case(jnp.full(2, start), jnp.asarray(kind))
+    return flow.solve(case, loss, 10.0, solver=solver, **kwargs)
+
+
+def kept(solution):
+    """The trajectory so far: finite records at increasing times, but for the end itself."""
+    assert np.all(np.diff(solution.times) > 0)
+    assert solution.times[-1] == solution.time
+    assert np.isfinite(solution.loss[:-1]).all()
+    assert np.isfinite(solution.loss[-1]) or solution.result == Outcome.NON_FINITE
+    assert np.isfinite(solution.model.theta).all()
+    return len(solution.times)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_gradient_that_ceases_to_be_a_number(solver):
+    """L = sqrt(theta - 1) drops to theta = 1 at t = 4/3, and is not a number beyond."""
+    solution = run(solver, SINGULAR, 2.0)
+    assert solution.result in (Outcome.NON_FINITE, Outcome.TIME_UNDERFLOW)
+    assert 1.2 < solution.time < 4 / 3 * 1.001
+    assert kept(solution) > 10
+    assert "Reached t = 1.3" in solution.message
+    with pytest.raises(ValueError, match="must not have failed"):
+        flow.resume(solution, 20.0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_flow_that_explodes(solver):
+    """theta' = theta^3 is at infinity at t = 1/2."""
+    solution = run(solver, EXPLODING)
+    assert solution.result in (Outcome.NON_FINITE, Outcome.TIME_UNDERFLOW)
+    assert solution.time == pytest.approx(0.5, rel=1e-2)
+    assert kept(solution) > 10
+    assert solution.loss[-1] < -10
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_loss_that_overflows(solver):
+    solution = run(solver, OVERFLOWING, 10.0)
+    assert solution.result == Outcome.NON_FINITE
+    assert solution.time == 0.0
+    assert solution.stats.steps == 0
+    assert "not finite" in solution.message
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_derivative_that_is_none(solver):
+    solution = run(solver, LYING)
+    assert solution.result == Outcome.NOT_SYMMETRIC
+    assert "custom derivative" in solution.message
+    kept(solution)
+    assert solution.stats.steps <= 2
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+def test_tolerances_below_rounding_are_refused_and_those_at_it_end(solver, precision):
+    """What `solve` accepts is reached in a bounded number of steps; what is below is refused."""
+    eps = float(np.finfo(precision).eps)
+    with pytest.raises(ValueError, match=f"`rtol` must be .* in {precision}"):
+        run(solver, SOUND, rtol=eps, precision=precision)
+    with pytest.raises(ValueError, match="`atol` must be positive where parameters start at zero"):
+        run(solver, SOUND, 0.0, atol=0.0, precision=precision)
