@@ -21,7 +21,7 @@ _WORTH_UNROLLING = 1 << 13
 # (benchmarks/compile_time.py).
 _WORTH_SLICING = 1 << 19
 _CACHE_BYTES = 1 << 20
-_FEWEST_SAMPLES = 128
+_FEWEST_COLUMNS = 128
 
 
 def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) -> str:
@@ -54,7 +54,9 @@ def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) 
     return "padded"
 
 
-def samples_per_pass(bytes_per_sample: int, platform: str | None = None) -> int | None:
+def samples_per_pass(
+    bytes_per_sample: int, columns_per_sample: int = 1, platform: str | None = None
+) -> int | None:
     """How many samples of a fibre's activations to process at a time.
 
     Rows are read at random, fast as long as all of them lie in the cache; few samples make short
@@ -62,13 +64,14 @@ def samples_per_pass(bytes_per_sample: int, platform: str | None = None) -> int 
 
     Args:
         bytes_per_sample: of the widest fibre.
+        columns_per_sample: size of its activation space.
         platform: as for `choose`.
 
     Returns:
-        As many as `_CACHE_BYTES` hold, rounded down to a power of two; at least `_FEWEST_SAMPLES`.
-        None, all of them, where the cores are many and the caches small.
+        As many as `_CACHE_BYTES` hold, rounded down to a power of two; at least `_FEWEST_COLUMNS`
+        columns. None, all of them, where the cores are many and the caches small.
     """
     if (jax.default_backend() if platform is None else platform) != "cpu":
         return None
     fit = max(_CACHE_BYTES // max(bytes_per_sample, 1), 1)
-    return max(1 << (fit.bit_length() - 1), _FEWEST_SAMPLES)
+    return max(1 << (fit.bit_length() - 1), -(-_FEWEST_COLUMNS // columns_per_sample))

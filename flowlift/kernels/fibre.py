@@ -65,6 +65,7 @@ class Fibre(eqx.Module):
         n_targets: int,
         capacity: int | None = None,
         regular: int | None = None,
+        compressed: bool = True,
     ) -> tuple["Fibre", Int[np.ndarray, " count"]]:
         """Check, sort and pad the edges on the host.
 
@@ -78,6 +79,8 @@ class Fibre(eqx.Module):
             n_targets: number of copies of v.
             capacity: length to pad to; the number of edges (at least 1) if None.
             regular: in-degree of every target, when the edge law fixes it.
+            compressed: whether rows of large degree stay compressed, best for edges that carry a
+                number; the fast sums over edges that carry arrays want them in slices.
 
         Returns:
             The fibre, and the order into which the given edges were brought: weights given per
@@ -100,6 +103,7 @@ class Fibre(eqx.Module):
         _check_regular(indptr, regular, size)
         t_perm, t_indptr = _transpose_order(src, n_sources)
         ragged = regular is None and n_sources > 1
+        cut = lambda *rows: slice_rows(*rows, size, compressed)
         fibre = Fibre(
             sources=_padded(src, size, 0),
             targets=_padded(tgt, size, n_targets - 1),
@@ -111,8 +115,8 @@ class Fibre(eqx.Module):
             n_sources=n_sources,
             n_targets=n_targets,
             regular=regular,
-            by_target=slice_rows(indptr, src, np.arange(count), size) if ragged else None,
-            by_source=slice_rows(t_indptr, tgt[t_perm], t_perm, size),
+            by_target=cut(indptr, src, np.arange(count)) if ragged else None,
+            by_source=cut(t_indptr, tgt[t_perm], t_perm),
         )
         return fibre, order
 

@@ -1,5 +1,7 @@
 """The sum over a fibre of edges that carry more than a number."""
 
+import itertools
+import math
 from collections.abc import Callable
 
 import jax
@@ -8,7 +10,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from flowlift.kernels import taps
 from flowlift.kernels.fibre import Fibre
+from flowlift.kernels.trilinear import tapped_push
 
 _BLOCK_BYTES = 1 << 22
 
@@ -48,8 +52,8 @@ def fibre_sum_map(
 
 
 def fibre_sum_matrix(
-    fibre: Fibre, w: Float[Array, "edges m d"], y: Float[Array, "n_u b d"]
-) -> Float[Array, "n_v b m"]:
+    fibre: Fibre, w: Float[Array, "edges m d"], y: Float[Array, "n_u *b d"]
+) -> Float[Array, "n_v *b m"]:
     r"""Sum over a fibre of matrix edges: z[v] = Σ_{e : target(e) = v} w[e] y[source(e)].
 
     An inner-product edge is the case m = 1.
@@ -57,19 +61,91 @@ def fibre_sum_matrix(
     Args:
         fibre: the edges u → v.
         w: an m × d matrix per edge.
-        y: d-dimensional activations per source copy.
+        y: d-dimensional activations per source copy, any axes (samples, tokens) before the last.
 
     Returns:
         m-dimensional pre-activations per target copy.
     """
     if fibre.is_complete:
         shape = (fibre.n_targets, fibre.n_sources, *w.shape[1:])
-        return jnp.einsum("vumd,ubd->vbm", w.reshape(shape), y, precision=lax.Precision.HIGHEST)
-    return fibre_sum_map(fibre, _matrix_edge, w, y)
+        return jnp.einsum("vumd,u...d->v...m", w.reshape(shape), y, precision=lax.Precision.HIGHEST)
+    if not taps.applies(fibre):
+        return fibre_sum_map(fibre, _matrix_edge, w, y)
+    dtype, batch = jnp.result_type(w, y), y.shape[1:-1]
+    rows = jnp.moveaxis(y, -1, 1).reshape(y.shape[0], y.shape[-1], -1)
+    z = tapped_push(fibre, w[..., None].astype(dtype), rows.astype(dtype), (0,))
+    return jnp.moveaxis(z.reshape(*z.shape[:2], *batch), 1, -1)
 
 
-def _matrix_edge(w: Float[Array, "m d"], y: Float[Array, "b d"]) -> Float[Array, "b m"]:
-    return jnp.einsum("md,bd->bm", w, y, precision=lax.Precision.HIGHEST)
+def fibre_sum_convolution(
+    fibre: Fibre,
+    w: Float[Array, "edges *kernel"],
+    y: Float[Array, "n_u b *space"],
+    strides: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+) -> Float[Array, "n_v b *space_after"]:
+    r"""Sum over a fibre of sliding kernels: z[v]_i = Σ_e Σ_j w[e]_j y[source(e)]_{s i + j - p}.
+
+    Maps are flattened with zeros between their rows, so that every tap of the kernel reads
+    contiguous memory at an offset of its own. With strides s, the maps are taken apart by their
+    indices modulo s first, each of which slides by ones.
+
+    Args:
+        fibre: the edges u → v; `taps.applies` to it.
+        w: a kernel per edge.
+        y: a map per source copy and sample.
+        strides: s, per axis.
+        pads: zeros before and after, per axis.
+
+    Returns:
+        A map per target copy and sample.
+    """
+    kernel, space = w.shape[1:], y.shape[2:]
+    after = tuple(
+        (n + sum(p) - k) // s + 1 for n, p, k, s in zip(space, pads, kernel, strides, strict=True)
+    )
+    z = 0
+    for phase in itertools.product(*map(range, strides)):
+        each = tuple(slice(f, None, s) for f, s in zip(phase, strides, strict=True))
+        weights = w[(slice(None), *each)]
+        if weights.size:
+            z = z + _slide(fibre, weights, *_phase(y, phase, strides, pads), after)
+    return z
+
+
+def _phase(y, phase, strides, pads):
+    """The map at one phase of its strides, and the zeros that are left to put before it."""
+    if set(strides) == {1}:
+        return y, tuple(before for before, _ in pads)
+    padded = jnp.pad(y, [(0, 0), (0, 0), *pads])
+    each = tuple(slice(f, None, s) for f, s in zip(phase, strides, strict=True))
+    return padded[(slice(None), slice(None), *each)], (0,) * len(pads)
+
+
+def _slide(fibre, w, y, before, after):
+    """The sum for unit strides, cropped to the map `after`."""
+    copies, batch, *space = y.shape
+    # Zeros after a row serve as the zeros before the next one.
+    reach = [
+        max(p, a + k - 1 - n - p, a - n) for p, a, k, n in zip(before, after, w.shape[1:], space, strict=True)
+    ]
+    grid = [n + g for n, g in zip(space, reach, strict=True)]
+    steps = [math.prod(grid[axis + 1 :]) for axis in range(len(grid))]
+    at = lambda index: sum(i * step for i, step in zip(index, steps, strict=True))
+    offsets = tuple(at(tap) for tap in itertools.product(*map(range, w.shape[1:])))
+    margin = [(0, 0), (0, 0), *((0, g) for g in reach)]
+    flat = jnp.pad(y, margin).reshape(copies, 1, -1)
+    first, length = at(before), flat.shape[-1]
+    flat = jnp.pad(flat, [(0, 0), (0, 0), (first, max(0, max(offsets) - first))])
+    dtype = jnp.result_type(w, y)
+    weights = w.reshape(w.shape[0], 1, 1, -1).astype(dtype)
+    z = tapped_push(fibre, weights, flat.astype(dtype), offsets)
+    z = z[..., :length].reshape(fibre.n_targets, batch, *grid)
+    return z[(slice(None), slice(None), *(slice(0, a) for a in after))]
+
+
+def _matrix_edge(w: Float[Array, "m d"], y: Float[Array, "*b d"]) -> Float[Array, "*b m"]:
+    return jnp.einsum("md,...d->...m", w, y, precision=lax.Precision.HIGHEST)
 
 
 def _row(x: Array) -> jax.ShapeDtypeStruct:

@@ -51,7 +51,11 @@ class Slices(eqx.Module):
 
 
 def slice_rows(
-    indptr: np.ndarray, columns: np.ndarray, edges: np.ndarray, capacity: int
+    indptr: np.ndarray,
+    columns: np.ndarray,
+    edges: np.ndarray,
+    capacity: int,
+    compressed: bool = True,
 ) -> Slices | None:
     """Cut the rows of a compressed sparse matrix into slices, on the host.
 
@@ -62,6 +66,7 @@ def slice_rows(
         columns: column of each entry, by rows.
         edges: name of each entry, by rows.
         capacity: number of edges, padding included; it decides the shapes.
+        compressed: whether the rows of largest degree stay compressed, rather than being slices.
 
     Returns:
         The slices; None without edges, and where rows are too wide to be worth unrolling.
@@ -72,7 +77,7 @@ def slice_rows(
         return None
     degree = np.diff(indptr)
     order = np.argsort(-degree, kind="stable")
-    starts = sorted({int(cut * n) for cut in _CUTS})
+    starts = sorted({int(cut * n) for cut in (_CUTS if compressed else (0.0, *_CUTS))})
     ends = [*starts[1:], n]
     places = np.zeros(capacity, np.int32)
     head = _head(indptr, columns, edges, order[: starts[0]], capacity, places)

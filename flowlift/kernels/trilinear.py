@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from flowlift.kernels.fibre import Fibre
 from flowlift.kernels.products import PRODUCTS
+from flowlift.kernels.taps import TAPPED, Offsets, span
 
 _PRIMITIVES = {name: Primitive(f"fibre_{name}") for name in ("push", "pull", "edge")}
 # Which product each transpose is: with respect to argument 0 and to argument 1; and in which order
@@ -84,14 +85,33 @@ def edge(
     return _bind("edge", method, (z, y), fibre)
 
 
+def tapped_push(
+    fibre: Fibre, w: Float[Array, "e m d o"], y: Float[Array, "u d b"], offsets: Offsets
+) -> Float[Array, "v m c"]:
+    """The sum over the fibre where edges carry arrays: see `taps`.
+
+    Args:
+        fibre: the edges; `taps.applies` to it.
+        w: (m, d, taps) numbers per edge; what stands on padding is ignored.
+        y: values at the sources.
+        offsets: where each tap's columns start.
+
+    Returns:
+        Values at the targets.
+    """
+    leaves, tree = jax.tree.flatten(fibre)
+    return _bind_flat("push", (w, y), leaves, tree=tree, method="padded", offsets=offsets)
+
+
 def _bind(name: str, method: str, pair: Sequence[Any], fibre: Fibre) -> Any:
     leaves, tree = jax.tree.flatten(fibre)
-    return _bind_flat(name, pair, leaves, tree, method)
+    return _bind_flat(name, pair, leaves, tree=tree, method=method, offsets=None)
 
 
-def _bind_flat(name: str, pair: Sequence[Any], leaves: Sequence[Any], tree: Any, method: str):
+def _bind_flat(name: str, pair: Sequence[Any], leaves: Sequence[Any], **static: Any):
+    """Bind with the fibre's tree, the method, and the taps' offsets (None for scalar edges)."""
     operands = _same_variance((*pair, *leaves))
-    return _PRIMITIVES[name].bind(*operands, tree=tree, method=method)
+    return _PRIMITIVES[name].bind(*operands, **static)
 
 
 def _same_variance(operands: Sequence[Any]) -> list[Any]:
@@ -106,23 +126,30 @@ def _same_variance(operands: Sequence[Any]) -> list[Any]:
 
 
 def _abstract(name: str) -> Callable[..., Any]:
-    def rule(a, b, *leaves, tree, method):
+    def rule(a, b, *leaves, tree, method, offsets):
         del method
         fibre = jax.tree.unflatten(tree, leaves)
-        shape = {
-            "push": (fibre.n_targets, b.shape[-1]),
-            "pull": (fibre.n_sources, b.shape[-1]),
-            "edge": (fibre.capacity,),
-        }[name]
-        return b.update(shape=shape)
+        if name == "edge":
+            carried = () if offsets is None else (a.shape[1], b.shape[1], len(offsets))
+            return b.update(shape=(fibre.capacity, *carried))
+        copies = fibre.n_targets if name == "push" else fibre.n_sources
+        if offsets is None:
+            return b.update(shape=(copies, b.shape[-1]))
+        rows, reach = (
+            (a.shape[1], -span(offsets)) if name == "push" else (a.shape[2], span(offsets))
+        )
+        return b.update(shape=(copies, rows, b.shape[-1] + reach))
 
     return rule
 
 
 def _implementation(name: str) -> Callable[..., Any]:
-    def run(a, b, *leaves, tree, method):
+    def run(a, b, *leaves, tree, method, offsets):
         fibre = jax.tree.unflatten(tree, leaves)
-        product = functools.partial(PRODUCTS[method][name], fibre)
+        if offsets is None:
+            product = functools.partial(PRODUCTS[method][name], fibre)
+        else:
+            product = functools.partial(TAPPED[name], fibre, offsets)
         if method != "padded":
             return product(a, b)
         # A branch is compiled by itself and its result stays in memory. Otherwise XLA fuses the
@@ -135,10 +162,10 @@ def _implementation(name: str) -> Callable[..., Any]:
 
 
 def _jvp(name: str) -> Callable[..., Any]:
-    def rule(primals, tangents, *, tree, method):
+    def rule(primals, tangents, **static):
         a, b, *leaves = primals
         da, db = tangents[:2]
-        bind = lambda *pair: _bind_flat(name, pair, leaves, tree, method)
+        bind = lambda *pair: _bind_flat(name, pair, leaves, **static)
         out = bind(a, b)
         parts = [] if isinstance(da, ad.Zero) else [bind(da, b)]
         parts += [] if isinstance(db, ad.Zero) else [bind(a, db)]
@@ -149,7 +176,7 @@ def _jvp(name: str) -> Callable[..., Any]:
 
 
 def _transpose(name: str) -> Callable[..., Any]:
-    def rule(ct, a, b, *leaves, tree, method):
+    def rule(ct, a, b, *leaves, **static):
         first = ad.is_undefined_primal(a)
         other, order = _TRANSPOSES[name][0 if first else 1]
         undefined, defined = (a, b) if first else (b, a)
@@ -158,40 +185,41 @@ def _transpose(name: str) -> Callable[..., Any]:
             out = ad.Zero(undefined.aval)
         else:
             pair = (ct, defined) if order == "ct first" else (defined, ct)
-            out = _bind_flat(other, pair, leaves, tree, method)
+            out = _bind_flat(other, pair, leaves, **static)
         return [out, None, *blank] if first else [None, out, *blank]
 
     return rule
 
 
 def _batch(name: str) -> Callable[..., Any]:
-    def rule(args, dims, *, tree, method):
+    def rule(args, dims, **static):
         structure_free = all(d is None for d in dims[2:])
-        if name != "edge" and dims[0] is None and structure_free:
-            return _fold_columns(name, args, dims, tree, method)
+        one_window = static["offsets"] in (None, (0,))
+        if name != "edge" and dims[0] is None and structure_free and one_window:
+            return _fold_columns(name, args, dims, static)
         moved = [x if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(args, dims, strict=True)]
         mapped = [d is not None for d in dims]
-        return _loop(name, moved, mapped, tree, method), 0
+        return _loop(name, moved, mapped, static), 0
 
     return rule
 
 
-def _fold_columns(name, args, dims, tree, method):
+def _fold_columns(name, args, dims, static):
     """A batch of right-hand sides is one right-hand side with more columns."""
     w, y, *leaves = args
-    y = jnp.moveaxis(y, dims[1], 1)
-    rows, size, columns = y.shape
-    out = _bind_flat(name, (w, y.reshape(rows, size * columns)), leaves, tree, method)
-    return out.reshape(out.shape[0], size, columns), 1
+    y = jnp.moveaxis(y, dims[1], -2)
+    *rows, size, columns = y.shape
+    out = _bind_flat(name, (w, y.reshape(*rows, size * columns)), leaves, **static)
+    return out.reshape(*out.shape[:-1], size, columns), out.ndim - 1
 
 
-def _loop(name, moved, mapped, tree, method):
+def _loop(name, moved, mapped, static):
     """One product after the other: faster on a CPU than a batched one, and lean."""
 
     def one(batched):
         rest = iter(batched)
         full = [next(rest) if m else x for x, m in zip(moved, mapped, strict=True)]
-        return _bind_flat(name, full[:2], full[2:], tree, method)
+        return _bind_flat(name, full[:2], full[2:], **static)
 
     return jax.lax.map(one, [x for x, m in zip(moved, mapped, strict=True) if m])
 
@@ -199,7 +227,7 @@ def _loop(name, moved, mapped, tree, method):
 def _register(name: str) -> None:
     primitive = _PRIMITIVES[name]
     run = _implementation(name)
-    primitive.def_impl(jax.jit(run, static_argnames=("tree", "method")))
+    primitive.def_impl(jax.jit(run, static_argnames=("tree", "method", "offsets")))
     primitive.def_abstract_eval(_abstract(name))
     mlir.register_lowering(primitive, mlir.lower_fun(run, multiple_results=False))
     ad.primitive_jvps[primitive] = _jvp(name)

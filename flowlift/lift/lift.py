@@ -1,6 +1,7 @@
 """The lift of a perceptron module: a sparse network as an equinox pytree (theory, section 2)."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 
 import equinox as eqx
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
-from ..kernels import Fibre, fibre_sum, fibre_sum_map, samples_per_pass
-from ..modules import Constant, Edge, Input, PerceptronModule, Scalar, Vertex, edge_name
+from ..kernels import Fibre, samples_per_pass
+from ..modules import Constant, Edge, Input, PerceptronModule, Vertex, edge_name
+from .fibre_sums import edge_sum
 
 ArrayLike = Array | np.ndarray
 
@@ -81,11 +83,10 @@ class Lift(eqx.Module):
     @property
     def samples_per_pass(self) -> int | None:
         """How many samples at a time are fastest, None for all: see `flowlift.kernels`."""
-        widest = max(
-            n * int(np.prod(self.module.shapes[name], dtype=int)) for name, n in self.sizes
-        )
+        spaces = [(n, int(np.prod(self.module.shapes[name], dtype=int))) for name, n in self.sizes]
+        copies, columns = max(spaces, key=math.prod)
         itemsize = max((w.dtype.itemsize for w in self.weights.values()), default=8)
-        return samples_per_pass(widest * itemsize)
+        return samples_per_pass(copies * columns * itemsize, columns)
 
     def edges(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The lifted edges over one base edge, as plain arrays without padding.
@@ -151,13 +152,7 @@ class Lift(eqx.Module):
 
     def _fibre_sum(self, edge: Edge, y: Array) -> Array:
         name = edge_name(edge)
-        fibre, w = self.fibres[name], self.weights[name]
-        if isinstance(edge.map, Scalar):
-            columns = y.reshape(y.shape[0], -1)
-            method = "complete" if fibre.is_complete else self.method
-            z = fibre_sum(fibre, w, columns, method=method)
-            return z.reshape(fibre.n_targets, *y.shape[1:])
-        return fibre_sum_map(fibre, jax.vmap(edge.map, in_axes=(None, 0)), w, y)
+        return edge_sum(edge.map, self.fibres[name], self.weights[name], y, self.method)
 
 
 def graph_digest(fibres: Mapping[str, Fibre], sizes: Mapping[str, int]) -> np.ndarray:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..kernels import Fibre
-from ..modules import Edge, Identity, Output, PerceptronModule, edge_name
+from ..modules import Edge, Identity, Output, PerceptronModule, Scalar, edge_name
 from ..precision import check_precision
 from .edge_laws import AbstractEdgeLaw, Complete, OneToOne
 from .lift import Lift, graph_digest
@@ -275,7 +275,10 @@ def _assemble(module, sizes: Sizes, laws, pairs, values, seed: int, precision, m
     for name, edge in module.edge_by_name.items():
         n_sources, n_targets = sizes[edge.source], sizes[edge.target]
         try:
-            fibres[name], order = _fibre(laws.get(name), pairs[name], n_sources, n_targets)
+            compressed = isinstance(edge.map, Scalar)
+            fibres[name], order = _fibre(
+                laws.get(name), pairs[name], n_sources, n_targets, compressed
+            )
         except ValueError as error:
             raise ValueError(
                 f"Argument `edges[{name!r}]` must map onto the base edge {edge.source!r} -> "
@@ -296,16 +299,18 @@ def _assemble(module, sizes: Sizes, laws, pairs, values, seed: int, precision, m
     )
 
 
-def _fibre(law: AbstractEdgeLaw | None, pairs, n_sources: int, n_targets: int):
+def _fibre(law: AbstractEdgeLaw | None, pairs, n_sources: int, n_targets: int, compressed: bool):
     if isinstance(law, Complete):
         return Fibre.complete(n_sources, n_targets), slice(None)
     sources, targets = pairs
     if law is None:
-        fibre, order = Fibre.build(sources, targets, n_sources, n_targets)
+        fibre, order = Fibre.build(sources, targets, n_sources, n_targets, compressed=compressed)
         full = len(order) == n_sources * n_targets
         return (Fibre.complete(n_sources, n_targets) if full else fibre), order
     capacity = max(1, law.capacity(n_sources, n_targets))
     while capacity < len(sources):
         capacity = 64 * math.ceil(1.05 * capacity / 64)
     regular = law.in_degree(n_sources)
-    return Fibre.build(sources, targets, n_sources, n_targets, capacity, regular)
+    return Fibre.build(
+        sources, targets, n_sources, n_targets, capacity, regular, compressed=compressed
+    )

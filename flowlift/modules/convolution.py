@@ -100,6 +100,10 @@ class Convolution(AbstractEdgeMap):
             total = total + w[tap] * lax.slice(padded, tap, last, strides)
         return total
 
+    def geometry(self, source: Shape) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        """Strides, and zeros before and after, per axis of a source of this shape."""
+        return self._strides, self._pads(source)
+
     def fan_in(self, source: Shape) -> int:
         """The number of entries of the kernel."""
         return math.prod(self.kernel)

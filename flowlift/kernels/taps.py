@@ -1,0 +1,151 @@
+r"""The trilinear form of edges that carry arrays: small matrices, and kernels that slide.
+
+An edge e = (s → t) with weights w[e] (m, d, taps) maps y[s] (d, columns) to (m, columns - span),
+
+    z[i, c] = Σ_{l, o} w[e, i, l, o] y[l, c + offset_o],
+
+so that matrices are one tap at offset 0, and convolutions of flattened maps are m = d = 1. The
+transpose has the same form with m and d exchanged and offsets counted from the other end. As in
+`products`, nothing here is differentiated: `trilinear` knows that the three are each other's
+transposes.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from flowlift.kernels import blocks
+from flowlift.kernels.fibre import Fibre
+from flowlift.kernels.slices import WIDEST, Slices
+
+Offsets = tuple[int, ...]
+
+
+def span(offsets: Offsets) -> int:
+    """By how many columns z is shorter than y."""
+    return max(offsets)
+
+
+def applies(fibre: Fibre) -> bool:
+    """Whether all rows of the fibre, in both directions, are in slices of moderate width."""
+    if fibre.is_complete or fibre.by_source is None:
+        return False
+    slices = [fibre.by_source]
+    if fibre.regular is None:
+        if fibre.by_target is None:
+            return False
+        slices.append(fibre.by_target)
+    elif fibre.regular > WIDEST:
+        return False
+    widths = [columns.shape[1] for s in slices for columns in s.columns]
+    return max(widths) <= 2 * WIDEST and not any(s.n_head for s in slices)
+
+
+def tapped_push(
+    fibre: Fibre, offsets: Offsets, w: Float[Array, "e m d o"], y: Float[Array, "u d b"]
+) -> Float[Array, "v m c"]:
+    """z = A(w) y, over the rows of targets."""
+    columns = y.shape[-1] - span(offsets)
+    if fibre.regular:
+        shape = (fibre.n_targets, fibre.regular)
+        weights = w.reshape(*shape, *w.shape[1:])
+        return _rows(fibre.sources.reshape(shape), weights, y, offsets, columns)
+    return _sliced_rows(fibre.by_target, w, y, offsets, columns)
+
+
+def tapped_pull(
+    fibre: Fibre, offsets: Offsets, w: Float[Array, "e m d o"], z: Float[Array, "v m c"]
+) -> Float[Array, "u d b"]:
+    """y = A(w)ᵀ z: the same form with the fibre, m and d transposed, on z between zeros."""
+    reach = span(offsets)
+    between = jnp.pad(z, [(0, 0), (0, 0), (reach, reach)])
+    back = tuple(reach - o for o in offsets)
+    return _sliced_rows(fibre.by_source, w.swapaxes(1, 2), between, back, z.shape[-1] + reach)
+
+
+def tapped_edge(
+    fibre: Fibre, offsets: Offsets, z: Float[Array, "v m c"], y: Float[Array, "u d b"]
+) -> Float[Array, "e m d o"]:
+    """w[e, i, l, o] = ⟨z[t_e, i], y[s_e, l] from offset_o⟩, window by window."""
+    (n, m, columns), d = z.shape, y.shape[1]
+    width = fibre.regular or 1
+    sources = jnp.repeat(fibre.sources.reshape(-1, width), m, axis=0)
+    targets = None
+    if fibre.regular is None:
+        targets = (fibre.targets[:, None] * m + jnp.arange(m, dtype=jnp.int32)).reshape(-1)
+    rows = z.reshape(n * m, columns)
+
+    def product(row, offset):
+        along = lax.dynamic_slice_in_dim(y, offset, columns, axis=2)
+        window = lax.dynamic_index_in_dim(along, row, axis=1, keepdims=False)
+        return blocks.edge_products(targets, sources, rows, window)
+
+    out = lax.map(lambda at: product(*at), _places(d, offsets))
+    out = out.reshape(d, len(offsets), -1, m, width).transpose(2, 4, 3, 0, 1)
+    return fibre.live(out.reshape(fibre.capacity, m, d, len(offsets)))
+
+
+def _places(d: int, offsets: Offsets) -> tuple[Array, Array]:
+    """Row and offset of every window."""
+    row, offset = np.meshgrid(np.arange(d), offsets, indexing="ij")
+    return jnp.asarray(row.ravel(), jnp.int32), jnp.asarray(offset.ravel(), jnp.int32)
+
+
+def _rows(
+    index: Int[Array, "rows width"],
+    weights: Float[Array, "rows width m d o"],
+    y: Float[Array, "u d b"],
+    offsets: Offsets,
+    columns: int,
+) -> Float[Array, "rows m c"]:
+    """Rows of equal width, one window of y after the other: a fused loop over its slots.
+
+    Unrolling the windows as well is no faster, and compiles as many times more slowly.
+    """
+    n, width, m, d, _ = weights.shape
+    # One row for each target and i: a gathered row with two uses would be written to memory.
+    index = jnp.repeat(index, m, axis=0)
+    by_window = jnp.moveaxis(weights, (3, 4, 2), (0, 1, 3)).reshape(-1, n * m, width)
+
+    def add(z, window):
+        weight, place = window
+        for j in range(width):
+            z = z + weight[:, j, None] * _part(y, index[:, j], *place, columns)
+        return z, None
+
+    zero = jnp.zeros((n * m, columns), y.dtype)
+    z, _ = lax.scan(add, zero, (by_window, _places(d, offsets)))
+    return z.reshape(n, m, columns)
+
+
+def _part(
+    y: Float[Array, "u d b"], index: Int[Array, " n"], row: Array, offset: Array, columns: int
+) -> Float[Array, "n c"]:
+    """y[index, row, offset : offset + columns], read where it lies."""
+    start = jnp.stack(jnp.broadcast_arrays(index, row, offset), -1)
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=(1,), collapsed_slice_dims=(0, 1), start_index_map=(0, 1, 2)
+    )
+    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    return lax.gather(y, start, numbers, (1, 1, columns), mode=mode)
+
+
+def _sliced_rows(
+    slices: Slices, w: Array, y: Array, offsets: Offsets, columns: int
+) -> Float[Array, "rows m c"]:
+    parts = []
+    for index, edges in zip(slices.columns, slices.edges, strict=True):
+        weights = w.at[edges].get(mode="fill", fill_value=0)
+        parts.append(_rows(index, weights, y, offsets, columns))
+    return jnp.concatenate(parts).at[slices.position].get(mode="promise_in_bounds")
+
+
+TAPPED: dict[str, Callable[..., jax.Array]] = {
+    "push": tapped_push,
+    "pull": tapped_pull,
+    "edge": tapped_edge,
+}
