@@ -127,7 +127,8 @@ def _slide(fibre, w, y, before, after):
     copies, batch, *space = y.shape
     # Zeros after a row serve as the zeros before the next one.
     reach = [
-        max(p, a + k - 1 - n - p, a - n) for p, a, k, n in zip(before, after, w.shape[1:], space, strict=True)
+        max(p, a + k - 1 - n - p, a - n)
+        for p, a, k, n in zip(before, after, w.shape[1:], space, strict=True)
     ]
     grid = [n + g for n, g in zip(space, reach, strict=True)]
     steps = [math.prod(grid[axis + 1 :]) for axis in range(len(grid))]

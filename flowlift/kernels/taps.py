@@ -102,10 +102,8 @@ def _rows(
     offsets: Offsets,
     columns: int,
 ) -> Float[Array, "rows m c"]:
-    """Rows of equal width, one window of y after the other: a fused loop over its slots.
-
-    Unrolling the windows as well is no faster, and compiles as many times more slowly.
-    """
+    """Rows of equal width: a fused loop over the slots, one window of y after the other."""
+    # Unrolling the windows as well is no faster, and compiles more slowly.
     n, width, m, d, _ = weights.shape
     # One row for each target and i: a gathered row with two uses would be written to memory.
     index = jnp.repeat(index, m, axis=0)
