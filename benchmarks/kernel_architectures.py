@@ -11,14 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from flowlift import FixedInDegree, modules, sample
+from flowlift import FixedInDegree, modules, sample, tasks
+from flowlift.flow.problem import Problem, make_problem
 from flowlift.lift import GaussianFanIn, Lift
 
 IN_DEGREE, SAMPLES = 8, 256
 DEPTH, SIDE = 3, 8
 BLOCKS, TOKENS, CHANNELS = 2, 16, 4
 
+ARCHITECTURES = ("cnn2d", "transformer")
+
 Parameters = dict[str, jax.Array]
+
+
+def compare_architecture(
+    architecture: str, copies: int, dtype: str
+) -> tuple[Problem, Callable[[], tuple]]:
+    """The lift's problem and the dense network's gradient, whose losses are equal."""
+    lift, (x, targets) = draw(architecture, copies, dtype), data(architecture, dtype)
+    problem = make_problem(lift, tasks.supervised(x, targets).objective, dtype)
+    peer = masked_gradient(architecture, lift, x, targets)
+    np.testing.assert_allclose(peer()[0], problem.loss(problem.start), rtol=1e-4)
+    return problem, peer
 
 
 def draw(architecture: str, copies: int, dtype: str) -> Lift:
@@ -60,7 +74,7 @@ def dense(lift: Lift) -> tuple[Parameters, Parameters]:
 
 def masked_gradient(
     architecture: str, lift: Lift, x: np.ndarray, targets: np.ndarray
-) -> Callable[[], list]:
+) -> Callable[[], tuple]:
     """One gradient of the dense network with masked weights."""
     forward = {"cnn2d": _cnn2d, "transformer": _transformer}[architecture]
 

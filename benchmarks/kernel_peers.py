@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.sparse import BCOO
 
-LIMIT_BYTES = 6 << 30
+# Of an array edges x samples, and of copies for a dense matrix.
+LIMIT_BYTES, DENSE_COPIES = 4 << 30, 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,11 +134,10 @@ def available(network: Network) -> dict[str, Callable[[Network], Callable]]:
     """The peers that fit in memory, torch's only if it can be imported."""
     itemsize, columns = network.x.dtype.itemsize, network.x.shape[1]
     gathered = network.edges * columns * itemsize
-    matrices = 4 * network.copies**2 * itemsize
     peers: dict[str, Callable] = {}
     if gathered <= LIMIT_BYTES:
         peers |= {"gather + einsum": gather_einsum, "BCOO": bcoo}
-    if matrices <= LIMIT_BYTES // 8:
+    if network.copies <= DENSE_COPIES:
         peers["dense masked"] = dense_masked
     try:
         import torch  # noqa: F401

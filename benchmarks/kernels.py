@@ -9,7 +9,6 @@ of the automatic choice. torch's peers run if torch can be imported (`pip instal
 """
 
 import dataclasses
-import json
 import math
 import os
 import resource
@@ -24,13 +23,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from kernel_architectures import ARCHITECTURES, compare_architecture
 from kernel_peers import Network, available
+from kernel_tables import Row, merged, table, wide, write_docs
 
 from flowlift import FixedInDegree, modules, sample, tasks
 from flowlift.flow.problem import Problem, make_problem
 from flowlift.lift import Gaussian, Lift
 
 INPUTS, LAYERS = 64, 3
+# Who takes longer is run once, after a call that compiles.
+SLOW_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +45,12 @@ class Options:
         k: in-degrees.
         samples: numbers of samples.
         dtype: precisions.
-        seconds: time per case; each peer runs at least 5 times.
+        seconds: time per case; each peer runs at least 5 times, slow ones once.
         json: a file for rows {n, k, samples, dtype, method, median_s, ratio_to_best_peer}.
-        docs: write the table into docs/benchmarks.md.
+        add: keep the rows of other cases that the JSON file has, for a grid in several runs.
+        docs: write the table of all rows into docs/benchmarks.md.
+        hvp: measure Hessian-vector products too, which takes two more compilations.
+        architectures: instead, a convolutional net and a transformer of these many copies.
         methods: instead, time flowlift's own methods on each case.
         scaling: instead, fit the exponent of time in edges, from 1e4 to 1e7.
         peak: instead, one gradient with 1e7 edges and its peak memory.
@@ -56,21 +62,13 @@ class Options:
     dtype: tuple[str, ...] = ("float32", "float64")
     seconds: float = 4.0
     json: Path | None = None
+    add: bool = False
     docs: bool = False
+    hvp: bool = True
+    architectures: tuple[int, ...] = ()
     methods: bool = False
     scaling: bool = False
     peak: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    n: int
-    k: int
-    samples: int
-    dtype: str
-    method: str
-    median_s: float
-    ratio_to_best_peer: float
 
 
 def draw(n: int, k: int, dtype: str, method: str = "auto") -> Lift:
@@ -153,48 +151,40 @@ def limit(medians: dict[str, float]) -> float:
 
 
 def interleave(runs: dict[str, Callable], seconds: float) -> dict[str, float]:
-    """Medians of at least 5 rounds, in which everyone takes a turn."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
+    """Medians of at least 5 rounds, in which everyone takes a turn; who is slow, takes one."""
+    times: dict[str, list[float]] = {}
+    for name, run in runs.items():
         run()
-    clock = time.perf_counter()
-    while len(next(iter(times.values()))) < 5 or (
-        time.perf_counter() - clock < seconds and len(next(iter(times.values()))) < 200
-    ):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
+        times[name] = [_clocked(run)]
+    quick = [name for name in runs if times[name][0] < SLOW_SECONDS]
+    clock, rounds = time.perf_counter(), 1
+    while quick and (rounds < 5 or (time.perf_counter() - clock < seconds and rounds < 200)):
+        for name in quick:
+            times[name].append(_clocked(runs[name]))
+        rounds += 1
     return {name: float(np.median(t)) for name, t in times.items()}
 
 
-def compare(n: int, k: int, samples: int, dtype: str, seconds: float) -> tuple[list[Row], dict]:
-    """All peers on one case."""
+def _clocked(run: Callable) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def compare(n: int, k: int, samples: int, dtype: str, options: Options) -> list[Row]:
+    """All peers on one case, and what flowlift's time is compared with."""
     lift, (x, targets) = draw(n, k, dtype), data(samples, dtype)
     problem = make_problem(lift, tasks.supervised(x, targets).objective, dtype)
     network = as_network(lift, x, targets)
     peers = {name: make(network) for name, make in available(network).items()}
-    runs = {"flowlift": ours(problem), **peers, **hessian_products(problem)}
-    medians = interleave({**runs, **machine_passes(n, samples, dtype)}, seconds)
+    runs = {"flowlift": ours(problem), **peers}
+    if options.hvp:
+        runs |= hessian_products(problem)
+    passes = machine_passes(n, samples, dtype)
+    medians = interleave({**runs, **passes}, options.seconds)
     best = min((medians[name] for name in peers), default=math.nan)
-    in_jax = min((medians[p] for p in peers if "torch" not in p), default=math.nan)
-    mine = medians["flowlift"]
-    rows = [
-        Row(n, k, samples, dtype, name, medians[name], best / medians[name])
-        for name in ("flowlift", *peers)
-    ]
-    return rows, {
-        "n": n,
-        "k": k,
-        "samples": samples,
-        "dtype": dtype,
-        **{name: medians[name] for name in ("flowlift", *peers)},
-        "x best JAX peer": in_jax / mine,
-        "x best peer": best / mine,
-        "HVP": medians["HVP"] / mine,
-        "HVP, linearised": medians["HVP, linearised"] / mine,
-        "x limit": mine / limit(medians),
-    }
+    medians = {name: medians[name] for name in runs} | {"limit": limit(medians)}
+    return [Row(n, k, samples, dtype, name, m, best / m) for name, m in medians.items()]
 
 
 def compare_methods(n: int, k: int, samples: int, dtype: str, seconds: float) -> dict:
@@ -240,29 +230,23 @@ def peak(dtype: str) -> None:
     )
 
 
-def table(cases: list[dict]) -> str:
-    """Markdown: times in ms, the rest as ratios."""
-    columns = list(dict.fromkeys(key for case in cases for key in case))
-    exact = ("n", "k", "samples", "dtype")
-    ratios = [c for c in columns if c.startswith(("x ", "HVP"))]
-    columns = [c for c in columns if c not in ratios] + ratios
-
-    def cell(case: dict, column: str) -> str:
-        value = case.get(column, math.nan)
-        if column in exact:
-            return str(value)
-        scale = 1 if column in ratios else 1e3
-        return "" if math.isnan(value) else f"{scale * value:.3g}"
-
-    lines = [columns, ["---"] * len(columns), *([cell(c, name) for name in columns] for c in cases)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def write_docs(text: str) -> None:
-    page = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-    begin, end = "<!-- kernels: begin -->", "<!-- kernels: end -->"
-    before, rest = page.read_text().split(begin)
-    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+def compare_architectures(options: Options) -> None:
+    """Sparse against dense under a mask, by copies."""
+    cases = []
+    for dtype in options.dtype:
+        for architecture in ARCHITECTURES:
+            for copies in options.architectures:
+                problem, peer = compare_architecture(architecture, copies, dtype)
+                medians = interleave(
+                    {"flowlift": ours(problem), "dense masked": peer}, options.seconds
+                )
+                ratio = medians["dense masked"] / medians["flowlift"]
+                case = {"architecture": architecture, "copies": copies, "dtype": dtype, **medians}
+                cases.append(case | {"x dense masked": ratio})
+                print(table(cases[-1:]).splitlines()[-1], flush=True)
+    print(table(cases))
+    if options.docs:
+        write_docs("architectures", table(cases))
 
 
 def main(options: Options) -> None:
@@ -271,7 +255,8 @@ def main(options: Options) -> None:
         return peak(options.dtype[0])
     if options.scaling:
         return scaling(options.dtype[0], options.seconds)
-    rows, cases = [], []
+    if options.architectures:
+        return compare_architectures(options)
     grid = [
         (n, k, b, dtype)
         for dtype in options.dtype
@@ -279,18 +264,23 @@ def main(options: Options) -> None:
         for k in options.k
         for b in options.samples
     ]
+    if options.methods:
+        cases = [compare_methods(*case, options.seconds) for case in grid]
+        print(table(cases))
+        return None
+    rows = []
     for case in grid:
-        if options.methods:
-            cases.append(compare_methods(*case, options.seconds))
-        else:
-            new, line = compare(*case, options.seconds)
-            rows, cases = rows + new, [*cases, line]
-        print(table(cases[-1:]).splitlines()[-1], flush=True)
-    print(table(cases))
+        new = compare(*case, options)
+        rows = rows + new
+        print(table(wide(new)).splitlines()[-1], flush=True)
+        if options.json:
+            merged(options.json, rows, options.add)
     if options.json:
-        options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        rows = merged(options.json, rows, options.add)
+    print(table(wide(rows)))
     if options.docs:
-        write_docs(table(cases))
+        write_docs("kernels", table(wide(rows)))
+    return None
 
 
 if __name__ == "__main__":

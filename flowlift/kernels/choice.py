@@ -15,8 +15,10 @@ METHODS = ("csr", "padded", "dense", "complete", "naive")
 # A dense product does n_u x n_v multiply-adds a column instead of one per edge, each this much
 # faster than those of 'padded' rows, and of the compressed rows that stand in for wide ones.
 _DENSE_GAIN, _DENSE_GAIN_WIDE = 4.0, 6.0
-# Products of fewer multiply-adds take so little that compiling fewer loops counts for more.
-_WORTH_UNROLLING = 1 << 13
+# Products of fewer multiply-adds take so little that compiling fewer loops counts for more; where
+# rows are short, starting fewer loops does as well.
+_WORTH_UNROLLING, _WORTH_UNROLLING_SHORT = 1 << 13, 1 << 17
+_SHORT_COLUMNS = 64
 # Ragged rows make several times as many loops, and small lifts gain nothing by them
 # (benchmarks/compile_time.py).
 _WORTH_SLICING = 1 << 19
@@ -48,7 +50,9 @@ def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) 
     wide = fibre.capacity > WIDEST * fibre.n_targets
     if pairs <= (_DENSE_GAIN_WIDE if wide else _DENSE_GAIN) * fibre.capacity:
         return "dense"
-    least = _WORTH_UNROLLING if fibre.regular is not None else _WORTH_SLICING
+    least = _WORTH_UNROLLING_SHORT if samples <= _SHORT_COLUMNS else _WORTH_UNROLLING
+    if fibre.regular is None:
+        least = _WORTH_SLICING
     if platform == "cpu" and fibre.capacity * samples <= least:
         return "csr"
     return "padded"

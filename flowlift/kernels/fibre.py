@@ -1,5 +1,7 @@
 """The sparsity pattern of the lifts of one base edge."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -103,7 +105,7 @@ class Fibre(eqx.Module):
         _check_regular(indptr, regular, size)
         t_perm, t_indptr = _transpose_order(src, n_sources)
         ragged = regular is None and n_sources > 1
-        cut = lambda *rows: slice_rows(*rows, size, compressed)
+        cut = functools.partial(slice_rows, capacity=size, compressed=compressed)
         fibre = Fibre(
             sources=_padded(src, size, 0),
             targets=_padded(tgt, size, n_targets - 1),

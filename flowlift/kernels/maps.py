@@ -1,7 +1,9 @@
 """The sum over a fibre of edges that carry more than a number."""
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable
 
 import jax
@@ -104,13 +106,13 @@ def fibre_sum_convolution(
     after = tuple(
         (n + sum(p) - k) // s + 1 for n, p, k, s in zip(space, pads, kernel, strides, strict=True)
     )
-    z = 0
+    terms = []
     for phase in itertools.product(*map(range, strides)):
         each = tuple(slice(f, None, s) for f, s in zip(phase, strides, strict=True))
         weights = w[(slice(None), *each)]
         if weights.size:
-            z = z + _slide(fibre, weights, *_phase(y, phase, strides, pads), after)
-    return z
+            terms.append(_slide(fibre, weights, *_phase(y, phase, strides, pads), after))
+    return functools.reduce(operator.add, terms)
 
 
 def _phase(y, phase, strides, pads):
@@ -127,7 +129,8 @@ def _slide(fibre, w, y, before, after):
     copies, batch, *space = y.shape
     # Zeros after a row serve as the zeros before the next one.
     reach = [
-        max(p, a + k - 1 - n - p, a - n) for p, a, k, n in zip(before, after, w.shape[1:], space, strict=True)
+        max(p, a + k - 1 - n - p, a - n)
+        for p, a, k, n in zip(before, after, w.shape[1:], space, strict=True)
     ]
     grid = [n + g for n, g in zip(space, reach, strict=True)]
     steps = [math.prod(grid[axis + 1 :]) for axis in range(len(grid))]

@@ -11,6 +11,7 @@ transposes.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ def tapped_push(
         shape = (fibre.n_targets, fibre.regular)
         weights = w.reshape(*shape, *w.shape[1:])
         return _rows(fibre.sources.reshape(shape), weights, y, offsets, columns)
-    return _sliced_rows(fibre.by_target, w, y, offsets, columns)
+    return _sliced_rows(cast(Slices, fibre.by_target), w, y, offsets, columns)
 
 
 def tapped_pull(
@@ -64,7 +65,8 @@ def tapped_pull(
     reach = span(offsets)
     between = jnp.pad(z, [(0, 0), (0, 0), (reach, reach)])
     back = tuple(reach - o for o in offsets)
-    return _sliced_rows(fibre.by_source, w.swapaxes(1, 2), between, back, z.shape[-1] + reach)
+    slices = cast(Slices, fibre.by_source)
+    return _sliced_rows(slices, w.swapaxes(1, 2), between, back, z.shape[-1] + reach)
 
 
 def tapped_edge(
@@ -102,19 +104,17 @@ def _rows(
     offsets: Offsets,
     columns: int,
 ) -> Float[Array, "rows m c"]:
-    """Rows of equal width, one window of y after the other: a fused loop over its slots.
-
-    Unrolling the windows as well is no faster, and compiles as many times more slowly.
-    """
+    """Rows of equal width: a fused loop over the slots, one window of y after the other."""
+    # Unrolling the windows as well is no faster, and compiles more slowly.
     n, width, m, d, _ = weights.shape
     # One row for each target and i: a gathered row with two uses would be written to memory.
     index = jnp.repeat(index, m, axis=0)
     by_window = jnp.moveaxis(weights, (3, 4, 2), (0, 1, 3)).reshape(-1, n * m, width)
 
     def add(z, window):
-        weight, place = window
+        weight, (row, offset) = window
         for j in range(width):
-            z = z + weight[:, j, None] * _part(y, index[:, j], *place, columns)
+            z = z + weight[:, j, None] * _part(y, index[:, j], row, offset, columns)
         return z, None
 
     zero = jnp.zeros((n * m, columns), y.dtype)

@@ -19,6 +19,8 @@ def regular(n, k):
         (128, 32, 64, "cpu", "dense"),
         (128, 8, 256, "cpu", "padded"),
         (128, 8, 4, "cpu", "csr"),
+        (128, 8, 64, "cpu", "csr"),
+        (512, 8, 64, "cpu", "padded"),
         (128, 8, 4, "gpu", "padded"),
         (512, 8, 256, "cpu", "padded"),
         (512, 100, 256, "cpu", "dense"),
@@ -54,8 +56,10 @@ def test_a_lift_takes_the_method_it_is_given(method):
 
 
 def test_passes_keep_a_fibre_in_the_cache_and_rows_long():
-    assert samples_per_pass(512 * 4, "cpu") == 512
-    assert samples_per_pass(2048 * 8, "cpu") == 128
-    assert samples_per_pass(65536 * 8, "cpu") == 128
-    assert samples_per_pass(1, "cpu") >= 1 << 20
-    assert samples_per_pass(65536 * 8, "gpu") is None
+    assert samples_per_pass(512 * 4, platform="cpu") == 512
+    assert samples_per_pass(2048 * 8, platform="cpu") == 128
+    assert samples_per_pass(65536 * 8, platform="cpu") == 128
+    assert samples_per_pass(1, platform="cpu") >= 1 << 20
+    assert samples_per_pass(65536 * 8, platform="gpu") is None
+    assert samples_per_pass(512 * 64 * 4, 64, "cpu") == 8
+    assert samples_per_pass(1 << 20, 64, "cpu") == 2

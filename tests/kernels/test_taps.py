@@ -1,0 +1,98 @@
+"""Edges that carry matrices, inner products and kernels: against the edge map, edge by edge."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowlift.kernels import Fibre, applies
+from flowlift.lift.fibre_sums import edge_sum
+from flowlift.modules import At, Convolution, Identity, InnerProduct, Matrix
+
+N_U, N_V, K, B = 6, 5, 2, 2
+MAPS = {
+    "matrix of tokens": (Matrix(2), (2, 3)),
+    "inner product": (InnerProduct(2), (2, 3)),
+    "identity": (Identity(), (2,)),
+    "one token": (At(1, Matrix(2)), (2, 3)),
+    "same": (Convolution((3, 3)), (3, 4)),
+    "valid": (Convolution((2,), 1, "valid"), (4,)),
+    "strides": (Convolution((3, 2), (2, 1), 1), (4, 3)),
+    "wide zeros": (Convolution((2,), 1, 3), (3,)),
+    "long strides": (Convolution((1,), 2, 0), (5,)),
+}
+QUICK = [("matrix of tokens", "regular"), ("same", "ragged"), ("wide zeros", "regular")]
+CASES = [(m, kind) for m in MAPS for kind in ("regular", "ragged")]
+CASES = [c if c in QUICK else pytest.param(*c, marks=pytest.mark.slow) for c in CASES]
+
+
+@pytest.fixture(autouse=True)
+def _x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def make(name, kind, dtype="float64"):
+    rng = np.random.default_rng(0)
+    if kind == "regular":
+        s = np.concatenate([rng.choice(N_U, K, replace=False) for _ in range(N_V)])
+        t = np.repeat(np.arange(N_V), K)
+        fibre, _ = Fibre.build(s, t, N_U, N_V, regular=K, compressed=False)
+    else:
+        t, s = np.nonzero(rng.random((N_V, N_U)) < 0.4)
+        fibre, _ = Fibre.build(s[t != 2], t[t != 2], N_U, N_V, capacity=20, compressed=False)
+    edge_map, shape = MAPS[name]
+    w = rng.normal(size=(fibre.capacity, *edge_map.weight_shape(shape)))
+    y = rng.normal(size=(N_U, B, *shape))
+    return edge_map, fibre, jnp.asarray(w, dtype), jnp.asarray(y, dtype)
+
+
+def loop(edge_map, fibre, w, y):
+    """The definition, edge by edge and sample by sample, differentiated by JAX alone."""
+    s, t = fibre.edges()
+    terms = jax.vmap(jax.vmap(edge_map, (None, 0)))(w[: s.size], y[s])
+    return jnp.zeros((fibre.n_targets, *terms.shape[1:]), terms.dtype).at[t].add(terms)
+
+
+def everything(sum_, w, y):
+    f = lambda w, y: jnp.sum(jnp.sin(sum_(w, y)))
+    g = jax.grad(f, argnums=(0, 1))
+    return sum_(w, y), g(w, y), jax.jvp(g, (w, y), (jnp.cos(w), jnp.cos(y)))[1]
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_value_and_derivatives_of_both_orders_equal_the_definition(name, kind):
+    edge_map, fibre, w, y = make(name, kind)
+    assert applies(fibre)
+    fast = lambda w, y: edge_sum(edge_map, fibre, w, y, "auto")
+    slow = lambda w, y: loop(edge_map, fibre, w, y)
+    got, want = (jax.jit(lambda w, y, f=f: everything(f, w, y))(w, y) for f in (fast, slow))
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    assert not np.any(got[1][0][int(fibre.count) :])
+
+
+@pytest.mark.parametrize("name", ["matrix of tokens", pytest.param("same", marks=pytest.mark.slow)])
+def test_vmap_over_activations_and_over_weights(name):
+    edge_map, fibre, w, y = make(name, "regular")
+    fast = lambda w, y: edge_sum(edge_map, fibre, w, y, "auto")
+    slow = lambda w, y: loop(edge_map, fibre, w, y)
+    ws, ys = jnp.stack([w, jnp.sin(w)]), jnp.stack([y, jnp.cos(y)], 1)
+    for axes, args in (((None, 1), (w, ys)), ((0, None), (ws, y)), ((0, 1), (ws, ys))):
+        got, want = (jax.vmap(f, axes)(*args) for f in (fast, slow))
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
+def test_single_precision_stays():
+    edge_map, fibre, w, y = make("matrix of tokens", "regular", "float32")
+    got, want = edge_sum(edge_map, fibre, w, y, "auto"), loop(edge_map, fibre, w, y)
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
+
+
+def test_a_hub_goes_through_blocks_of_edges():
+    fibre, _ = Fibre.build(np.arange(400), np.zeros(400, int), 400, 40, compressed=False)
+    assert not applies(fibre)
+    y = jnp.asarray(np.random.default_rng(0).normal(size=(400, B, 1, 2)))
+    z = edge_sum(Matrix(1), fibre, jnp.ones((400, 1, 2)), y, "auto")
+    np.testing.assert_allclose(z[0, :, 0, 0], y.sum((0, 2, 3)), rtol=1e-12)
