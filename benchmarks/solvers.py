@@ -33,8 +33,8 @@ from flowlift.experiments.compare import Curve, compare
 from flowlift.experiments.peers import Case, run
 from flowlift.flow import AUTO, SOLVERS, LogTimes
 from flowlift.flow.problem import make_problem
+from flowlift.flow.solve import resolve_objective
 from flowlift.lift import FixedInDegree, Gaussian, sample
-from flowlift.tasks import population
 
 HORIZONS = {
     "A_tanh": (1e4, 1e6),
@@ -233,7 +233,7 @@ def take_turns(options: Options) -> None:
         model, task, _ = setup(problem)
         for horizon in options.horizon or HORIZONS[problem]:
             times = np.append(0.0, LogTimes(per_decade=2, start=0.1).times(horizon))
-            flat = make_problem(model, population(task).objective, "float64")
+            flat = make_problem(model, resolve_objective(task), "float64")
             case = Case(model, task, flat, times, "float64", options.max_gradients)
             solvers = solvers_for(problem, horizon, options)
             rounds = [
