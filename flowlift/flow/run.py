@@ -88,7 +88,7 @@ def integrate(checkpoint: Checkpoint, plan: Plan, throw: bool) -> FlowSolution:
         FlowError: if `throw` asks for it.
     """
     clock = time.perf_counter()
-    settings, trace = _attentive(checkpoint.settings, plan), checkpoint.trace.copy()
+    settings, trace = checkpoint.settings, checkpoint.trace.copy()
     position = checkpoint.position or _begin(settings, trace, plan)
     position = _allow(position, plan, settings.max_steps)
     result = _judge_start(trace, plan)
@@ -109,13 +109,11 @@ def integrate(checkpoint: Checkpoint, plan: Plan, throw: bool) -> FlowSolution:
     return solution
 
 
-def _attentive(settings: Settings, plan: Plan) -> Settings:
-    """Legs so short that a stagnation is noticed within a few steps."""
-    method = settings.method
+def _attentive(method: Method, plan: Plan) -> Method:
+    """The method in legs so short that a stagnation is noticed within a few steps."""
     if find(plan.stops, Stagnation) is None or not method.runs_through:
-        return settings
-    method = dataclasses.replace(method, attempts_per_leg=_ATTEMPTS_TO_STAGNATION)
-    return dataclasses.replace(settings, method=method)
+        return method
+    return dataclasses.replace(method, attempts_per_leg=_ATTEMPTS_TO_STAGNATION)
 
 
 def _begin(settings: Settings, trace: Trace, plan: Plan) -> Position:
@@ -140,7 +138,8 @@ def _judge_start(trace: Trace, plan: Plan) -> Outcome | None:
 
 def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcome | None]:
     """Advance by one leg, record it, and judge whether the flow ends."""
-    before, method, since = int(position.controller.accepted), settings.method, trace.time
+    before, since = int(position.controller.accepted), trace.time
+    method = _attentive(settings.method, plan)
     target = _next_times(plan, since, method)
     kept = _next_snapshots(plan, since, target[-1]) if method.runs_through else np.array([])
     position, records, snapshots, reached, code = advance(
@@ -183,7 +182,7 @@ def _take_over(settings: Settings, trace: Trace, plan: Plan, since, position: Po
     choice = choice.after(f"{why} before t = {trace.time:.3g}")
     size, tolerances = settings.problem.start.size, settings.tolerances
     method = observed(resolve_method(choice.names[-1], *tolerances, settings.precision, size))
-    settings = _attentive(dataclasses.replace(settings, method=method, choice=choice), plan)
+    settings = dataclasses.replace(settings, method=method, choice=choice)
     leg = jnp.asarray(plan.horizon - trace.time, settings.precision)
     position = restart(settings.problem, method, position, leg)
     return settings, position, None, position.controller
