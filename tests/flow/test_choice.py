@@ -20,6 +20,7 @@ from flowlift.lift import FixedInDegree, Gaussian, sample
         (1e4, 1e-4, (0.0, 10.0), True, "bdf"),
         (1e4, 1e-4, (0.0, 10.0), None, "bdf"),
         (1e4, 1e-4, (0.0, 10.0), False, "rkc2"),
+        (1e4, 1e-6, (0.0, 10.0), False, "tsit5"),
         (1.0, 1e-4, (0.0, 10.0), False, "tsit5"),
         (1e4, 1e-4, (-2.0, -1.0), True, "tsit5"),
         (1e4, 1e-4, (0.0, float("nan")), True, "tsit5"),
@@ -122,7 +123,7 @@ def test_another_solver_takes_over_from_the_same_position(monkeypatch):
     """Counts, records and the curve go on; the solution says who ran."""
     reasons = iter(["stalled, for the test"])
     monkeypatch.setattr("flowlift.flow.run.stalled", lambda *_: next(reasons, None))
-    problem, solution = stiff_quadratic(2e3)
+    problem, solution = stiff_quadratic(2e3, rtol=1e-4)
     assert solution.result == Outcome.HORIZON
     assert solution.solvers == ("bdf", "rkc2")
     assert "bdf stalled, for the test before t = " in solution.solver
@@ -159,7 +160,7 @@ def test_kinks_that_nobody_declared_stall_the_stiff_solver():
     assert loose.solvers == ("bdf",)
     tight = flow.solve(start, loss, 100.0, rtol=1e-5, atol=1e-8)
     assert tight.success
-    assert tight.solvers == ("bdf", "rkc2")
+    assert tight.solvers == ("bdf", "tsit5")
     assert "bdf stalled, " in tight.solver
     explicit = flow.solve(start, loss, 100.0, solver="tsit5", rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(tight.loss[-1], explicit.loss[-1], rtol=2e-2)
