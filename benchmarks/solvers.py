@@ -2,6 +2,7 @@
 
     python benchmarks/solvers.py --docs          # the whole table of docs/benchmarks.md: an hour
     python benchmarks/solvers.py --problem B --solver rkc2 exprb --rtol 1e-4 --json rows.json
+    python benchmarks/solvers.py --problem A_tanh --horizon 1e4 --solver bdf tsit5 --turns 3
 
 A_tanh, A_soft, B and C are the reference flows of tests/reference, judged by their true loss
 curves; "digits" is a random sparse lift of 21,002 parameters on handwritten digits to t = 1e3,
@@ -12,6 +13,7 @@ import dataclasses
 import json
 import math
 import os
+import statistics
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,12 +24,16 @@ os.environ["JAX_ENABLE_X64"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import jax.numpy as jnp
+import numpy as np
 import problems
 import tyro
 
 from flowlift import modules, tasks
 from flowlift.experiments.compare import Curve, compare
+from flowlift.experiments.peers import Case, run
 from flowlift.flow import AUTO, SOLVERS, LogTimes
+from flowlift.flow.problem import make_problem
+from flowlift.flow.solve import resolve_objective
 from flowlift.lift import FixedInDegree, Gaussian, sample
 
 HORIZONS = {
@@ -66,6 +72,8 @@ class Options:
         max_gradients: budget of a run, at most 30,000 on digits.
         json: file for rows {problem, horizon, solver, rtol, gradients, hvps, cost, error, wall_s,
             result}.
+        turns: instead, wall times of the solvers at the first tolerance, in so many rounds in
+            which everyone takes a turn, after one that compiles.
         docs: put the rows into the table of docs/benchmarks.md; rows of other cases stay.
     """
 
@@ -76,6 +84,7 @@ class Options:
     repeats: int = 1
     max_gradients: float = 300_000
     json: Path | None = None
+    turns: int = 0
     docs: bool = False
 
 
@@ -127,32 +136,32 @@ def measure(options: Options) -> Iterable[tuple[str, float, Any]]:
                     max_gradients=min(options.max_gradients, BUDGETS.get(problem, math.inf)),
                     repeats=options.repeats,
                 )
-                for run in range(results.sizes["run"]):
-                    yield problem, horizon, results.isel(run=run)
+                for row in range(results.sizes["run"]):
+                    yield problem, horizon, results.isel(run=row)
 
 
-def row(problem: str, horizon: float, run: Any) -> dict[str, Any]:
+def row(problem: str, horizon: float, of: Any) -> dict[str, Any]:
     """A run as a JSON row."""
     return {
         "problem": problem,
         "horizon": horizon,
-        "solver": run.solver.item(),
-        "rtol": run.rtol.item(),
-        "gradients": run.gradients.item(),
-        "hvps": run.hvps.item(),
-        "cost": run.cost.item(),
-        "error": run.error.item(),
-        "wall_s": run.seconds.item(),
-        "result": run.result.item(),
+        "solver": of.solver.item(),
+        "rtol": of.rtol.item(),
+        "gradients": of.gradients.item(),
+        "hvps": of.hvps.item(),
+        "cost": of.cost.item(),
+        "error": of.error.item(),
+        "wall_s": of.seconds.item(),
+        "result": of.result.item(),
     }
 
 
-def line(problem: str, horizon: float, run: Any, compiled: bool) -> list[str]:
+def line(problem: str, horizon: float, of: Any, compiled: bool) -> list[str]:
     """A run as a row of the table; a cost that was not paid is marked as extrapolated."""
-    r = row(problem, horizon, run)
-    ran, reached = run.ran.item(), run.end_time.item()
+    r = row(problem, horizon, of)
+    ran, reached = of.ran.item(), of.end_time.item()
     cost = f"{r['cost']:,}"
-    if not run.reached.item():
+    if not of.reached.item():
         whole = r["cost"] * horizon / reached if reached else math.inf
         cost = f"{whole:.1e} (extrapolated from t = {reached:.2g})"
     return [
@@ -217,12 +226,34 @@ def write_docs(lines: list[list[str]]) -> None:
     PAGE.write_text(f"{before}{BEGIN}\n{table(merged(old, lines))}\n{END}{after}")
 
 
+def take_turns(options: Options) -> None:
+    """Print the median wall time of each solver, and the ratio to the last one's."""
+    rtol = options.rtol[0]
+    for problem in options.problem:
+        model, task, _ = setup(problem)
+        for horizon in options.horizon or HORIZONS[problem]:
+            times = np.append(0.0, LogTimes(per_decade=2, start=0.1).times(horizon))
+            flat = make_problem(model, resolve_objective(task), "float64")
+            case = Case(model, task, flat, times, "float64", options.max_gradients)
+            solvers = solvers_for(problem, horizon, options)
+            rounds = [
+                {name: run(case, name, rtol, 1e-3 * rtol).seconds for name in solvers}
+                for _ in range(1 + options.turns)
+            ]
+            medians = {n: statistics.median(r[n] for r in rounds[1:]) for n in solvers}
+            for name, seconds in medians.items():
+                ratio = medians[solvers[-1]] / seconds
+                print(f"{problem} to {horizon:.0e}: {name} {seconds:.3f} s, {ratio:.1f}")
+
+
 def main() -> None:
     options = tyro.cli(Options)
+    if options.turns:
+        return take_turns(options)
     rows, lines = [], []
-    for problem, horizon, run in measure(options):
-        rows.append(row(problem, horizon, run))
-        lines.append(line(problem, horizon, run, compiled=options.repeats > 0))
+    for problem, horizon, of in measure(options):
+        rows.append(row(problem, horizon, of))
+        lines.append(line(problem, horizon, of, compiled=options.repeats > 0))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         if options.json:
             options.json.write_text(json.dumps(rows, indent=1))

@@ -137,19 +137,17 @@ def _enter(kept: Checkpoint | None, checkpoint: Checkpoint, plan: Plan):
     """Where to go on from, and whether the flow is over there already."""
     if kept is not None and kept.position is not None:
         # Its limits and its judgements are those of the call that was interrupted.
-        return _attentive(kept.settings, plan), kept.trace, kept.position, None
-    settings, trace = _attentive(checkpoint.settings, plan), checkpoint.trace.copy()
+        return kept.settings, kept.trace, kept.position, None
+    settings, trace = checkpoint.settings, checkpoint.trace.copy()
     position = checkpoint.position or _begin(settings, trace, plan)
     return settings, trace, _allow(position, plan, settings.max_steps), _judge_start(trace, plan)
 
 
-def _attentive(settings: Settings, plan: Plan) -> Settings:
-    """Legs so short that a stagnation is noticed within a few steps."""
-    method = settings.method
+def _attentive(method: Method, plan: Plan) -> Method:
+    """The method in legs so short that a stagnation is noticed within a few steps."""
     if find(plan.stops, Stagnation) is None or not method.runs_through:
-        return settings
-    method = dataclasses.replace(method, attempts_per_leg=_ATTEMPTS_TO_STAGNATION)
-    return dataclasses.replace(settings, method=method)
+        return method
+    return dataclasses.replace(method, attempts_per_leg=_ATTEMPTS_TO_STAGNATION)
 
 
 def begin(settings: Settings, plan: Plan) -> Position:
@@ -187,7 +185,8 @@ def _judge_start(trace: Trace, plan: Plan) -> Outcome | None:
 
 def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcome | None]:
     """Advance by one leg, record it, and judge whether the flow ends."""
-    before, method, since = int(position.controller.accepted), settings.method, trace.time
+    before, since = int(position.controller.accepted), trace.time
+    method = _attentive(settings.method, plan)
     target = _next_times(plan, since, method)
     kept = _next_snapshots(plan, since, target[-1]) if method.runs_through else np.array([])
     position, records, snapshots, reached, code = advance(
@@ -230,7 +229,7 @@ def _take_over(settings: Settings, trace: Trace, plan: Plan, position: Position,
     choice = choice.after(f"{why} before t = {trace.time:.3g}")
     size, tolerances = settings.problem.start.size, settings.tolerances
     method = observed(resolve_method(choice.names[-1], *tolerances, settings.precision, size))
-    settings = _attentive(dataclasses.replace(settings, method=method, choice=choice), plan)
+    settings = dataclasses.replace(settings, method=method, choice=choice)
     leg = jnp.asarray(plan.horizon - trace.time, settings.precision)
     return settings, restart(settings.problem, method, position, leg), None
 

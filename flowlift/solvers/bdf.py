@@ -126,7 +126,8 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         differences = jnp.zeros((ROWS, start.size), start.dtype)
         differences = differences.at[0].set(start).at[1].set(step * field.of(start))
         u, v = (generic_vector(point.size, point.dtype, turn) for turn in (1, 2))
-        hu, hv = field.product(start, u), field.product(start, v)
+        # One product is compiled, not two.
+        hu, hv = jax.lax.map(lambda v: field.product(start, v), jnp.stack([u, v]))
         gap = jnp.abs(u @ hv - v @ hu)
         scale = jnp.linalg.norm(u) * jnp.linalg.norm(hv) + jnp.linalg.norm(v) * jnp.linalg.norm(hu)
         symmetric = gap <= _ASYMMETRY * scale

@@ -142,6 +142,23 @@ def test_a_budget_stops_the_flow_and_resuming_equals_going_on():
     np.testing.assert_allclose(both.model.theta, direct.model.theta, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["rkc2", "exprb", "dense-bdf"])
+def test_every_solver_goes_on_from_a_budget(solver):
+    """Legs may end elsewhere after an interruption, which costs a few steps and no accuracy."""
+    arguments = {"solver": solver, "rtol": 1e-5, "atol": 1e-8}
+    problem, direct = quadratic(**arguments)
+    _, first = quadratic(max_gradients=60, **arguments)
+    assert first.result == Outcome.BUDGET
+    assert 0 < first.time < 1e4
+    both = flow.resume(first, 1e4)
+    assert both.result == Outcome.HORIZON
+    assert abs(both.stats.steps - direct.stats.steps) <= 8
+    exact = problem.theta(1e4)
+    own = np.abs(np.asarray(direct.model.theta) - exact).max()
+    assert np.abs(np.asarray(both.model.theta) - exact).max() < 3 * own + 1e-7
+
+
 def test_resuming_after_a_horizon_costs_a_few_steps():
     problem, direct = quadratic()
     _, first = quadratic(horizon=100.0)
