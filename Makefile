@@ -33,6 +33,7 @@ docs: .venv/.dev
 bench: .venv/.test
 	$(BIN)/python benchmarks/kernels.py --n 512 2048 --k 8 --samples 256
 	$(BIN)/python benchmarks/solvers.py
+	$(BIN)/python benchmarks/sweep.py
 
 clean:
 	rm -rf .venv results docs/_build

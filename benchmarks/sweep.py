@@ -83,7 +83,10 @@ def plain_loop(file: str, sizes: list[int], seeds: int) -> None:
                     max_steps=1_000_000,
                     adjoint=diffrax.ForwardMode(),
                 )
-                return solution.ys[-1], solution.ts[-1]
+                # What was not reached is infinite.
+                return jnp.min(solution.ys), jnp.max(
+                    jnp.where(solution.ts < jnp.inf, solution.ts, 0)
+                )
 
             reached, time = flow(theta)
             print(

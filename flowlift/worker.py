@@ -5,6 +5,7 @@ by receiving them.
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -42,6 +43,11 @@ def compute(study: str, cell: Mapping[str, Any], directory: str, manner: Mapping
 
     with contextlib.nullcontext() if _PINNED else _one_blas_thread():
         return compute_described(study, cell, directory, manner)
+
+
+def prepare() -> None:
+    """Import what a cell needs, while the master still plans the work."""
+    importlib.import_module("flowlift.experiments.dispatch")
 
 
 def follow_parent() -> None:

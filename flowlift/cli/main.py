@@ -67,7 +67,7 @@ class Export:
     along: bool = False
     """For csv and parquet: the records along the flows instead of the runs."""
     output: Path | None = None
-    """The file; by default RESULTS/export/NAME, after the format."""
+    """The file; by default RESULTS/export with the format's ending."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,7 +77,7 @@ def run_cell(
         runs.append((seed, run, data))
         if on_run:
             on_run(seed, solution)
-    return gather(study, cell.size, runs)
+    return gather(bench.study, cell.size, runs)
 
 
 class Bench:
@@ -122,7 +122,7 @@ def gather(study: Study, size: int, runs: Sequence[tuple[int, str, xarray.Datase
     """Runs of one size side by side along `seed`.
 
     Args:
-        study: the study.
+        study: the study, without further axes.
         size: the lift size.
         runs: seed, identity and data of each.
 

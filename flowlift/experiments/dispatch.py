@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,9 @@ class Dispatcher:
     def _polite(self) -> Manner:
         return dataclasses.replace(self._manner, insist=False)
 
+    def _stored(self) -> Collection[str]:
+        return finished(self._directory, failures=not self._manner.again)
+
     def _submit(self, cell: Cell, manner: Manner) -> concurrent.futures.Future:
         fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
         return self._executor.submit(
@@ -136,7 +139,7 @@ class Dispatcher:
                 raise error
             before, (_, suspects) = claim, self._sorted_out([(left, error)])
             claim = suspects[0][1] if suspects else before
-            left = left.without(finished(self._directory))
+            left = left.without(self._stored())
             if before and claim and left and claim.run in left.runs:
                 store_crash(self._study, left, self._directory, claim)
                 left = left.without({claim.run})
@@ -144,7 +147,7 @@ class Dispatcher:
 
     def _insisting(self, cell: Cell) -> Iterator[Cell]:
         """A cell that another writer claimed: by now it may be there."""
-        left = cell.without(finished(self._directory))
+        left = cell.without(self._stored())
         if left is not None:
             yield from self._alone(left)
         else:

@@ -48,7 +48,7 @@ def export(
 
     Args:
         results: as given by `load`.
-        path: the file; its ending is made to fit.
+        path: the file; the kind's ending is added where it lacks it.
         kind: "csv", "parquet", "zarr" or "netcdf".
         along: for the two kinds of tables: records along the flows instead of runs.
 
@@ -73,7 +73,9 @@ def export(
         raise ImportError(
             f"Writing {kind} needs the package {package}; pip install 'flowlift[export]'."
         )
-    path = Path(path).with_suffix(FORMATS[kind])
+    path = Path(path)
+    if path.suffix != FORMATS[kind]:
+        path = path.with_name(path.name + FORMATS[kind])
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "netcdf":
         results.to_netcdf(path, engine="h5netcdf")

@@ -13,9 +13,11 @@ A folder of results holds
 The listing of cells/ is the truth about what has been run. The schema is in docs/store.md.
 """
 
+import contextlib
 import functools
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +37,42 @@ class StoreError(OSError):
     """Raised when results cannot be written; what had been stored is untouched."""
 
 
+@contextlib.contextmanager
+def storing(directory: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Say what a failure to write means.
+
+    Args:
+        directory: the folder of results.
+        *errors: what counts as one.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        StoreError: instead of them.
+    """
+    try:
+        yield
+    except errors as error:
+        raise StoreError(
+            f"The folder of results {str(directory)!r} could not be written ({error}); free some "
+            "space and run the same command again: what it holds is whole, and is not repeated."
+        ) from error
+
+
 def write_study(study: Study, directory: Path) -> None:
     """Write the resolved study and its plan beside its results.
 
     Args:
         study: the study.
         directory: the folder of results.
+
+    Raises:
+        StoreError: if they cannot be written.
     """
-    write_text(directory / STUDY, to_toml(study))
-    write_plan(directory, study.name, rows(study))
+    with storing(directory, OSError):
+        write_text(directory / STUDY, to_toml(study))
+        write_plan(directory, study.name, rows(study))
 
 
 def write_cell(data: xarray.Dataset, cell: Cell, directory: Path) -> None:
@@ -58,15 +87,10 @@ def write_cell(data: xarray.Dataset, cell: Cell, directory: Path) -> None:
         StoreError: if the file cannot be written, e.g. because the disk is full.
     """
     path = path_of(cell, directory)
-    try:
+    # HDF5 reports a full disk as either, depending on when it notices.
+    with storing(directory, OSError, RuntimeError):
         write_whole(path, lambda temporary: data.to_netcdf(temporary, engine="h5netcdf"))
         append(directory, _entry(data, path))
-    except (OSError, RuntimeError) as error:
-        # HDF5 reports a full disk as either, depending on when it notices.
-        raise StoreError(
-            f"The folder of results {str(directory)!r} could not be written ({error}); free some "
-            "space and run the same command again: what it holds is whole, and is not repeated."
-        ) from error
 
 
 def path_of(cell: Cell, directory: Path) -> Path:

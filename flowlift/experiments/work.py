@@ -18,7 +18,15 @@ from ..ledger import Claim, Holder, claims
 from ..ledger.names import CHECKPOINTS
 from .cell import Bench, describe, gather
 from .grid import Cell
-from .store import BESIDE, StoreError, counts_as_failed, read_cell, set_aside, write_cell
+from .store import (
+    BESIDE,
+    StoreError,
+    counts_as_failed,
+    read_cell,
+    set_aside,
+    storing,
+    write_cell,
+)
 from .study import Study
 
 OnRun = Callable[[int, FlowSolution], None]
@@ -69,8 +77,8 @@ def compute_and_store(
     if missing is None:
         return True
     with Holder(directory, cell.runs, cell.size) as holder:
-        keeper = _Keeper(study, cell, directory, manner, before)
         bench = Bench(study, cell)
+        keeper = _Keeper(bench.study, cell, directory, manner, before)
         for seed, run in zip(missing.seeds, missing.runs, strict=True):
             holder.begin(run, seed)
             path = _checkpoint(directory, run)
@@ -101,7 +109,7 @@ def store_crash(study: Study, cell: Cell, directory: Path, claim: Claim) -> None
     data = _noted(describe(bench.study, claim.facts, solution), reason)
     seconds = claim.beat - claim.since
     data["seconds"] = ((), seconds, data["seconds"].attrs)
-    keeper = _Keeper(study, alone, directory, Manner(every=float("inf")), None)
+    keeper = _Keeper(bench.study, alone, directory, Manner(every=float("inf")), None)
     keeper.add(claim.seed, claim.run, data)
     keeper.write()
 
@@ -154,18 +162,11 @@ def _one(
         holder.know(found)
 
     try:
-        try:
-            data, solution = bench.run(seed, checkpoints, know)
-        except ForeignCheckpoint:
-            set_aside(path, "no checkpoint of this run by these versions")
-            data, solution = bench.run(seed, checkpoints, know)
-        failed = counts_as_failed(solution.result.value)
-        reason = solution.message if failed and len(solution.times) else ""
-    except OSError as error:
-        raise StoreError(
-            f"The folder of results could not be written ({error}); free some space and run the "
-            "same command again: what it holds is whole, and is not repeated."
-        ) from error
+        with storing(path.parent.parent, OSError):
+            data, solution = _gone_on_with(bench, seed, checkpoints, know)
+        reason = solution.message if counts_as_failed(solution.result.value) else ""
+    except StoreError:
+        raise
     except Exception as error:
         outcome = Outcome.OUT_OF_MEMORY if _is_memory(error) else Outcome.EXCEPTION
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -173,6 +174,15 @@ def _one(
         data = describe(bench.study, facts, solution)
         data["seconds"] = ((), time.perf_counter() - clock, data["seconds"].attrs)
     return _noted(data, reason), solution
+
+
+def _gone_on_with(bench: Bench, seed: int, checkpoints: Checkpoints, know: Callable):
+    """The run from its checkpoint, from the start if that is another's."""
+    try:
+        return bench.run(seed, checkpoints, know)
+    except ForeignCheckpoint:
+        set_aside(checkpoints.path, "no checkpoint of this run by these versions")
+        return bench.run(seed, checkpoints, know)
 
 
 def _noted(data: xarray.Dataset, reason: str) -> xarray.Dataset:

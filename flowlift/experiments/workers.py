@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from ..worker import ENVIRONMENT, follow_parent
+from ..worker import ENVIRONMENT, follow_parent, prepare
 
 
 class SpawnedWorkers(concurrent.futures.Executor):
@@ -49,9 +49,12 @@ class SpawnedWorkers(concurrent.futures.Executor):
 
     def _new(self) -> concurrent.futures.ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return concurrent.futures.ProcessPoolExecutor(
+        pool = concurrent.futures.ProcessPoolExecutor(
             self._count, mp_context=context, initializer=follow_parent
         )
+        for _ in range(self._count):
+            pool.submit(prepare)
+        return pool
 
 
 @contextlib.contextmanager

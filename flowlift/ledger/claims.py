@@ -103,7 +103,9 @@ class Holder:
         self._write()
 
     def _write(self) -> None:
-        write_text(self._path, json.dumps(self._record | self._run), durable=False)
+        # A claim that cannot be written is advice that is not given.
+        with contextlib.suppress(OSError):
+            write_text(self._path, json.dumps(self._record | self._run), durable=False)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT):

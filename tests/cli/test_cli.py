@@ -1,5 +1,7 @@
 """The command line, called as a user would."""
 
+from pathlib import Path
+
 import pytest
 
 from flowlift import experiments
@@ -47,6 +49,14 @@ def test_run_then_plot(file, tmp_path, capsys):
     study = experiments.read_study(tmp_path / "results" / "study.toml")
     assert (study.flow.horizon, study.seeds) == (2.0, 2)
     assert dict(experiments.load(output).sizes) | {"time": 0} == {"size": 1, "seed": 2, "time": 0}
+    main(["status", output])
+    printed = capsys.readouterr().out
+    assert "study    tiny: 2 runs\ndone     2 (2 horizon)" in printed
+    assert "missing  0" in printed
+    main(["export", output, "--along"])
+    exported = Path(capsys.readouterr().out.strip())
+    assert exported == tmp_path / "results" / "export.csv"
+    assert exported.read_text().startswith("size,seed,time,loss,")
     main(["plot", output])
     for file in capsys.readouterr().out.split():
         assert file.endswith(".png")
@@ -73,6 +83,9 @@ def test_mistakes_are_sentences_not_tracebacks(file, tmp_path, capsys):
     )
     assert "does not exist" in refused(["run", str(tmp_path / "none.toml")], capsys)
     assert "holds no finished cell" in refused(["plot", str(tmp_path)], capsys)
+    assert "holds no study" in refused(["status", str(tmp_path)], capsys)
+    both = ["run", file, "--dask", "tcp://127.0.0.1:1", "--workers", "2"]
+    assert "`workers` must be left out with `dask`" in refused(both, capsys)
     unknown = refused(["run", file, "--set", "module.dpth=2"], capsys)
     assert "nearest known key is `module.depth`" in unknown
     assert not (tmp_path / "results").exists()
@@ -90,7 +103,8 @@ def test_compare(file, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["plot", "--help"], ["compare", "--help"]]
+    "arguments",
+    [["--help"], *([name, "--help"] for name in ("run", "status", "plot", "export", "compare"))],
 )
 def test_help(arguments, capsys):
     with pytest.raises(SystemExit) as stop:

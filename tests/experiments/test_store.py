@@ -1,5 +1,6 @@
 """Every run is stored exactly once, whatever dies; what is stored is what docs/store.md says."""
 
+import concurrent.futures
 import dataclasses
 import json
 import os
@@ -8,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
 from crashing import Deadly, Traces
-from test_study_file import TEXT
 
 from flowlift import experiments, ledger
 from flowlift.experiments import cell as cell_module
@@ -24,14 +25,7 @@ from flowlift.ledger.names import CELLS, CHECKPOINTS, CLAIMS
 
 BESIDE = ["seconds", "ended", "host"]
 OLD = Path(__file__).parents[1] / "reference" / "store_schema_1"
-DOCS = Path(__file__).parents[2] / "docs"
 SLOW = pytest.mark.slow
-
-
-def read(folder, text=TEXT, **changes):
-    file = folder / "study.toml"
-    file.write_text(text)
-    return dataclasses.replace(experiments.read_study(file), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +49,8 @@ def assert_same(results, expected):
 
 def each_once(folder, study):
     """Identities in the files, which must be those of the study and no run twice."""
-    found = [r for f in (folder / CELLS).glob("*.nc") for r in xarray.load_dataset(f)["run"].values]
+    files = [xarray.load_dataset(file) for file in (folder / CELLS).glob("*.nc")]
+    found = [str(run) for data in files for run in data["run"].values.ravel()]
     wanted = [run for row in experiments.grid.rows(study) for run in row.runs]
     assert sorted(found) == sorted(wanted)
 
@@ -147,13 +142,6 @@ def test_a_run_that_takes_its_worker_down_twice_is_a_result(study, expected, tmp
 
 
 def test_workers_that_never_begin_are_an_error(study, tmp_path):
-    class Stillborn(Traces):
-        def submit(self, fn, /, *args, **kwargs):
-            return super().submit(breaking)
-
-    def breaking():
-        raise AssertionError
-
     pool = Traces(tmp_path, "", 0)
     pool.submit = lambda *a, **k: broken_future()
     with pytest.raises(RuntimeError, match="Workers died 3 times before they had begun"):
@@ -161,9 +149,6 @@ def test_workers_that_never_begin_are_an_error(study, tmp_path):
 
 
 def broken_future():
-    import concurrent.futures
-    from concurrent.futures.process import BrokenProcessPool
-
     future = concurrent.futures.Future()
     future.set_exception(BrokenProcessPool("no process"))
     return future
