@@ -64,7 +64,30 @@ def test_run_then_plot(file, tmp_path, capsys):
     main(["success", output, "--loss", "10"])
     printed = capsys.readouterr().out
     assert "probability" in printed
-    assert "estimate 4; sizes up to None excluded" in printed
+    assert "Learning number at delta = 0.1: not bounded by these runs" in printed
+    assert "monotone fit: 4" in printed
+
+
+def test_run_until_the_answer_is_known_then_report(file, tmp_path, capsys):
+    output = str(tmp_path / "results")
+    asked = ["--set", "question={losses=[10.0], times=[1.0]}", "flow.horizon=2.0", "seeds=2"]
+    run = ["run", file, "--output", output, *asked]
+    assert "Argument `budget_runs` must be given" in refused(
+        [*run, "--until", "half-width", "0.3"], capsys
+    )
+    main([*run, "--until", "half-width", "0.3", "--budget-runs", "20", "--check-tolerance"])
+    printed = capsys.readouterr().out
+    # 2 of 2 is +-0.42, 6 of 6 is +-0.23; one chunk is 4 seeds.
+    assert "6 runs; the widest interval is +-0.230" in printed
+    assert "95% intervals cover with at least" in printed
+    assert "largest change" in printed
+    assert experiments.read_study(tmp_path / "results" / "study.toml").seeds == 6
+    main(["success", output])
+    assert "P(L ≤ 10 by t = 1)" in capsys.readouterr().out
+    main(["report", output])
+    page = tmp_path / "results" / "report.html"
+    assert capsys.readouterr().out.strip() == str(page)
+    assert "The same at a tenth of the tolerances" in page.read_text()
 
 
 def test_results_go_to_a_folder_of_the_studys_name(file, tmp_path, monkeypatch):

@@ -162,7 +162,8 @@ def test_further_axes_of_a_grid_become_dimensions(study, tmp_path):
     table = experiments.summary(results)
     assert table.index.names == ["solver", "degree", "lift size"]
     assert len(table) == 6
-    assert len(plot.save_figures(results, tmp_path / "figures")) == 2
+    names = {file.stem for file in plot.save_figures(results, tmp_path / "figures")}
+    assert names == {"loss_vs_time", "loss_vs_size", "paired_degree", "paired_solver"}
 
 
 def test_a_torn_file_is_set_aside_and_its_runs_are_run_again(study, folder, tmp_path):

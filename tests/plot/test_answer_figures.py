@@ -1,0 +1,133 @@
+"""Figures of probabilities show the numbers that they are given; the page holds them all."""
+
+import dataclasses
+import html.parser
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from test_answers import ASKED, made_up
+
+from flowlift import experiments, plot
+from flowlift.plot.success_map import success_shares
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def study(tmp_path):
+    path = tmp_path / "asked.toml"
+    path.write_text(ASKED)
+    return experiments.read_study(path)
+
+
+@pytest.fixture
+def results(study):
+    """Losses fall as final^(t/5): final 1e-3 meets 0.2 by t = 2, 0.3 never does."""
+    return made_up(study, [[1e-3, 0.3, 0.3, 0.3], [1e-3, 1e-3, 1e-3, 0.3]])
+
+
+def test_the_map_and_the_survival_curves_say_the_same(results):
+    times, shares, sizes = success_shares(results, 0.2)
+    np.testing.assert_allclose(times, [1, 2, 5])
+    np.testing.assert_allclose(shares, [[0, 0.25, 0.25], [0, 0.75, 0.75]])
+    assert sizes.tolist() == [4, 8]
+    ax = plot.survival_vs_time(results, 0.2)
+    ends = [line.get_ydata()[-1] for line in ax.lines if line.get_label().startswith("n =")]
+    np.testing.assert_allclose(ends, 1 - shares[:, -1])
+    mesh = plot.success_map(results, 0.2).collections[0]
+    np.testing.assert_allclose(np.reshape(mesh.get_array(), shares.shape), shares)
+
+
+def test_stacked_shares_add_up_to_one(results):
+    table = experiments.success_probability(results, 0.2)
+    ax = plot.outcome_shares(table)
+    tops = np.array([[bar.get_y() + bar.get_height() for bar in bars] for bars in ax.containers])
+    np.testing.assert_allclose(tops, [[0.25, 0.75], [0.25, 0.75], [1, 1]])
+
+
+def test_paired_losses_share_an_axis_range(results):
+    other = results.assign(final_loss=results.final_loss * 2)
+    ax = plot.paired_losses(results, other, names=("a", "b"), loss=0.2)
+    assert ax.get_xlim() == ax.get_ylim()
+    np.testing.assert_allclose(ax.lines[0].get_xdata() * 2, ax.lines[0].get_ydata())
+    assert ax.get_xlabel().endswith("a")
+
+
+def test_learning_numbers_stand_at_one_minus_delta(results):
+    table = experiments.success_probability(results, 0.2)
+    ax = plot.success_vs_size(table, delta=0.5)
+    star = next(line for line in ax.lines if line.get_marker() == "*")
+    np.testing.assert_allclose(star.get_xydata(), [[8, 0.5]])
+
+
+def test_variants_are_lines_and_never_averaged(study):
+    study = dataclasses.replace(study, vary={"flow.solver": ("tsit5", "dopri8")})
+    final = np.full((2, 2, 5), 1e-3)
+    final[1] = 0.9
+    results = made_up(study, final, [("solver", ["tsit5", "dopri8"])])
+    ax = plot.success_vs_size(experiments.success_probability(results, 0.2))
+    lines = [bars.lines[0].get_ydata() for bars in ax.containers]
+    np.testing.assert_allclose(lines, [[1, 1], [0, 0]])
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["solver = tsit5", "solver = dopri8"]
+
+
+def test_hatching_appears_where_losses_reach_the_floor(results):
+    """rtol = 1e-1 leaves losses below 1e-2 undetermined."""
+    hatched = lambda ax: [p for p in ax.patches if p.get_hatch()]
+    assert not hatched(plot.loss_vs_time(results))
+    (patch,) = hatched(plot.loss_vs_time(results.assign_coords(rtol=0.1)))
+    assert patch.get_y() + patch.get_height() == pytest.approx(0.01)
+
+
+class Page(html.parser.HTMLParser):
+    """Images with their alternative texts, headings, and whatever points outside the page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.headings, self.outside, self.tables = [], [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag == "img":
+            self.images.append(given)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        self.tables += tag == "table"
+        for name in ("src", "href"):
+            if not given.get(name, "#").startswith(("#", "data:")):
+                self.outside.append(given[name])
+
+
+def test_the_page_answers_first_and_refers_to_nothing_outside(results, study):
+    text = plot.report(results)
+    page = Page(text)
+    assert page.outside == []
+    assert "url(" not in text
+    assert "<script" not in text
+    assert page.headings[0] == 1
+    assert max(np.diff(page.headings)) <= 1
+    # Two figures of all runs, and four for each loss.
+    assert len(page.images) == 2 + 4 * 2
+    assert all(image["alt"] and image["src"].startswith("data:image") for image in page.images)
+    first = re.sub("<[^>]+>", "", text.split("<main>")[1].split("</section>")[0])
+    for words in ("Asked", "Answer", "With which confidence", "L ≤ 0.2 by t = 2"):
+        assert words in first
+    assert "at the greatest size, 8, 3 of 4 lifts converged" in first
+    assert "[question]" in text
+    assert "flowlift run study.toml" in text
+
+
+def test_what_is_written_in_a_study_cannot_become_markup(study):
+    named = dataclasses.replace(study, name="<script>alert(1)</script>", question=None)
+    text = plot.report(made_up(named, [[0.3, 0.1], [0.1, 0.1]]))
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "holds no table [question]" in text
