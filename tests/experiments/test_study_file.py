@@ -73,6 +73,7 @@ def test_writing_and_reading_again_gives_the_same_study(file, tmp_path):
         'module={kind="transformer", tokens=8, channels=8}',
         'module={kind="unrolled_rnn", steps=8, inputs=8, gated=true}',
         'task={kind="student_teacher", samples=4, seed=1, teacher={kind="mlp", inputs=2}}',
+        'task={kind="gaussian_committee", teachers=3}',
         "task.kind=digits",
         "lift.edges.kind=complete",
     ],
