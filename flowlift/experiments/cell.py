@@ -15,6 +15,7 @@ from ..modules import PerceptronModule
 from ..tasks import Task
 from .choices import build_module, build_task
 from .grid import SCHEMA, Cell
+from .observations import observe
 from .study import Study
 from .study_file import to_toml, variants
 
@@ -53,7 +54,10 @@ def _check_variant(study: Study) -> None:
     module = build_module(study.module)
     for size in study.lift.sizes:
         check_plan(module, **_laws(study, module, size))
-    build_task(study.task, study.precision)
+    task = build_task(study.task, study.precision)
+    if study.observe:
+        study.observe.times(plan.horizon)
+        study.observe.check(task)
 
 
 def run_cell(
@@ -68,7 +72,8 @@ def run_cell(
 
     Returns:
         A dataset with dimensions `size` (of length 1), `seed` and `time`: the study's save times,
-        with NaN where a flow had ended before. How and where each flow ended is kept apart.
+        with NaN where a flow had ended before. How and where each flow ended is kept apart, and
+        so are quantities observed, along `observation_time`.
     """
     study = _variant(study, cell)
     module, task = build_module(study.module), build_task(study.task, study.precision)
@@ -76,7 +81,11 @@ def run_cell(
     for seed in cell.seeds:
         model = draw_lift(study, module, cell.size, seed)
         solution = _flow(study, model, task)
-        runs.append(_one_run(study, model, solution))
+        run = _one_run(study, model, solution)
+        if study.observe:
+            plan = study.observe
+            run = run.merge(observe(plan, model, task, solution, study.flow.horizon))
+        runs.append(run)
         if on_run:
             on_run(seed, solution)
     data = xarray.concat(runs, xarray.IndexVariable("seed", list(cell.seeds)))
@@ -128,6 +137,7 @@ def _flow(study: Study, model: Lift, task: Task) -> FlowSolution:
         atol=plan.atol,
         save=plan.schedule,
         stops=plan.stops,
+        snapshots=_observation_times(study)[1:],
         max_gradients=plan.max_gradients,
         max_steps=plan.max_steps,
         precision=study.precision,
@@ -149,10 +159,15 @@ def _one_run(study: Study, model: Lift, solution: FlowSolution) -> xarray.Datase
         "graph_hash": np.asarray(model.graph_hash),
     }
     grid = np.append(0.0, study.flow.schedule.times(study.flow.horizon))
+    grid = np.union1d(grid, _observation_times(study))
     return data.reindex(time=grid).assign(
         {name: ((), end.values, end.attrs) for name, end in ends.items()}
         | {n: ((), v, {"long_name": _OF_A_LIFT[n], "units": "1"}) for n, v in facts.items()}
     )
+
+
+def _observation_times(study: Study) -> np.ndarray:
+    return study.observe.times(study.flow.horizon) if study.observe else np.zeros(1)
 
 
 _SEED = {"long_name": "seed of the lift's graph and weights", "units": "1"}

@@ -10,6 +10,7 @@ from ..flow.stops import Stop
 from ..lift import Gaussian
 from ..modules import PerceptronModule
 from .choices import EdgeLaw, ModuleChoice, TaskChoice, WeightLaw
+from .observations import ObservationPlan
 
 Value = int | float | str | bool
 
@@ -139,6 +140,9 @@ class Study:
     """Seeds per cell, the unit of work and of storage; no number depends on it."""
     vary: tyro.conf.Suppress[dict[str, tuple[Value, ...]]] = dataclasses.field(default_factory=dict)
     """Further axes of the grid: dotted keys of this file with the values that each takes."""
+    # None leaves it out of the record, so that runs without observations keep their identity.
+    observe: tyro.conf.Suppress[ObservationPlan | None] = None
+    """Quantities observed along the flows, on a schedule of their own."""
     quick: tyro.conf.Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
     """Dotted keys with the values that `--quick` gives them: a smaller grid of the same study."""
 

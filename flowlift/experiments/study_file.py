@@ -17,6 +17,7 @@ import tomli_w
 from cattrs.strategies import configure_tagged_union
 
 from .choices import UNIONS, kind_of
+from .observations import Quantity
 from .study import Study, Value
 
 
@@ -164,7 +165,8 @@ def _check_keys(raw: Any, expected: Any, where: str) -> None:
 
 def _record(raw: Any, expected: Any, where: str) -> tuple[type | None, dict[str, Any]]:
     """The dataclass meant by a table, and its keys with their types."""
-    if expected in UNIONS:
+    expected = _given(expected)
+    if expected in (*UNIONS, Quantity):
         kinds = {kind_of(cls): cls for cls in typing.get_args(expected)}
         kind = raw.get("kind") if isinstance(raw, Mapping) else None
         if kind not in kinds:
@@ -179,6 +181,13 @@ def _record(raw: Any, expected: Any, where: str) -> tuple[type | None, dict[str,
         name = where.rstrip(".") or "study"
         raise ValueError(f"key `{name}` must be a table, but is {raw!r}; write [{name}].")
     return expected, _types(expected)
+
+
+def _given(expected: Any) -> Any:
+    """The type of a value that is there, of one that may be None."""
+    if isinstance(expected, types.UnionType) and type(None) in typing.get_args(expected):
+        (expected,) = (a for a in typing.get_args(expected) if a is not type(None))
+    return expected
 
 
 def _types(cls: type) -> dict[str, Any]:
@@ -247,7 +256,7 @@ def _structure_value(value, _):
 
 
 def _optional(annotation, converter):
-    (inner,) = (a for a in typing.get_args(annotation) if a is not type(None))
+    inner = _given(annotation)
     return lambda value, _: None if value is None else converter.structure(value, inner)
 
 
@@ -262,7 +271,7 @@ def _make_converter() -> cattrs.Converter:
         lambda t: isinstance(t, types.UnionType) and type(None) in typing.get_args(t), _optional
     )
     converter.register_structure_hook_func(lambda t: t == Value, _structure_value)
-    for union in UNIONS:
+    for union in (*UNIONS, Quantity):
         configure_tagged_union(union, converter, tag_generator=kind_of, tag_name="kind")
     return converter
 
