@@ -4,6 +4,8 @@ from .cell import check_study, run_cell
 from .compare import Curve, compare, comparison_table
 from .compare_study import compare_on_study
 from .grid import Cell, cells, run_identity
+from .observations import ObservationPlan
+from .power_law import PowerLaw, power_law
 from .probability import (
     LearningNumber,
     half_width,
@@ -26,6 +28,8 @@ __all__ = [
     "FlowPlan",
     "LearningNumber",
     "LiftPlan",
+    "ObservationPlan",
+    "PowerLaw",
     "Study",
     "as_text",
     "cells",
@@ -39,6 +43,7 @@ __all__ = [
     "learning_number",
     "load",
     "paired_difference",
+    "power_law",
     "read_study",
     "run_cell",
     "run_identity",

@@ -137,7 +137,7 @@ def _flow(study: Study, model: Lift, task: Task) -> FlowSolution:
         atol=plan.atol,
         save=plan.schedule,
         stops=plan.stops,
-        snapshots=_observation_times(study)[1:],
+        snapshots=_observation_times(study)[1:].tolist(),
         max_gradients=plan.max_gradients,
         max_steps=plan.max_steps,
         precision=study.precision,
@@ -152,6 +152,8 @@ def _one_run(study: Study, model: Lift, solution: FlowSolution) -> xarray.Datase
         "initial_loss": data.loss[0],
         "final_loss": last.loss,
         "final_gradient_norm": last.gradient_norm,
+        "final_distance": last.distance,
+        "final_arc_length": last.arc_length,
     }
     facts = {
         "parameters": model.n_parameters,

@@ -179,7 +179,14 @@ class ObservationPlan:
 
 # What `run_cell` stores besides quantities, coordinates included.
 _TAKEN = {*ALONG, *AT_THE_END, OBSERVED, "time", "size", "seed", "run", "observation_seconds"}
-_TAKEN |= {"initial_loss", "final_loss", "final_gradient_norm", "parameters", "edges", "graph_hash"}
+_TAKEN |= {
+    "initial_loss",
+    "final_loss",
+    "final_gradient_norm",
+    "final_distance",
+    "final_arc_length",
+}
+_TAKEN |= {"parameters", "edges", "graph_hash"}
 
 
 def observe(

@@ -40,8 +40,8 @@ def caption(ax: Axes, text: str) -> None:
 
     Args:
         ax: any axes of the figure.
-        text: one or two sentences.
+        text: one or two sentences, wrapped to the figure's width.
     """
-    figure_of(ax).supxlabel(
-        textwrap.fill(text, _CAPTION_WIDTH), x=0.02, ha="left", fontsize=7.5, color="0.25"
-    )
+    figure = figure_of(ax)
+    width = int(_CAPTION_WIDTH * figure.get_figwidth() / COLUMN[0])
+    figure.supxlabel(textwrap.fill(text, width), x=0.02, ha="left", fontsize=7.5, color="0.25")
