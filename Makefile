@@ -6,11 +6,17 @@ BIN := .venv/bin
 # Two processes with a BLAS thread pool each slow one another down thirtyfold.
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo test test-slow test-gpu lint docs bench clean
+.PHONY: demo studies-quick test test-slow test-gpu lint docs bench clean
 
 demo: .venv/.data
 	$(BIN)/flowlift run studies/01_digits/study.toml --output results/01_digits
 	$(BIN)/flowlift plot results/01_digits
+
+# Each under a minute; without `--quick` the grids of the figures beside them, a few minutes each.
+studies-quick: .venv/.data
+	for study in 03_tangent_radius 04_coverage 05_certificate 06_lazy_or_not; do \
+		$(BIN)/python studies/$$study/run.py --quick --figures results/$$study/figures || exit 1; \
+	done
 
 test: .venv/.test
 	$(BIN)/pytest -n 2

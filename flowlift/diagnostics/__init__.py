@@ -19,11 +19,11 @@ from .observers import QUANTITIES, Observer, Series, measure_along, observer
 from .planting import plant
 from .rayleigh import Rayleigh, rayleigh
 from .sharpness import hessian_ends, hessian_top
+from .spectral_measure import SpectralMeasure
 from .tangent import Linearised, Tangent, tangent
 from .tangent_approximation import (
     Move,
     Radius,
-    SpectralMeasure,
     TangentCurve,
     tangent_curve,
     tangent_move,

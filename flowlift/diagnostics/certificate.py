@@ -10,12 +10,42 @@ is a fact about each single theta: no solver error can break it, only a bug can.
 """
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
-from ..flow import FlowSolution
+
+class Records(Protocol):
+    """Records of one flow at increasing times: a `FlowSolution`, or one run of a study's results.
+
+    Attributes:
+        loss: L.
+        gradient_norm: |grad L|.
+        arc_length: s.
+        distance: |theta - theta_0|.
+    """
+
+    @property
+    def loss(self) -> ArrayLike:
+        """L."""
+        ...
+
+    @property
+    def gradient_norm(self) -> ArrayLike:
+        """|grad L|."""
+        ...
+
+    @property
+    def arc_length(self) -> ArrayLike:
+        """s."""
+        ...
+
+    @property
+    def distance(self) -> ArrayLike:
+        """|theta - theta_0|."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +92,15 @@ class Certificate:
 
 
 def certificate(
-    solution: FlowSolution, eps: float, kappa: ArrayLike, *, tolerance: float = 1e-5
+    run: Records, eps: float, kappa: ArrayLike, *, tolerance: float = 1e-5
 ) -> Certificate:
     """Check both inequalities along a flow with squared loss.
 
     Args:
-        solution: the flow.
+        run: the flow, or its records at the times where kappa is known: from a study's results,
+            `results.sel(size=..., seed=..., time=results.observation_time.values)`.
         eps: the level at which kappa was measured.
-        kappa: kappa(eps) at every save time, upper bounds: `solution.observations[...]` of the
+        kappa: kappa(eps) at these times, upper bounds: `solution.observations[...]` of the
             observer "tangent radius". Infinite values assert nothing.
         tolerance: relative; above the solver's own error, since the arc length carries it.
 
@@ -78,27 +109,26 @@ def certificate(
         kappa_0 + c |theta - theta_0| as well.
 
     Raises:
-        ValueError: if eps is negative or kappa has another length than the save times.
+        ValueError: if eps is negative or kappa has another length than the records.
     """
-    radii = np.asarray(kappa, float)
-    if not eps >= 0 or radii.shape != solution.times.shape:
+    radii, loss, norm = (np.asarray(x, float) for x in (kappa, run.loss, run.gradient_norm))
+    distance, arc = np.asarray(run.distance, float), np.asarray(run.arc_length, float)
+    if not eps >= 0 or radii.shape != loss.shape:
         raise ValueError(
             f"Arguments `eps` and `kappa` must be a loss of at least 0 and one radius for each of "
-            f"{solution.times.size} save times, but are {eps!r} and of shape {radii.shape}; "
+            f"{loss.size} save times, but are {eps!r} and of shape {radii.shape}; "
             "record kappa by an observer of the same flow."
         )
-    root, aim = np.sqrt(solution.loss), np.sqrt(eps)
-    speed = np.divide(solution.gradient_norm, 2 * root, out=np.zeros_like(root), where=root > 0)
+    root, aim = np.sqrt(loss), np.sqrt(eps)
+    speed = np.divide(norm, 2 * root, out=np.zeros_like(root), where=root > 0)
     needed = np.divide(np.maximum(root - aim, 0), radii, out=np.zeros_like(root), where=radii > 0)
     # Where L <= eps kappa is 0 and nothing is asserted.
     margin = 1 - np.divide(needed, speed, out=np.where(needed > 0, np.inf, 0), where=speed > 0)
-    slope = _slope(radii, solution.distance)
-    decay = _decay(solution.arc_length, radii[0], slope)
+    slope = _slope(radii, distance)
+    decay = _decay(arc, radii[0], slope)
     bound = (aim + max(root[0] - aim, 0) * decay) ** 2
-    bound = np.maximum(bound, eps) if root[0] > aim else np.full_like(root, solution.loss[0])
-    return Certificate(
-        eps, margin, slope, bound, 1 - solution.loss / np.maximum(bound, 1e-300), tolerance
-    )
+    bound = np.maximum(bound, eps) if root[0] > aim else np.full_like(root, loss[0])
+    return Certificate(eps, margin, slope, bound, 1 - loss / np.maximum(bound, 1e-300), tolerance)
 
 
 def _slope(kappa: np.ndarray, distance: np.ndarray) -> float:

@@ -7,8 +7,8 @@ problems min_u |r + J u|^2 + mu |u|^2 have
 
     residual rho(mu) = int (mu / (l + mu))^2 dw,   kappa^2 = int l / (l + mu)^2 dw,   rho(mu) = eps.
 
-One Lanczos process on K from r gives two discrete measures, Gauss's and Gauss-Radau's with a node
-at 0 (Golub & Meurant, Matrices, Moments and Quadrature, 2010, chapter 6), for **all** eps at once.
+One bidiagonalisation of J from r gives two discrete measures, Gauss's and Gauss-Radau's with a node
+at 0 (`spectral_measure`), for **all** eps at once.
 
 Both bracket kappa [proved]: by duality kappa^2(eps) = max_mu { <r, (K + mu)^{-1} r> - eps / mu },
 and of the completely monotone 1 / (l + mu) the Gauss rule gives a lower bound, the Gauss-Radau
@@ -22,52 +22,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..solvers.spectral import Krylov, lanczos, ritz
+from ..solvers.bidiagonal import Bidiagonal, bidiagonalise
 from ..tasks import AbstractObjective, Task
-from .tangent import Linearised, Tangent, Trainable, Values, is_traced, tangent
+from .spectral_measure import SpectralMeasure, measures
+from .tangent import Linearised, Tangent, Theta, Trainable, Values, is_traced, tangent
 
 MAX_PRODUCTS = 98
 _EVERY = 4
-
-
-class SpectralMeasure(eqx.Module):
-    """A discrete measure sum_i w_i delta(l - l_i) on the spectrum of K.
-
-    Attributes:
-        nodes: l_i >= 0, (M,).
-        weights: w_i >= 0, (M,), with sum |r|^2.
-    """
-
-    nodes: Float[Array, " M"]
-    weights: Float[Array, " M"]
-
-    @property
-    def floor(self) -> Float[Array, ""]:
-        """rho(mu -> 0): the weight at 0, the least linearised residual."""
-        return jnp.sum(jnp.where(self.nodes > 0, 0, self.weights))
-
-    def residual(self, mu: Float[Array, ""]) -> Float[Array, ""]:
-        """rho(mu), increasing in mu."""
-        return jnp.sum(self.weights * (mu / (self.nodes + mu)) ** 2)
-
-    def multiplier(self, eps: Float[Array, ""]) -> Float[Array, ""]:
-        """mu with rho(mu) = eps, by bisection of log mu to rounding."""
-        scale = jnp.maximum(jnp.max(self.nodes), jnp.finfo(self.nodes.dtype).tiny ** 0.5)
-        low, high = jnp.log(scale) - 60.0, jnp.log(scale) + 40.0
-
-        def halve(_, ends):
-            middle = (ends[0] + ends[1]) / 2
-            below = self.residual(jnp.exp(middle)) <= eps
-            return jnp.where(below, middle, ends[0]), jnp.where(below, ends[1], middle)
-
-        return jnp.exp(jax.lax.fori_loop(0, 60, halve, (low, high))[0])
-
-    def kappa(self, eps: Float[Array, ""]) -> Float[Array, ""]:
-        """The radius at one level: 0 from |r|^2 on, infinite below the floor."""
-        mu = self.multiplier(eps)
-        squared = jnp.sum(self.weights * (self.nodes / (self.nodes + mu)) / (self.nodes + mu))
-        kappa = jnp.where(eps < jnp.sum(self.weights), jnp.sqrt(squared), 0)
-        return jnp.where(eps < self.floor, jnp.inf, kappa)
 
 
 class Radius(eqx.Module):
@@ -83,15 +44,15 @@ class Radius(eqx.Module):
 
 
 class TangentCurve(eqx.Module):
-    """kappa(eps) for every eps, from one Lanczos process.
+    """kappa(eps) for every eps, from one bidiagonalisation.
 
     Attributes:
         loss: L = |r|^2, from where on kappa = 0.
         lower: the Gauss measure.
         upper: the Gauss-Radau measure with a node at 0.
-        products: products with K.
-        largest: the largest eigenvalue found; those below N x rounding x this one count as 0,
-            since products cannot tell them from it.
+        products: products with J, and as many with J^T.
+        largest: the largest eigenvalue of K found; singular values of J below N x rounding x its
+            square root count as 0, since products cannot tell them from it.
     """
 
     loss: Float[Array, ""]
@@ -102,7 +63,7 @@ class TangentCurve(eqx.Module):
 
     @property
     def gradients(self) -> Int[Array, ""]:
-        """Cost in gradients: two for each product, one for r."""
+        """Cost in gradients: two for each pair of products, one for r."""
         return 1 + 2 * self.products
 
     @property
@@ -154,12 +115,14 @@ def tangent_curve(
         eps: levels at which the bracket must close; None goes on until the curve is exact or the
             products are spent. The curve can be asked at any level either way.
         rtol: stop when (upper - lower) <= rtol x upper at these levels, or both are infinite.
-        max_products: at most so many products with K, 2 gradients each.
+        max_products: at most so many products with J and with J^T, 2 gradients together.
         trainable: which leaves are theta.
 
     Returns:
-        The curve. Cost: `gradients`, at most 1 + 2 max_products; memory: one vector of N =
-        samples x outputs numbers a product, and that of one gradient.
+        The curve. Cost: `gradients`, at most 1 + 2 max_products; memory: a vector a product, in
+        function space (N = samples x outputs numbers) or in that of theta, whichever is smaller,
+        and that of one gradient. Once it has closed, relative errors of kappa are those that
+        rounding in J makes: about 1e-15 x |J| over the singular values that matter at eps.
 
     Raises:
         ValueError: if the task's loss is not squared, or a level is negative.
@@ -185,7 +148,7 @@ def tangent_radius(
         task: a task with samples and squared loss.
         eps: the level.
         rtol: relative width of the bracket.
-        max_products: at most so many products with K.
+        max_products: at most so many products with J and with J^T.
         trainable: which leaves are theta.
 
     Returns:
@@ -258,10 +221,10 @@ def _check_levels(eps) -> Array:
 def _curve(at: Tangent, levels: Array | None, rtol: Array, max_products: int) -> TangentCurve:
     linear = at.linearise()
     residual = at.residual(linear.outputs)
-    krylov = _krylov(linear, residual, levels, rtol, max_products)
-    lower, upper = measures(krylov, residual @ residual)
+    process = _process(linear, residual, levels, rtol, max_products)
+    lower, upper = measures(process, residual @ residual, residual.size)
     largest = jnp.max(lower.nodes)
-    return TangentCurve(residual @ residual, lower, upper, krylov.size, largest)
+    return TangentCurve(residual @ residual, lower, upper, process.size, largest)
 
 
 @eqx.filter_jit
@@ -275,71 +238,43 @@ def _radius(curve: TangentCurve, levels: Array) -> Radius:
 def _move(at: Tangent, levels: Array, rtol: Array, max_products: int) -> Move:
     linear = at.linearise()
     residual = at.residual(linear.outputs)
-    krylov = _krylov(linear, residual, levels, rtol, max_products)
-    lower, _ = measures(krylov, residual @ residual)
+    process = _process(linear, residual, levels, rtol, max_products)
+    lower, _ = measures(process, residual @ residual, residual.size)
     mu = lower.multiplier(levels[0].astype(residual.dtype))
-    pairs = ritz(krylov)
+    left, values, right = jnp.linalg.svd(process.square)
     # Where the node counts as 0 nothing moves, as in the minimum-norm solution.
-    gains = jnp.where(lower.nodes > 0, pairs.coordinates[0] / (lower.nodes + mu), 0)
-    inner = jnp.linalg.norm(residual) * (pairs.coordinates @ gains) @ krylov.basis[:-1]
-    step = -linear.pull(inner)
+    gains = jnp.where(lower.nodes > 0, left[0] / (lower.nodes + mu), 0)
+    gains = jnp.linalg.norm(residual) * gains
+    if _in_function_space(residual, at.theta):
+        step = -linear.pull((left @ gains) @ process.basis[:-1])
+    else:
+        step = -((values * gains) @ right) @ process.basis
     step = jnp.where(levels[0] < residual @ residual, step, 0)
     reached = residual + linear.push(step)
     return Move(step, jnp.linalg.norm(step), reached @ reached)
 
 
-def _krylov(
+def _in_function_space(residual: Values, theta: Theta) -> bool:
+    """Which basis `bidiagonalise` keeps: the shorter one."""
+    return residual.size <= theta.size
+
+
+def _process(
     linear: Linearised, residual: Values, levels: Array | None, rtol: Array, max_products: int
-) -> Krylov:
+) -> Bidiagonal:
     loss = residual @ residual
 
-    def tight(krylov: Krylov) -> Bool[Array, ""]:
-        lower, upper = measures(krylov, loss)
+    def tight(process: Bidiagonal) -> Bool[Array, ""]:
+        lower, upper = measures(process, loss, residual.size)
         if levels is None:
-            return upper.weights[0] <= jnp.finfo(loss.dtype).eps * loss
+            return upper.floor - lower.floor <= jnp.finfo(loss.dtype).eps * loss
         asked = levels.astype(loss.dtype)
         low, high = jax.vmap(lower.kappa)(asked), jax.vmap(upper.kappa)(asked)
         return jnp.all(jnp.where(jnp.isinf(high), jnp.isinf(low), high - low <= rtol * high))
 
-    def until(krylov: Krylov) -> Bool[Array, ""]:
-        # The test costs two eigh, as much as a product of a small lift.
-        due = krylov.size % _EVERY == 0
-        return jax.lax.cond(due, tight, lambda _: jnp.asarray(False), krylov)
+    def until(process: Bidiagonal) -> Bool[Array, ""]:
+        # The test costs two decompositions, as much as a product of a small lift.
+        due = process.size % _EVERY == 0
+        return jax.lax.cond(due, tight, lambda _: jnp.asarray(False), process)
 
-    return lanczos(linear.kernel, residual, max_products, until)
-
-
-def measures(krylov: Krylov, mass: Float[Array, ""]) -> tuple[SpectralMeasure, SpectralMeasure]:
-    """The Gauss measure and the Gauss-Radau measure with a node at 0.
-
-    Args:
-        krylov: a Lanczos process on K >= 0 from some vector.
-        mass: that vector's squared norm.
-
-    Returns:
-        Both measures, (M,) and (M + 1,), nodes ascending, with zero weights beyond those reached.
-    """
-    pairs = ritz(krylov)
-    inside = jnp.arange(pairs.values.size) < krylov.size
-    largest = jnp.max(jnp.where(inside, pairs.values, 0))
-    rounding = krylov.basis.shape[1] * jnp.finfo(mass.dtype).eps * largest
-    last = jnp.maximum(krylov.size - 1, 0)
-    safe = jnp.maximum(jnp.maximum(pairs.values, rounding), jnp.finfo(mass.dtype).tiny)
-    inverse = jnp.sum(jnp.where(inside, pairs.coordinates[last] ** 2 / safe, 0))
-    # The last diagonal entry that makes the extended T singular (Golub 1973).
-    extra = krylov.beta[last] ** 2 * inverse
-    alpha = jnp.append(krylov.alpha, 0).at[krylov.size].set(extra)
-    extended = Krylov(
-        krylov.basis, alpha, jnp.append(krylov.beta, 0), krylov.size + 1, krylov.defect
-    )
-    radau = ritz(extended)
-    values = radau.values.at[0].set(0)
-    return (
-        _measure(pairs.values, pairs.coordinates[0], inside, mass, rounding),
-        _measure(values, radau.coordinates[0], jnp.append(True, inside), mass, rounding),
-    )
-
-
-def _measure(values, first, inside, mass, rounding) -> SpectralMeasure:
-    nodes = jnp.where(inside & (values > rounding), values, 0)
-    return SpectralMeasure(nodes, jnp.where(inside, mass * first**2, 0))
+    return bidiagonalise(linear.push, linear.pull, residual, max_products, until)

@@ -18,7 +18,9 @@ from .export import along_table, export, runs_table
 from .forecast import Forecast, forecast
 from .grid import Cell, cells, run_identity
 from .learning import LearningNumber, learning_number
+from .log_log_line import LogLogLine, log_log_line
 from .logistic import LogisticCrossing, logistic_crossing
+from .observations import ObservationPlan
 from .power_law import PowerLaw, fit_power_law, power_law
 from .probability import (
     half_width,
@@ -47,7 +49,9 @@ __all__ = [
     "Forecast",
     "LearningNumber",
     "LiftPlan",
+    "LogLogLine",
     "LogisticCrossing",
+    "ObservationPlan",
     "PowerLaw",
     "Question",
     "Spent",
@@ -76,6 +80,7 @@ __all__ = [
     "in_words",
     "learning_number",
     "load",
+    "log_log_line",
     "logistic_crossing",
     "outcomes",
     "paired_comparisons",

@@ -16,6 +16,7 @@ from ..tasks import Task
 from .certification import certificate_of
 from .choices import build_module, build_task
 from .grid import SCHEMA, Cell
+from .observations import observe
 from .study import Study
 from .study_file import to_toml, variants
 
@@ -54,7 +55,10 @@ def _check_variant(study: Study) -> None:
     module = build_module(study.module)
     for size in study.lift.sizes:
         check_plan(module, **_laws(study, module, size))
-    build_task(study.task, study.precision)
+    task = build_task(study.task, study.precision)
+    if study.observe:
+        study.observe.times(plan.horizon)
+        study.observe.check(task)
 
 
 def run_cell(
@@ -69,7 +73,8 @@ def run_cell(
 
     Returns:
         A dataset with dimensions `size` (of length 1), `seed` and `time`: the study's save times,
-        with NaN where a flow had ended before. How and where each flow ended is kept apart.
+        with NaN where a flow had ended before. How and where each flow ended is kept apart, and
+        so are quantities observed, along `observation_time`.
     """
     bench, runs = Bench(study, cell), []
     for seed, run in zip(cell.seeds, cell.runs, strict=True):
@@ -115,7 +120,11 @@ class Bench:
             on_lift(facts)
         solution = _flow(self.study, model, self._task, checkpoints)
         data = describe(self.study, facts, solution)
-        return data.assign(certificate_of(self.study.flow, solution, self._task)), solution
+        data = data.assign(certificate_of(self.study.flow, solution, self._task))
+        if self.study.observe:
+            horizon = self.study.flow.horizon
+            data = data.merge(observe(self.study.observe, model, self._task, solution, horizon))
+        return data, solution
 
 
 def gather(study: Study, size: int, runs: Sequence[tuple[int, str, xarray.Dataset]]):
@@ -194,6 +203,7 @@ def _flow(
         atol=plan.atol,
         save=plan.schedule,
         stops=plan.stops,
+        snapshots=_observation_times(study)[1:].tolist(),
         max_gradients=plan.max_gradients,
         max_steps=plan.max_steps,
         precision=study.precision,
@@ -227,6 +237,7 @@ def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> 
     }
     facts = {name: np.asarray(facts.get(name, missing)) for name, missing in _NOT_KNOWN.items()}
     grid = np.append(0.0, study.flow.schedule.times(study.flow.horizon))
+    grid = np.union1d(grid, _observation_times(study))
     return data.reindex(time=grid).assign(
         {name: ((), end, attrs) for name, (end, attrs) in ends.items()}
         | {n: ((), v, {"long_name": _OF_A_LIFT[n], "units": "1"}) for n, v in facts.items()}
@@ -241,9 +252,17 @@ _ENDS = {
     "initial_loss": ("loss", 0),
     "final_loss": ("loss", -1),
     "final_gradient_norm": ("gradient_norm", -1),
+    "final_distance": ("distance", -1),
+    "final_arc_length": ("arc_length", -1),
 }
 # A run can fail before its lift is drawn.
 _NOT_KNOWN = {"parameters": -1, "edges": -1, "graph_hash": ""}
+
+
+def _observation_times(study: Study) -> np.ndarray:
+    return study.observe.times(study.flow.horizon) if study.observe else np.zeros(1)
+
+
 _SEED = {"long_name": "seed of the lift's graph and weights", "units": "1"}
 _RUN = {"long_name": "identity: hash of all that determines the numbers", "units": "1"}
 _SIZE = {

@@ -10,6 +10,7 @@ from ..flow.stops import Stop
 from ..lift import Gaussian, copies_for_count
 from ..modules import PerceptronModule
 from .choices import EdgeLaw, ModuleChoice, TaskChoice, WeightLaw
+from .observations import ObservationPlan
 
 Value = int | float | str | bool
 SIZE_COUNTS = ("copies", "edges", "parameters")
@@ -229,6 +230,9 @@ class Study:
         default_factory=dict
     )
     """Further axes whose values are whole settings: axis, label, dotted keys with values."""
+    # None leaves it out of the record, so that runs without observations keep their identity.
+    observe: tyro.conf.Suppress[ObservationPlan | None] = None
+    """Quantities observed along the flows, on a schedule of their own."""
     quick: tyro.conf.Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
     """Dotted keys with the values that `--quick` gives them: a smaller grid of the same study."""
 

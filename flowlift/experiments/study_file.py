@@ -17,6 +17,7 @@ import tomli_w
 from cattrs.strategies import configure_tagged_union
 
 from .choices import UNIONS, kind_of
+from .observations import Quantity
 from .study import Study, Value
 
 
@@ -157,7 +158,7 @@ def _assign(raw: dict[str, Any], key: str, value: Any) -> None:
 
 def _check_keys(raw: Any, expected: Any, where: str) -> None:
     """Name the nearest known key of an unknown one, before the values are looked at."""
-    expected = _given_type(expected)
+    expected = _given(expected)
     if typing.get_origin(expected) is dict and isinstance(raw, Mapping):
         for key, value in raw.items():
             _check_keys(value, typing.get_args(expected)[1], f"{where}{key}.")
@@ -182,7 +183,8 @@ def _check_keys(raw: Any, expected: Any, where: str) -> None:
 
 def _record(raw: Any, expected: Any, where: str) -> tuple[type | None, dict[str, Any]]:
     """The dataclass meant by a table, and its keys with their types."""
-    if expected in UNIONS:
+    expected = _given(expected)
+    if expected in (*UNIONS, Quantity):
         kinds = {kind_of(cls): cls for cls in typing.get_args(expected)}
         kind = raw.get("kind") if isinstance(raw, Mapping) else None
         if kind not in kinds:
@@ -199,11 +201,10 @@ def _record(raw: Any, expected: Any, where: str) -> tuple[type | None, dict[str,
     return expected, _types(expected)
 
 
-def _given_type(expected: Any) -> Any:
-    """Without None, what is given must be of the other type."""
-    if isinstance(expected, types.UnionType):
-        one, *others = typing.get_args(expected)
-        return one if others == [type(None)] else expected
+def _given(expected: Any) -> Any:
+    """The type of a value that is there, of one that may be None."""
+    if isinstance(expected, types.UnionType) and type(None) in typing.get_args(expected):
+        (expected,) = (a for a in typing.get_args(expected) if a is not type(None))
     return expected
 
 
@@ -273,7 +274,7 @@ def _structure_value(value, _):
 
 
 def _optional(annotation, converter):
-    (inner,) = (a for a in typing.get_args(annotation) if a is not type(None))
+    inner = _given(annotation)
     return lambda value, _: None if value is None else converter.structure(value, inner)
 
 
@@ -288,7 +289,7 @@ def _make_converter() -> cattrs.Converter:
         lambda t: isinstance(t, types.UnionType) and type(None) in typing.get_args(t), _optional
     )
     converter.register_structure_hook_func(lambda t: t == Value, _structure_value)
-    for union in UNIONS:
+    for union in (*UNIONS, Quantity):
         configure_tagged_union(union, converter, tag_generator=kind_of, tag_name="kind")
     return converter
 

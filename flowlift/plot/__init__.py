@@ -2,12 +2,14 @@
 
 from .base_graph import base_graph
 from .figures import figures
+from .lift_graph import lift_graph
 from .loss_vs_size import loss_vs_size
 from .loss_vs_time import loss_vs_time
 from .outcome_shares import outcome_shares
 from .paired_losses import paired_losses
 from .report import report, write_report
 from .save import save_comparison, save_figures
+from .scaling import scaling
 from .style import caption
 from .success_map import success_map
 from .success_vs_size import success_vs_size
@@ -18,6 +20,7 @@ __all__ = [
     "base_graph",
     "caption",
     "figures",
+    "lift_graph",
     "loss_vs_size",
     "loss_vs_time",
     "outcome_shares",
@@ -25,6 +28,7 @@ __all__ = [
     "report",
     "save_comparison",
     "save_figures",
+    "scaling",
     "success_map",
     "success_vs_size",
     "survival_vs_time",

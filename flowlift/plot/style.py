@@ -59,7 +59,7 @@ def caption(ax: Axes, text: str) -> None:
 
     Args:
         ax: any axes of the figure.
-        text: one or two sentences.
+        text: one or two sentences, wrapped to the figure's width.
     """
     width = round(_CAPTION_WIDTH * figure_of(ax).get_figwidth() / COLUMN[0])
     figure_of(ax).supxlabel(

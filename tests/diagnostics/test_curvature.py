@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowlift import diagnostics, tasks
+from flowlift import diagnostics, flow, tasks
 from flowlift.diagnostics import Kind
 
 
@@ -116,3 +116,14 @@ def test_kl_exponents_of_powers():
     assert tail.points < 40
     with pytest.raises(ValueError, match="at least 3 points"):
         diagnostics.kl_exponent(x, x, below=1e-9)
+
+
+@pytest.mark.slow
+def test_the_exponent_of_a_deep_linear_chain_along_its_flow():
+    """L = (w_1 ... w_d)^2 from balanced weights: L = w^(2d), |grad L| = 2 sqrt(d) w^(2d - 1)."""
+    for depth in (2, 3):
+        run = flow.solve(jnp.ones(depth), lambda w: jnp.prod(w) ** 2, 1e5, save=flow.LogTimes(2))
+        fit = diagnostics.kl_exponent(run.loss, run.gradient_norm)
+        assert fit.exponent == pytest.approx(1 - 1 / (2 * depth), rel=1e-6)
+        assert fit.constant == pytest.approx(2 * depth**0.5, rel=1e-5)
+        assert run.loss[-1] < 1e-5
