@@ -1,4 +1,4 @@
-"""A line in log-log, y = c n^a, fitted to random quantities of several sizes, with its confidence band."""
+"""A line in log-log, y = c n^a, fitted to random quantities of several sizes, with a band."""
 
 import dataclasses
 

@@ -17,7 +17,7 @@ import contextlib
 import functools
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,7 @@ def _assemble(
     blocks = [_with_axes(_concat(parts, "size"), v, study) for v, parts in sizes.items()]
     data = xarray.merge(blocks, join="outer", compat="no_conflicts", combine_attrs="drop_conflicts")
     values = axis_values(study)
-    order = {axis: values[key] for key, axis in axis_names(study).items()}
+    order: dict[str, Sequence[Any]] = {axis: values[key] for key, axis in axis_names(study).items()}
     order["size"] = all_sizes(study)
     data = data.reindex({axis: [v for v in o if v in data[axis]] for axis, o in order.items()})
     data = data.map(_without_missing_words, keep_attrs=True)

@@ -106,12 +106,12 @@ def variants(study: Study) -> Iterator[tuple[dict[str, Value], Study]]:
 
 def _axes(study: Study) -> dict[str, list[tuple[str, Value, dict[str, Any]]]]:
     """For each further axis its points: axis, value, and what the value assigns."""
-    varied = {k: [(k, value, {k: value}) for value in values] for k, values in study.vary.items()}
-    whole = {
-        axis: [(axis, label, assigned) for label, assigned in labels.items()]
-        for axis, labels in study.alternatives.items()
-    }
-    return varied | whole
+    points: dict[str, list[tuple[str, Value, dict[str, Any]]]] = {}
+    for key, values in study.vary.items():
+        points[key] = [(key, value, {key: value}) for value in values]
+    for axis, labels in study.alternatives.items():
+        points[axis] = [(axis, label, assigned) for label, assigned in labels.items()]
+    return points
 
 
 def axis_values(study: Study) -> dict[str, list[Value]]:
@@ -183,7 +183,6 @@ def _check_keys(raw: Any, expected: Any, where: str) -> None:
 
 def _record(raw: Any, expected: Any, where: str) -> tuple[type | None, dict[str, Any]]:
     """The dataclass meant by a table, and its keys with their types."""
-    expected = _given(expected)
     if expected in (*UNIONS, Quantity):
         kinds = {kind_of(cls): cls for cls in typing.get_args(expected)}
         kind = raw.get("kind") if isinstance(raw, Mapping) else None

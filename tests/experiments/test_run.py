@@ -156,7 +156,9 @@ def test_further_axes_of_a_grid_become_dimensions(study, tmp_path):
     one, other = (same.loss.sel(solver=name) for name in ("tsit5", "dopri8"))
     np.testing.assert_allclose(one.values, other.values, rtol=1e-4)
     three = dataclasses.replace(plan, edges=lift.BernoulliInDegree(3.0))
-    alone = dataclasses.replace(study, lift=three)
+    alone = dataclasses.replace(
+        study, lift=three, flow=dataclasses.replace(study.flow, solver="tsit5")
+    )
     before = {experiments.run_identity(alone, 4, seed) for seed in (0, 1)}
     assert before == set(same["run"].sel(degree="high", solver="tsit5").values)
     table = experiments.summary(results)

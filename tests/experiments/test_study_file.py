@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from flowlift import experiments, lift, modules
+from flowlift import experiments, lift
 from flowlift.experiments.study_file import plain
 
 TEXT = """
@@ -164,19 +164,3 @@ def test_studies_that_could_not_run_are_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=re.escape(message)):
         experiments.run_study(study, tmp_path / "results")
     assert not (tmp_path / "results").exists()
-
-
-@pytest.mark.parametrize("counts", ["edges", "parameters"])
-def test_a_size_may_count_edges_or_parameters(file, counts):
-    plan = experiments.read_study(file, [f"lift.size_counts={counts}"]).lift
-    module = modules.mlp(2, depth=2)
-
-    def expected(m):
-        copies = {"h1": m, "h2": max(1, round(m / 2))}
-        return lift.expected_counts(module, copies=copies, edges={"*": plan.edges})[counts]
-
-    for size in (20, 37, 200, 1000):
-        nearest = min(range(1, 300), key=lambda m: abs(expected(m) - size))
-        assert plan.copies(module, size)["h1"] == nearest
-    with pytest.raises(ValueError, match=f"numbers of {counts} that the lift can have, but 1 is"):
-        plan.copies(module, 1)
