@@ -70,6 +70,8 @@ def test_sizes_can_count_edges_or_parameters(study, law, counted):
                 others = {"h1": other, "h2": max(1, round(0.5 * other))}
                 count = lift.expected_counts(module, copies=others, edges=law)[counted]
                 assert abs(expected[counted] - size) <= abs(count - size)
+    with pytest.raises(ValueError, match=f"numbers of {counted} that the lift can have, but 1 is"):
+        plan.copies(module, 1)
 
 
 def test_what_a_size_counts_is_part_of_a_run_unless_it_is_copies(study):
