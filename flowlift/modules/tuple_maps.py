@@ -162,11 +162,8 @@ class SoftmaxAttention(AbstractVertexMap):
         return (q[0], s[1])
 
     def batched(self, zs: tuple[jax.Array, ...]) -> jax.Array:
-        """Attention of every copy and sample.
-
-        The small arrays are scaled, not the weights: q by 1 / sqrt(r), and the product with s by
-        its product with a column of ones.
-        """
+        """Attention of every copy and sample."""
+        # The small arrays are scaled, not the weights (tokens x tokens).
         q, k, s = zs
         logits = jnp.einsum("...tr,...ur->...tu", q * q.shape[-1] ** -0.5, k)
         # A shift changes nothing, nor does any of its derivatives.
