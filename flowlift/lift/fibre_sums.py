@@ -50,13 +50,13 @@ def edge_sum(
         return _numbers(fibre, w, y, method)
     if isinstance(edge_map, Identity):
         return _numbers(fibre, jnp.ones(fibre.capacity, y.dtype), y, method)
-    if method in _FAST and applies(fibre):
-        if isinstance(edge_map, Matrix):
-            return fibre_sum_matrix(fibre, w, y)
-        if isinstance(edge_map, InnerProduct):
-            return _inner_products(edge_map.axes, fibre, w, y)
-        if isinstance(edge_map, Convolution):
-            return fibre_sum_convolution(fibre, w, y, *edge_map.geometry(y.shape[2:]))
+    fast = method in _FAST and applies(fibre)
+    if isinstance(edge_map, Matrix) and (fast or fibre.is_complete):
+        return fibre_sum_matrix(fibre, w, y)
+    if isinstance(edge_map, InnerProduct) and (fast or fibre.is_complete):
+        return _inner_products(edge_map.axes, fibre, w, y)
+    if isinstance(edge_map, Convolution) and fast:
+        return fibre_sum_convolution(fibre, w, y, *edge_map.geometry(y.shape[2:]))
     return fibre_sum_map(fibre, jax.vmap(edge_map, in_axes=(None, 0)), w, y)
 
 

@@ -163,9 +163,14 @@ class SoftmaxAttention(AbstractVertexMap):
 
     def batched(self, zs: tuple[jax.Array, ...]) -> jax.Array:
         """Attention of every copy and sample."""
+        # The small arrays are scaled, not the weights (tokens x tokens).
         q, k, s = zs
-        logits = jnp.einsum("...tr,...ur->...tu", q, k) / q.shape[-1] ** 0.5
-        return jnp.einsum("...tu,...uc->...tc", jax.nn.softmax(logits, axis=-1), s)
+        logits = jnp.einsum("...tr,...ur->...tu", q * q.shape[-1] ** -0.5, k)
+        # A shift changes nothing, nor does any of its derivatives.
+        largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+        beside = jnp.concatenate([s, jnp.ones_like(s[..., :1])], axis=-1)
+        sums = jnp.einsum("...tu,...uc->...tc", jnp.exp(logits - largest), beside)
+        return sums[..., :-1] / sums[..., -1:]
 
     @property
     def smooth(self) -> bool:

@@ -10,6 +10,8 @@ import pytest
 from flowlift import BernoulliInDegree, FixedInDegree, modules, sample, tasks
 from flowlift.flow.problem import Quadratures, make_problem, observe
 from flowlift.kernels.blocks import BLOCK_BYTES
+from flowlift.lift.fibre_sums import edge_sum
+from flowlift.modules import Convolution
 
 K, SAMPLES = 16, 128
 
@@ -46,6 +48,17 @@ def test_no_array_exceeds_the_block(method, edges):
     gathered = copies * K * SAMPLES * 4
     assert gathered >= 8 * BLOCK_BYTES
     assert largest_array(compiled(problem(copies, edges, method)).as_text()) <= BLOCK_BYTES
+
+
+@pytest.mark.slow
+def test_no_array_of_edges_times_samples_is_written_for_kernels():
+    n, k, batch = 128, 8, 8
+    lift = sample(modules.cnn2d(8, 8, n), copies=n, edges=FixedInDegree(k), seed=0)
+    fibre, w, y = lift.fibres["h1->h2"], np.ones((k * n, 3, 3)), np.ones((n, batch, 8, 8))
+    f = lambda w, y: (edge_sum(Convolution((3, 3)), fibre, w, y, "auto") ** 2).sum()
+    text = jax.jit(jax.grad(f, argnums=(0, 1))).lower(w, y).compile().as_text()
+    # Maps have 81 numbers with their margins; the gathered ones would be k times as many.
+    assert largest_array(text) <= 2 * n * batch * 81 * 8
 
 
 def test_the_measure_sees_a_gathered_array():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowlift import BernoulliInDegree, FixedInDegree, modules, sample
 from flowlift.kernels import Fibre, applies
 from flowlift.lift.fibre_sums import edge_sum
 from flowlift.modules import At, Convolution, Identity, InnerProduct, Matrix
@@ -96,3 +97,15 @@ def test_a_hub_goes_through_blocks_of_edges():
     y = jnp.asarray(np.random.default_rng(0).normal(size=(400, B, 1, 2)))
     z = edge_sum(Matrix(1), fibre, jnp.ones((400, 1, 2)), y, "auto")
     np.testing.assert_allclose(z[0, :, 0, 0], y.sum((0, 2, 3)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("law", [BernoulliInDegree(4), FixedInDegree(4)])
+def test_lifts_of_one_size_have_equal_shapes_whatever_the_seed(law):
+    module = modules.cnn2d(4, 4, depth=2)
+    shapes = [
+        jax.tree.map(lambda x: (x.shape, x.dtype), sample(module, copies=64, edges=law, seed=seed))
+        for seed in range(4)
+    ]
+    assert all(applies(sample(module, copies=64, edges=law, seed=0).fibres[e]) for e in ["h1->h2"])
+    assert all(jax.tree.structure(other) == jax.tree.structure(shapes[0]) for other in shapes)
+    assert all(jax.tree.leaves(other) == jax.tree.leaves(shapes[0]) for other in shapes)
