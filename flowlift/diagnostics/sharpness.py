@@ -14,13 +14,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ..flow.solve import resolve_objective
-from ..solvers.spectral import (
-    RitzPairs,
-    SpectralEnds,
-    generic_vector,
-    ritz_pairs,
-    spectral_ends,
-)
+from ..solvers.lanczos import generic_vector
+from ..solvers.spectral import RitzPairs, SpectralEnds, ritz_pairs, spectral_ends
 from ..tasks import AbstractObjective, Task
 from .tangent import Theta, Trainable, in_precision_of, is_traced, live
 

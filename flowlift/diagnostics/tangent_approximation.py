@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..solvers.spectral import Krylov, lanczos, ritz
+from ..solvers.lanczos import Krylov, ritz
+from ..solvers.spectral import lanczos
 from ..tasks import AbstractObjective, Task
 from .tangent import Linearised, Tangent, Trainable, Values, is_traced, tangent
 

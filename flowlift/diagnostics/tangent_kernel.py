@@ -9,13 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ..solvers.spectral import (
-    RitzPairs,
-    SpectralEnds,
-    generic_vector,
-    ritz_pairs,
-    spectral_ends,
-)
+from ..solvers.lanczos import generic_vector
+from ..solvers.spectral import RitzPairs, SpectralEnds, ritz_pairs, spectral_ends
 from ..tasks import AbstractObjective, Task
 from .moments import Moments, moments, sign_probes
 from .tangent import Tangent, Trainable, tangent
