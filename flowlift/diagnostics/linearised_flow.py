@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ..solvers.spectral import Krylov, lanczos, ritz
+from ..solvers.lanczos import Krylov, ritz
+from ..solvers.spectral import lanczos
 from ..tasks import AbstractObjective, Task
 from .tangent import Tangent, Theta, Trainable, Values, tangent
 

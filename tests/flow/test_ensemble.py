@@ -63,5 +63,5 @@ def test_it_is_lazy():
 
     flow.solve_each(never(), loss, 1.0)
     with pytest.raises(ValueError, match="`task` must be"):
-        flow.solve_each([], 3, 1.0)
+        flow.solve_each([], 3, 1.0)  # pyright: ignore[reportArgumentType]
     assert jax.tree.leaves(list(flow.solve_each([], loss, 1.0))) == []
