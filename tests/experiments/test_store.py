@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import xarray
@@ -360,7 +362,7 @@ def test_kill_9_of_the_master(study, expected, tmp_path, workers):
     folder = tmp_path / "results"
     file = tmp_path / "study.toml"
     file.write_text(experiments.to_toml(study))
-    command = [sys.executable, "-m", "flowlift.cli.main", "run", str(file), "--every", "0"]
+    command = [sys.executable, "-m", "flowlift", "run", str(file), "--every", "0"]
     command += ["--output", str(folder), "--workers", str(workers)]
     for _ in range(3):
         master = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -409,3 +411,16 @@ def test_a_scheduler_that_does_not_answer_is_said(monkeypatch):
         experiments.dask_workers("tcp://127.0.0.1:1"),
     ):
         pass
+
+
+def test_one_compilation_serves_a_shape(study, expected, tmp_path, caplog):
+    """Four cells of a known shape compile nothing; four of a new one compile one flow."""
+    plan = dataclasses.replace(study.lift, sizes=(4, 5))
+    with jax.log_compiles():
+        experiments.run_study(
+            dataclasses.replace(study, lift=plan, chunk=1), tmp_path, progress=False
+        )
+    said = [record.getMessage() for record in caplog.records]
+    compiled = [text for text in said if re.match(r"Compiling (jit\()?advance\b", text)]
+    assert len(compiled) == 1
+    assert len(list((tmp_path / CELLS).iterdir())) == 8
