@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import xarray
 from crashing import Deadly, Traces
+from test_study_file import TEXT
 
 from flowlift import experiments, ledger
 from flowlift.experiments import cell as cell_module
@@ -33,11 +34,9 @@ SLOW = pytest.mark.slow
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """One size, four seeds, two cells."""
-    plan = {"lift.sizes": (4,)}
-    study = read(tmp_path_factory.mktemp("study"), seeds=4, chunk=2)
-    return dataclasses.replace(
-        study, lift=dataclasses.replace(study.lift, sizes=plan["lift.sizes"])
-    )
+    file = tmp_path_factory.mktemp("study") / "study.toml"
+    file.write_text(TEXT)
+    return experiments.read_study(file, ["lift.sizes=[4]", "seeds=4", "chunk=2"])
 
 
 @pytest.fixture(scope="module")
