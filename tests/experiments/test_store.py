@@ -215,15 +215,16 @@ def test_two_masters_do_no_harm(study, expected, tmp_path):
 def test_a_full_disk_is_a_clear_error_and_nothing_finished_is_lost(
     study, expected, tmp_path, monkeypatch
 ):
-    original, written = xarray.Dataset.to_netcdf, []
+    original, written = Path.write_bytes, []
 
-    def full(self, path, engine):
-        written.append(path)
+    def full(self, content):
+        written.append(self)
         if len(written) == 2:
+            original(self, content[:100])
             raise OSError(28, "No space left on device")
-        return original(self, path, engine=engine)
+        return original(self, content)
 
-    monkeypatch.setattr(xarray.Dataset, "to_netcdf", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(experiments.StoreError, match=r"No space left.*free some space and run"):
         experiments.run_study(study, tmp_path, progress=False)
     assert ledger.status(tmp_path, lambda d: None).done == 2
