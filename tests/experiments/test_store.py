@@ -145,7 +145,7 @@ def test_a_run_that_takes_its_worker_down_twice_is_a_result(study, expected, tmp
 def test_workers_that_never_begin_are_an_error(study, tmp_path):
     pool = Traces(tmp_path, "", 0)
     pool.submit = lambda *a, **k: broken_future()
-    with pytest.raises(RuntimeError, match="Workers died 3 times before they had begun"):
+    with pytest.raises(RuntimeError, match="Workers died 3 times before they had begun a run"):
         experiments.run_study(study, tmp_path, executor=pool, progress=False)
 
 
