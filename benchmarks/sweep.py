@@ -106,7 +106,7 @@ def sweep(file: Path, workers: int, folder: Path) -> tuple[float, float]:
     """Seconds of `flowlift run` with an empty cache of compilations, and of the flows alone."""
     from flowlift.experiments import load
 
-    run = [sys.executable, "-m", "flowlift.cli.main", "run", str(file), "--workers", str(workers)]
+    run = [sys.executable, "-m", "flowlift", "run", str(file), "--workers", str(workers)]
     temporary = folder / f"tmp{workers}"
     temporary.mkdir()
     seconds = timed([*run, "--output", str(folder / str(workers))], {"TMPDIR": str(temporary)})

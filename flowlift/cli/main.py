@@ -389,7 +389,3 @@ def _use_float64() -> None:
     """Settings that must precede JAX: 64-bit numbers, one BLAS thread a process."""
     os.environ["JAX_ENABLE_X64"] = "1"
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-
-if __name__ == "__main__":
-    main()

@@ -15,7 +15,7 @@ from .study import Study
 from .study_file import structure_study, to_toml
 from .work import Manner, compute_and_store, store_crash
 
-# Pools that broke in a row before any worker had begun a cell.
+# Pools that broke in a row before any worker had begun a run.
 _FALSE_STARTS = 3
 
 
@@ -66,7 +66,7 @@ class Dispatcher:
             Cells, or parts of them, once they are stored.
 
         Raises:
-            RuntimeError: if workers die before they begin.
+            RuntimeError: if workers die again and again before they begin a run.
             StoreError: if results could not be written.
         """
         waiting, claimed = list(cells), []
@@ -118,10 +118,11 @@ class Dispatcher:
         there = [*dead, *claims(self._directory)]
         found = [(cell, _claim_on(cell, dead if _is_pool(e) else there)) for cell, e in broken]
         suspects = [(cell, claim) for cell, claim in found if claim is not None]
-        self._false_starts = 0 if suspects else self._false_starts + 1
+        begun = any(claim.run for _, claim in suspects)
+        self._false_starts = 0 if begun else self._false_starts + 1
         if self._false_starts >= _FALSE_STARTS:
             raise RuntimeError(
-                f"Workers died {_FALSE_STARTS} times before they had begun a cell; run with no "
+                f"Workers died {_FALSE_STARTS} times before they had begun a run; run with no "
                 "workers to see why, or give them more memory."
             )
         taken = [cell for cell, _ in suspects]

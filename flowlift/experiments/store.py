@@ -15,14 +15,18 @@ The listing of cells/ is the truth about what has been run. The schema is in doc
 
 import contextlib
 import functools
+import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
+import h5py
 import numpy as np
 import xarray
+from xarray.backends import H5NetCDFStore
 
 from ..files import write_text, write_whole
 from ..flow import Outcome
@@ -38,22 +42,21 @@ class StoreError(OSError):
 
 
 @contextlib.contextmanager
-def storing(directory: Path, *errors: type[Exception]) -> Iterator[None]:
+def storing(directory: Path) -> Iterator[None]:
     """Say what a failure to write means.
 
     Args:
         directory: the folder of results.
-        *errors: what counts as one.
 
     Yields:
         Nothing.
 
     Raises:
-        StoreError: instead of them.
+        StoreError: instead of the system's own error.
     """
     try:
         yield
-    except errors as error:
+    except OSError as error:
         raise StoreError(
             f"The folder of results {str(directory)!r} could not be written ({error}); free some "
             "space and run the same command again: what it holds is whole, and is not repeated."
@@ -70,7 +73,7 @@ def write_study(study: Study, directory: Path) -> None:
     Raises:
         StoreError: if they cannot be written.
     """
-    with storing(directory, OSError):
+    with storing(directory):
         write_text(directory / STUDY, to_toml(study))
         write_plan(directory, study.name, rows(study))
 
@@ -87,10 +90,18 @@ def write_cell(data: xarray.Dataset, cell: Cell, directory: Path) -> None:
         StoreError: if the file cannot be written, e.g. because the disk is full.
     """
     path = path_of(cell, directory)
-    # HDF5 reports a full disk as either, depending on when it notices.
-    with storing(directory, OSError, RuntimeError):
-        write_whole(path, lambda temporary: data.to_netcdf(temporary, engine="h5netcdf"))
+    content = _as_bytes(data)
+    with storing(directory):
+        write_whole(path, lambda temporary: Path(temporary).write_bytes(content))
         append(directory, _entry(data, path))
+
+
+def _as_bytes(data: xarray.Dataset) -> bytes:
+    """The NetCDF file, made in memory: HDF5 does not survive a full disk (it may crash)."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file, h5netcdf.File(file, "w") as netcdf:
+        data.dump_to_store(H5NetCDFStore(netcdf))
+    return buffer.getvalue()
 
 
 def path_of(cell: Cell, directory: Path) -> Path:

@@ -162,7 +162,7 @@ def _one(
         holder.know(found)
 
     try:
-        with storing(path.parent.parent, OSError):
+        with storing(path.parent.parent):
             data, solution = _gone_on_with(bench, seed, checkpoints, know)
         reason = solution.message if counts_as_failed(solution.result.value) else ""
     except StoreError:

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,7 +54,7 @@ class Supervised(AbstractObjective):
 
     def check(self, model: PyTree) -> None:
         """Refuse a model whose outputs do not fit the targets, by shapes alone."""
-        outputs = eqx.filter_eval_shape(self.outputs, model)
+        outputs = output_shapes(model, self.inputs, self.apply)
         self.loss.check(outputs.shape, self.targets.shape)
 
 
@@ -197,3 +198,45 @@ def _check_data(arrays: Mapping[str, Array | np.ndarray]) -> None:
                 f"Argument `{name}` must be finite, but holds {bad} values that are not; "
                 "remove or impute them."
             )
+
+
+def output_shapes(model: PyTree, inputs: PyTree[Array], apply: Callable | None = None) -> Any:
+    """Shapes and types of `predict`, traced once for all models of one structure.
+
+    Args:
+        model: as for `predict`.
+        inputs: as for `predict`.
+        apply: as for `predict`.
+
+    Returns:
+        The outputs as `jax.ShapeDtypeStruct`.
+    """
+    arrays, rest = eqx.partition((model, inputs), _is_any_array)
+    shapes = jax.eval_shape(lambda: arrays)
+    try:
+        return _output_shapes(*_flat(shapes), *_flat(rest), apply)
+    except TypeError:
+        # Parts without a hash, arrays of NumPy that the model needs as numbers, or a model that
+        # refuses these inputs: it then says so again.
+        return eqx.filter_eval_shape(lambda model: predict(model, inputs, apply), model)
+
+
+@functools.lru_cache(maxsize=64)
+def _output_shapes(shapes, structure, rest, structure_of_rest, apply) -> Any:
+    arrays = jax.tree.unflatten(structure, shapes)
+    others = jax.tree.unflatten(structure_of_rest, rest)
+
+    def outputs(arrays):
+        model, inputs = eqx.combine(arrays, others)
+        return predict(model, inputs, apply)
+
+    return eqx.filter_eval_shape(outputs, arrays)
+
+
+def _flat(tree: PyTree) -> tuple[tuple, Any]:
+    leaves, structure = jax.tree.flatten(tree)
+    return tuple(leaves), structure
+
+
+def _is_any_array(leaf: object) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray)

@@ -185,12 +185,13 @@ def test_a_torn_file_is_set_aside_and_its_runs_are_run_again(study, folder, tmp_
 
 
 def test_an_interrupted_write_leaves_nothing(results, tmp_path, monkeypatch):
-    def broken(self, path, engine):
-        with open(path, "wb") as file:
-            file.write(b"half")
+    original = Path.write_bytes
+
+    def broken(self, content):
+        original(self, content[:100])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(xarray.Dataset, "to_netcdf", broken)
+    monkeypatch.setattr(Path, "write_bytes", broken)
     with pytest.raises(OSError, match="No space left"):
         store.write_cell(results, experiments.Cell((), 4, (0,), ("a",)), tmp_path)
     assert list((tmp_path / "cells").iterdir()) == []

@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,10 +13,12 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import xarray
 from crashing import Deadly, Traces
+from test_study_file import TEXT
 
 from flowlift import experiments, ledger
 from flowlift.experiments import cell as cell_module
@@ -31,11 +34,9 @@ SLOW = pytest.mark.slow
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """One size, four seeds, two cells."""
-    plan = {"lift.sizes": (4,)}
-    study = read(tmp_path_factory.mktemp("study"), seeds=4, chunk=2)
-    return dataclasses.replace(
-        study, lift=dataclasses.replace(study.lift, sizes=plan["lift.sizes"])
-    )
+    file = tmp_path_factory.mktemp("study") / "study.toml"
+    file.write_text(TEXT)
+    return experiments.read_study(file, ["lift.sizes=[4]", "seeds=4", "chunk=2"])
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_a_run_that_takes_its_worker_down_twice_is_a_result(study, expected, tmp
 def test_workers_that_never_begin_are_an_error(study, tmp_path):
     pool = Traces(tmp_path, "", 0)
     pool.submit = lambda *a, **k: broken_future()
-    with pytest.raises(RuntimeError, match="Workers died 3 times before they had begun"):
+    with pytest.raises(RuntimeError, match="Workers died 3 times before they had begun a run"):
         experiments.run_study(study, tmp_path, executor=pool, progress=False)
 
 
@@ -214,15 +215,16 @@ def test_two_masters_do_no_harm(study, expected, tmp_path):
 def test_a_full_disk_is_a_clear_error_and_nothing_finished_is_lost(
     study, expected, tmp_path, monkeypatch
 ):
-    original, written = xarray.Dataset.to_netcdf, []
+    original, written = Path.write_bytes, []
 
-    def full(self, path, engine):
-        written.append(path)
+    def full(self, content):
+        written.append(self)
         if len(written) == 2:
+            original(self, content[:100])
             raise OSError(28, "No space left on device")
-        return original(self, path, engine=engine)
+        return original(self, content)
 
-    monkeypatch.setattr(xarray.Dataset, "to_netcdf", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(experiments.StoreError, match=r"No space left.*free some space and run"):
         experiments.run_study(study, tmp_path, progress=False)
     assert ledger.status(tmp_path, lambda d: None).done == 2
@@ -234,7 +236,9 @@ def test_a_full_disk_is_a_clear_error_and_nothing_finished_is_lost(
 def test_a_disk_that_is_really_full(study, expected, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(small)]
+    # One cell and the small files fit, a second cell does not.
+    size = int(1.6 * len(store._as_bytes(expected.isel(seed=[0, 1])))) + 16_384
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small file system is not permitted")
     try:
@@ -360,7 +364,7 @@ def test_kill_9_of_the_master(study, expected, tmp_path, workers):
     folder = tmp_path / "results"
     file = tmp_path / "study.toml"
     file.write_text(experiments.to_toml(study))
-    command = [sys.executable, "-m", "flowlift.cli.main", "run", str(file), "--every", "0"]
+    command = [sys.executable, "-m", "flowlift", "run", str(file), "--every", "0"]
     command += ["--output", str(folder), "--workers", str(workers)]
     for _ in range(3):
         master = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -409,3 +413,16 @@ def test_a_scheduler_that_does_not_answer_is_said(monkeypatch):
         experiments.dask_workers("tcp://127.0.0.1:1"),
     ):
         pass
+
+
+def test_one_compilation_serves_a_shape(study, expected, tmp_path, caplog):
+    """Four cells of a known shape compile nothing; four of a new one compile one flow."""
+    plan = dataclasses.replace(study.lift, sizes=(4, 5))
+    with jax.log_compiles():
+        experiments.run_study(
+            dataclasses.replace(study, lift=plan, chunk=1), tmp_path, progress=False
+        )
+    said = [record.getMessage() for record in caplog.records]
+    compiled = [text for text in said if re.match(r"Compiling (jit\()?advance\b", text)]
+    assert len(compiled) == 1
+    assert len(list((tmp_path / CELLS).iterdir())) == 8
