@@ -216,7 +216,7 @@ def _with_study(cls: type[StudyCommand], given: list[str]) -> tuple[StudyCommand
 
 
 def _run(command: Run, study) -> None:
-    from ..experiments import as_text, check_tolerance, run_study, summary
+    from ..experiments import as_text, check_tolerance, run_study, study_of, summary
 
     output = command.output or Path("results") / study.name
     with _executor(command.workers, command.dask) as executor:
@@ -232,8 +232,10 @@ def _run(command: Run, study) -> None:
         else:
             results = _run_until(command, study, output, executor)
         if command.check_tolerance:
-            seeds = min(CheckTolerance.seeds, study.seeds)
-            table = check_tolerance(study, output, seeds=seeds, executor=executor)
+            # After a sequential design the folder's study has more seeds than the file's.
+            kept = study_of(results)
+            seeds = min(CheckTolerance.seeds, kept.seeds)
+            table = check_tolerance(kept, output, seeds=seeds, executor=executor)
             print(as_text(table, index=False), end="\n\n")
     print(as_text(summary(results)))
     print(f"\nResults: {output}. Figures: flowlift plot {output}. Page: flowlift report {output}")

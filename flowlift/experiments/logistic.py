@@ -102,23 +102,30 @@ class _Data:
 
     def fit(self) -> tuple[float, float, float]:
         """The likeliest (a, b) with b >= 0, and its log-likelihood; the data must overlap."""
-        middle = self.x.mean()
+        middle, total = self.x.mean(), self.runs.sum()
         columns = np.stack([np.ones_like(self.x), self.x - middle])
 
         def loss(c):
-            return -self.log_likelihood(c @ columns)
+            return -self.log_likelihood(c @ columns) / total
 
         def slope(c):
-            return columns @ (self.runs * expit(c @ columns) - self.successes)
+            return columns @ (self.runs * expit(c @ columns) - self.successes) / total
 
         def curvature(c):
             p = expit(c @ columns)
-            return (columns * (self.runs * p * (1 - p))) @ columns.T
+            return (columns * (self.runs * p * (1 - p))) @ columns.T / total
 
-        mean = logit(self.successes.sum() / self.runs.sum())
-        found = minimize(loss, [mean, 0.0], jac=slope, hess=curvature, method="trust-exact")
+        mean = logit(self.successes.sum() / total)
+        found = minimize(
+            loss,
+            [mean, 0.0],
+            jac=slope,
+            hess=curvature,
+            method="trust-exact",
+            options={"gtol": 1e-10},
+        )
         a, b = found.x if found.x[1] > 0 else (mean, 0.0)
-        return float(a - b * middle), float(b), -loss(np.array([a, b]))
+        return float(a - b * middle), float(b), -loss(np.array([a, b])) * total
 
     @property
     def steepest(self) -> float:
@@ -139,12 +146,13 @@ class _Data:
 
     def profile(self, crossing: float) -> float:
         """The greatest log-likelihood of curves that cross the target at a log size."""
-        steepest, off = self.steepest, self.x - crossing
+        off = self.x - crossing
         found = minimize_scalar(
-            lambda b: -self.log_likelihood(self.height + b * off),
-            bounds=(0.0, steepest),
+            # Every slope b = s / (1 - s) >= 0; in s, too, there is one maximum.
+            lambda s: -self.log_likelihood(self.height + s / (1 - s) * off),
+            bounds=(0.0, 1.0),
             method="bounded",
-            options={"xatol": 1e-7 * steepest},
+            options={"xatol": 1e-10},
         )
         return -float(found.fun)
 

@@ -42,7 +42,7 @@ def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: st
         base += share
     ax.set(xlabel="lift size n", ylabel="share of runs", ylim=(0, 1))
     ax.set_xticks(places, [str(n) for n in table.index])
-    ax.legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    ax.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     what = f" Converged: {event}." if event else ""
     caption(
         ax,

@@ -3,6 +3,7 @@
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from ..experiments import there, time_to_loss
 from .style import axes_for, caption, figure_of, label
@@ -43,6 +44,7 @@ def success_map(data: xarray.Dataset, loss: float, ax: Axes | None = None) -> Ax
     met = np.flatnonzero(shares.max(axis=0) > 0)
     if met.size:
         ax.set_xlim(max(edges[0], times[met[0]] / _BEFORE), edges[-1])
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_yticks(rows, [str(n) for n in sizes])
     figure_of(ax).colorbar(mesh, ax=ax, label=f"share with L ≤ {loss:g} by t")
     caption(

@@ -3,6 +3,7 @@
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from ..experiments import survival, there
 from .style import axes_for, caption, label, ordered_colours
@@ -41,6 +42,7 @@ def survival_vs_time(
         # Before the first flow has met the loss there is nothing to see.
         ax.set_xlim(left=max(least, first / 10))
     ax.set_ylabel(f"share that has not met L ≤ {loss:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(alpha=0.25)
     ax.legend(title="lift size", fontsize=8, title_fontsize=8, loc="lower left")
     caption(

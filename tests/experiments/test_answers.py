@@ -200,6 +200,7 @@ def test_the_tolerance_floor_is_rtol_squared_of_the_initial_loss(study):
     assert experiments.tolerance_floor(looser) == pytest.approx(1e-4)
 
 
+@pytest.mark.slow
 def test_finer_runs_are_kept_beside_the_study_and_change_little(study, tmp_path):
     small = dataclasses.replace(
         study,
