@@ -7,6 +7,7 @@ are kept in `runs.csv`; without folders that file is read.
 """
 
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,14 @@ EPS = 1e-3
 PUBLISHED = {6: 3, 7: 55, 9: 218}
 PUBLISHED_RUNS = 1000
 PUBLISHED_LEVELS = {9: {0.020014: 213, 0.037489: 5}}
+DIGITS = {
+    "final_loss": ".7g",
+    "gradient_norm": ".2e",
+    "least_eigenvalue": ".4g",
+    "end_time": ".4g",
+    "converged_at": ".4g",
+    "seconds": ".3f",
+}
 TIMES = (1e2, 1e3, 1e4, 1e5, 1e6)
 
 
@@ -36,20 +45,13 @@ def ends_of(folder: str) -> pandas.DataFrame:
         "least_eigenvalue": results.least_eigenvalue,
         "end_time": results.end_time,
         "converged_at": met_at.where(met),
-        "result": results.result,
         "seconds": results.seconds,
     }
     table = pandas.DataFrame({n: c.to_series() for n, c in columns.items()})
     table = table[table.outcome != ""].reset_index().rename(columns={"size": "students"})
-    study = experiments.structure_study(_toml(results.attrs["study"]))
+    study = experiments.structure_study(tomllib.loads(results.attrs["study"]))
     table.insert(0, "teachers", study.task.teachers)
     return table
-
-
-def _toml(text: str) -> dict:
-    import tomllib
-
-    return tomllib.loads(text)
 
 
 def table_of(runs: pandas.DataFrame) -> pandas.DataFrame:
@@ -81,9 +83,9 @@ def table_of(runs: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def _same(stuck: int, runs: int, published: int) -> float:
-    """Boschloo's exact test that both proportions are equal, two-sided."""
+    """Fisher's exact test that both proportions are equal, two-sided."""
     table = [[stuck, published], [runs - stuck, PUBLISHED_RUNS - published]]
-    return float(stats.boschloo_exact(table).pvalue)
+    return float(stats.fisher_exact(table).pvalue)
 
 
 def levels_of(runs: pandas.DataFrame) -> pandas.DataFrame:
@@ -132,10 +134,12 @@ def draw(runs: pandas.DataFrame, path: Path) -> None:
         stuck = cell[cell.outcome == "stuck"].final_loss
         jitter = np.linspace(-0.3, 0.3, len(stuck))
         right.plot(i + jitter, stuck, ".", color=colours[k], alpha=0.5)
+        for level, count in stuck.round(6).value_counts().items():
+            right.annotate(f"{level:.6f}: {count}", (i - 0.3, level + 1e-3), fontsize=8)
         ends.append(f"k = {k}\nn = {n}")
     left.set(xscale="log", xlabel="flow time t", ylabel=f"share of runs with L > {EPS:g}")
     left.legend(fontsize=8, title="triangles: published, n = k")
-    right.set(ylabel="loss of stuck runs", ylim=(0, None))
+    right.set(ylabel="loss of stuck runs", xlim=(-0.6, len(ends) - 0.4), ylim=(0, 0.07))
     right.set_xticks(range(len(ends)), ends)
     right.grid(axis="y", alpha=0.3)
     left.grid(alpha=0.3)
@@ -146,9 +150,12 @@ def main(folders: list[str]) -> None:
     """Read, keep, print and draw."""
     if folders:
         runs = pandas.concat([ends_of(folder) for folder in folders], ignore_index=True)
-        runs.sort_values(["teachers", "students", "seed"]).to_csv(
-            RUNS, index=False, float_format="%.7g"
-        )
+        runs = runs.sort_values(["teachers", "students", "seed"])
+        for column, digits in DIGITS.items():
+            runs[column] = runs[column].map(
+                lambda x, d=digits: f"{x:{d}}" if np.isfinite(x) else ""
+            )
+        runs.to_csv(RUNS, index=False)
     runs = pandas.read_csv(RUNS)
     for table in (table_of(runs), levels_of(runs), shares_of(runs)):
         print(experiments.as_text(table.set_index(table.columns[0])), end="\n\n")
