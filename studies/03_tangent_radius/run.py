@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import pandas
 import tyro
 import xarray
+from matplotlib.ticker import NullFormatter
 
 from flowlift import experiments, plot
 
@@ -88,7 +89,7 @@ def draw(found: dict[str, xarray.Dataset]) -> plt.Figure:
     for family, data in found.items():
         settings = {"name": family, "colour": COLOURS[family], "from_size": from_size(data)}
         kappa = data.kappa.isel(observation_time=0)
-        kappa.attrs["long_name"] = "κ(ε) at the start, and |θ - θ₀| (crosses)"
+        kappa.attrs.update(long_name="κ(ε); crosses: travelled", units="1")
         plot.scaling(kappa, left, predicted=PREDICTED, **settings)
         travelled = data.final_distance.median("seed")
         left.plot(data["size"], travelled, "x", color=COLOURS[family], ms=6, mew=1.5)
@@ -98,6 +99,9 @@ def draw(found: dict[str, xarray.Dataset]) -> plt.Figure:
         right.fill_between(data["size"], *band, color=COLOURS[family], alpha=0.2, linewidth=0)
     right.axhline(1, color="0.3", lw=1, ls="--")
     right.set(xscale="log", xlabel="lift size n", ylabel="travelled / κ(ε)", ylim=(0, None))
+    sizes = found["sparse"]["size"].values
+    right.set_xticks(sizes, [str(n) for n in sizes])
+    right.xaxis.set_minor_formatter(NullFormatter())
     right.grid(alpha=0.25)
     right.legend(fontsize=8)
     plot.caption(
