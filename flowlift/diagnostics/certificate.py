@@ -109,7 +109,8 @@ def certificate(
         kappa_0 + c |theta - theta_0| as well.
 
     Raises:
-        ValueError: if eps is negative or kappa has another length than the records.
+        ValueError: if eps is negative, kappa has another length than the records, or these do not
+            begin where the flow does.
     """
     radii, loss, norm = (np.asarray(x, float) for x in (kappa, run.loss, run.gradient_norm))
     distance, arc = np.asarray(run.distance, float), np.asarray(run.arc_length, float)
@@ -118,6 +119,11 @@ def certificate(
             f"Arguments `eps` and `kappa` must be a loss of at least 0 and one radius for each of "
             f"{loss.size} save times, but are {eps!r} and of shape {radii.shape}; "
             "record kappa by an observer of the same flow."
+        )
+    if not arc[0] == 0:
+        raise ValueError(
+            f"Argument `run` must begin at the start of the flow, where the arc length is 0, but "
+            f"begins at {arc[0]:g}; keep its first record, also where kappa is infinite."
         )
     root, aim = np.sqrt(loss), np.sqrt(eps)
     speed = np.divide(norm, 2 * root, out=np.zeros_like(root), where=root > 0)

@@ -46,14 +46,16 @@ def run(options: Options) -> tuple[xarray.Dataset, float]:
     assert study.observe is not None
     results = experiments.run_study(study, folder)
     flow = results.isel(size=0, seed=0).sel(time=results.observation_time.values)
-    reached = np.isfinite(flow.kappa.values)
+    # Where the flow had ended there is no loss; an infinite kappa asserts nothing and stays.
+    reached = np.isfinite(flow.loss.values)
     eps = study.observe.quantities["kappa"].eps
     return flow.isel(time=reached, observation_time=reached), eps
 
 
 def table(flow: xarray.Dataset, eps: float, found: Certificate) -> pandas.DataFrame:
     """One row an observation."""
-    root = np.sqrt(flow.loss.values)
+    root, kappa = np.sqrt(flow.loss.values), flow.kappa.values
+    needed = np.maximum(root - eps**0.5, 0)
     rows = pandas.DataFrame(
         {
             "t": flow.time.values,
@@ -63,7 +65,7 @@ def table(flow: xarray.Dataset, eps: float, found: Certificate) -> pandas.DataFr
             "distance": flow.distance.values,
             "arc length": flow.arc_length.values,
             "-d sqrt(L)/ds": flow.gradient_norm.values / (2 * root),
-            "proved at least": np.maximum(root - eps**0.5, 0) / flow.kappa.values,
+            "proved at least": np.divide(needed, kappa, out=0 * needed, where=kappa > 0),
             "margin": found.margin,
             "R": flow.slope.values,
             "|grad L|^2 / (4 L)": flow.gradient_norm.values**2 / (4 * flow.loss.values),
@@ -85,8 +87,8 @@ def draw(rows: pandas.DataFrame, eps: float, found: Certificate) -> plt.Figure:
     middle.plot(above["arc length"], above["proved at least"], "s--", ms=3, label=needed)
     middle.set(yscale="log", xlabel="arc length s", ylabel="descent per length")
     right.plot(rows["arc length"], rows.kappa, "o-", ms=3, label="κ(ε) at the visited points")
-    line = rows.kappa.iloc[0] + found.slope * rows["arc length"]
-    right.plot(rows["arc length"], line, "--", label=f"κ₀ + c s, c = {found.slope:.2g}")
+    line = rows.kappa.iloc[0] + found.slope * rows["distance"]
+    right.plot(rows["arc length"], line, "--", label=f"κ₀ + c |θ - θ₀|, c = {found.slope:.2g}")
     right.set(xlabel="arc length s", ylabel="parameter")
     for panel in (left, middle, right):
         panel.grid(alpha=0.25)

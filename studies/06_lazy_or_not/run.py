@@ -29,8 +29,8 @@ FAMILIES = {
 }
 COLOURS = {"sparse": "C0", "dense": "C1"}
 QUANTITIES = {
-    "drift": "|K - K₀| / |K₀| at the last observation",
-    "lazy": "|F - F_lin| / |f*|, largest over the flow",
+    "drift": "|K - K₀| / |K₀| at the end",
+    "lazy": "|F - F_lin| / |f*|, largest",
 }
 
 
@@ -92,6 +92,8 @@ def draw(found: dict[str, xarray.Dataset]) -> plt.Figure:
             plot.scaling(values, panel, name=family, colour=COLOURS[family])
         for size, style in ((data["size"].values[0], ":"), (data["size"].values[-1], "-")):
             median = data.relative.sel(size=size).median("seed").dropna("observation_time")
+            # At t = 0 both agree, which has no place on logarithmic axes.
+            median = median[1:]
             scaled = median.observation_time * size
             label = f"{family}, n = {size}"
             panels[2].plot(scaled, median, style, color=COLOURS[family], label=label)

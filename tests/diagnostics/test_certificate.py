@@ -1,6 +1,7 @@
 """Proved inequalities along flows: they hold, they are sharp where they should, they bite."""
 
 import dataclasses
+import types
 
 import dense
 import jax.numpy as jnp
@@ -49,6 +50,15 @@ def test_infinite_radii_assert_nothing_and_bad_arguments_are_refused(run):
     np.testing.assert_allclose(nothing.bound, solution.loss[0])
     with pytest.raises(ValueError, match="one radius for each"):
         diagnostics.certificate(solution, eps, [1.0])
+    names = ("loss", "gradient_norm", "arc_length", "distance")
+    late = types.SimpleNamespace(**{name: getattr(solution, name)[2:] for name in names})
+    with pytest.raises(ValueError, match="must begin at the start of the flow"):
+        diagnostics.certificate(late, eps, solution.observations["kappa"][2:])
+    whole = types.SimpleNamespace(**{name: getattr(solution, name) for name in names})
+    kappa = solution.observations["kappa"]
+    one, other = (diagnostics.certificate(run, eps, kappa) for run in (whole, solution))
+    np.testing.assert_array_equal(one.bound, other.bound)
+    np.testing.assert_array_equal(one.margin, other.margin)
 
 
 @pytest.mark.slow
