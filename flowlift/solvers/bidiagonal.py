@@ -50,8 +50,8 @@ class _State(eqx.Module):
     """Where the process stands: B and the basis so far, and the two vectors that go on."""
 
     so_far: Bidiagonal
-    u: Vector
-    v: Vector
+    u: Float[Array, " rows"]
+    v: Float[Array, " columns"]
 
 
 def bidiagonalise(
