@@ -88,5 +88,7 @@ class Traces(concurrent.futures.Executor):
         if died:
             gone = subprocess.Popen([sys.executable, "-c", ""])
             gone.wait()
-            holder._path.write_text(json.dumps(json.loads(text) | {"process": gone.pid}))
+            # Under the name of another process: this one goes on and uses its own again.
+            left = holder._path.with_name(f"{gone.pid}.json")
+            left.write_text(json.dumps(json.loads(text) | {"process": gone.pid}))
             assert [c.alive for c in all_claims(self._directory)] == [False]

@@ -415,6 +415,7 @@ def test_a_scheduler_that_does_not_answer_is_said(monkeypatch):
         pass
 
 
+@SLOW
 def test_one_compilation_serves_a_shape(study, expected, tmp_path, caplog):
     """Four cells of a known shape compile nothing; four of a new one compile one flow."""
     plan = dataclasses.replace(study.lift, sizes=(4, 5))
