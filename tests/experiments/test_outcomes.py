@@ -8,7 +8,7 @@ import pytest
 import xarray
 
 from flowlift import experiments
-from flowlift.experiments import store
+from flowlift.experiments import grid, store
 
 NAN = float("nan")
 ROOT = Path(__file__).parents[2]
@@ -92,6 +92,10 @@ def test_old_cells_and_new_ones_are_read_together(tmp_path):
     for cell, old in zip(experiments.cells(study), (True, False), strict=True):
         data = RUNS.isel(seed=[1]).assign_coords(seed=list(cell.seeds))
         data["run"] = ("seed", list(cell.runs))
+        data["seconds"] = ("seed", [1.0])
+        data.attrs["schema"] = 1 if old else grid.SCHEMA
+        words = {"result": "horizon"} | ({} if old else {"reason": "", "ended": "", "host": ""})
+        data = data.assign({name: ("seed", [word]) for name, word in words.items()})
         names = ["least_eigenvalue", "gradient_norm_bound", "curvature_bound"]
         store.write_cell(data.drop_vars(names) if old else data, cell, tmp_path)
     words = experiments.outcomes(experiments.load(tmp_path), 1e-3)
