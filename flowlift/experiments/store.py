@@ -244,7 +244,9 @@ def _with_axes(data: xarray.Dataset, variant: tuple, study: Study) -> xarray.Dat
 
 
 def _concat(parts: list[xarray.Dataset], axis: str) -> xarray.Dataset:
-    join: Any = functools.partial(xarray.concat, combine_attrs="drop_conflicts", join="outer")
+    join: Any = functools.partial(
+        xarray.concat, combine_attrs="drop_conflicts", join="outer", data_vars="all"
+    )
     return join(parts, axis).sortby(axis)
 
 

@@ -93,8 +93,8 @@ def test_old_cells_and_new_ones_are_read_together(tmp_path):
         data = RUNS.isel(seed=[1]).assign_coords(seed=list(cell.seeds))
         data["run"] = ("seed", list(cell.runs))
         data["seconds"] = ("seed", [1.0])
-        data.attrs["schema"] = 1 if old else grid.SCHEMA
-        words = {"result": "horizon"} | ({} if old else {"reason": "", "ended": "", "host": ""})
+        data.attrs["schema"] = grid.SCHEMA
+        words = {"result": "horizon", "reason": "", "ended": "", "host": ""}
         data = data.assign({name: ("seed", [word]) for name, word in words.items()})
         names = ["least_eigenvalue", "gradient_norm_bound", "curvature_bound"]
         store.write_cell(data.drop_vars(names) if old else data, cell, tmp_path)
