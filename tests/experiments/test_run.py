@@ -141,15 +141,13 @@ def test_further_axes_of_a_grid_become_dimensions(study, tmp_path):
         study,
         lift=plan,
         vary={"flow.solver": ("tsit5", "dopri8")},
-        alternatives={"degree": {"low": law(1.0), "high": law(3.0) | {"lift.sizes": [4, 5]}}},
+        alternatives={"degree": {"low": law(1.0), "high": law(3.0)}},
     )
     results = experiments.run_study(grid, tmp_path, progress=False)
     assert results.final_loss.dims == ("solver", "degree", "size", "seed")
     assert results["solver"].values.tolist() == ["tsit5", "dopri8"]
     assert results["degree"].values.tolist() == ["low", "high"]
-    assert results["size"].values.tolist() == [4, 5]
     assert experiments.further_axes(results) == ["solver", "degree"]
-    assert not experiments.there(results.sel(degree="low", size=5)).any()
     # The lift depends on the mean, and not on the solver; nor does the flow, to its tolerance.
     same = results.sel(size=4)
     assert np.all(same.edges.sel(degree="high") > same.edges.sel(degree="low"))
@@ -163,9 +161,19 @@ def test_further_axes_of_a_grid_become_dimensions(study, tmp_path):
     assert before == set(same["run"].sel(degree="high", solver="tsit5").values)
     table = experiments.summary(results)
     assert table.index.names == ["solver", "degree", "lift size"]
-    assert len(table) == 6
+    assert len(table) == 4
     names = {file.stem for file in plot.save_figures(results, tmp_path / "figures")}
     assert names == {"loss_vs_time", "loss_vs_size", "paired_degree", "paired_solver"}
+
+
+def test_alternatives_may_have_sizes_of_their_own(study):
+    sizes = {"small": {"lift.sizes": [4, 8]}, "large": {"lift.sizes": [8, 16]}}
+    grid = dataclasses.replace(study, alternatives={"range": sizes})
+    assert experiments.grid.all_sizes(grid) == [4, 8, 16]
+    found = [(cell.variant, cell.size) for cell in experiments.cells(grid)]
+    assert found == [((("range", name),), n) for name in sizes for n in sizes[name]["lift.sizes"]]
+    one = dataclasses.replace(study, lift=dataclasses.replace(study.lift, sizes=(16,)))
+    assert list(experiments.cells(grid))[-1].runs == next(iter(experiments.cells(one))).runs
 
 
 def test_a_torn_file_is_set_aside_and_its_runs_are_run_again(study, folder, tmp_path):
