@@ -22,6 +22,7 @@ harmonics = { 1 = 1.0 }
 samples = 8
 [flow]
 horizon = 1.0
+solver = "tsit5"
 """
 
 
@@ -70,6 +71,7 @@ def test_run_then_plot(file, tmp_path, capsys):
     assert "monotone fit: 4" in printed
 
 
+@pytest.mark.slow
 def test_run_until_the_answer_is_known_then_report(file, tmp_path, capsys):
     output = str(tmp_path / "results")
     asked = ["--set", "question={losses=[10.0], times=[1.0]}", "flow.horizon=2.0", "seeds=2"]

@@ -107,9 +107,8 @@ def test_the_logistic_potential():
     assert diagnostics.logistic_potential(1e11) == 1e11
 
 
-@pytest.mark.parametrize(
-    ("setting", "horizon"), [("a", 1e9), pytest.param("b", 100.0, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("setting", "horizon"), [("a", 1e9), ("b", 100.0)])
 def test_the_logistic_inequalities_hold(setting, horizon):
     experiment = tasks.logistic(setting)
     solution = flow.solve(

@@ -31,6 +31,7 @@ samples = 8
 
 [flow]
 horizon = 5.0
+solver = "tsit5"
 loss_below = 0.01
 """
 

@@ -105,6 +105,7 @@ def sharpening(m):
     return 0.5 * (x - 1) ** 2 + 0.5e4 * x**2 * y**2
 
 
+@pytest.mark.slow
 def test_a_flow_that_turns_stiff_is_taken_over_from_the_explicit_method():
     """Its start does not show it: T x sharpness is 20 there, and 2e5 later."""
     start = problems.Vector(jnp.array([0.0, 0.01]))

@@ -129,6 +129,7 @@ def test_every_evaluation_is_counted():
     assert stats.observation_gradients == 3
 
 
+@pytest.mark.slow
 def test_a_budget_stops_the_flow_and_resuming_equals_going_on():
     """The memory of past steps goes on: the same steps, the same work, the same curve."""
     _, direct = quadratic()

@@ -41,7 +41,11 @@ def largest_array(text):
 
 @pytest.mark.parametrize(
     ("method", "edges"),
-    [("padded", FixedInDegree(K)), ("csr", FixedInDegree(K)), ("padded", BernoulliInDegree(K))],
+    [
+        ("padded", FixedInDegree(K)),
+        ("csr", FixedInDegree(K)),
+        pytest.param("padded", BernoulliInDegree(K), marks=pytest.mark.slow),
+    ],
 )
 def test_no_array_exceeds_the_block(method, edges):
     copies = 1024

@@ -135,11 +135,11 @@ def test_expected_counts_are_the_means_of_drawn_lifts():
         counts = expected_counts(module, copies=5, edges=law)
         assert counts == {"edges": drawn.n_edges, "parameters": drawn.n_parameters}
     law = {"*": BernoulliInDegree(2), "m1->r1": BernoulliOutDegree(1.5)}
-    drawn = [sample(module, copies=5, edges=law, seed=seed) for seed in range(200)]
+    drawn = [sample(module, copies=5, edges=law, seed=seed) for seed in range(40)]
     edges, parameters = expected_counts(module, copies=5, edges=law).values()
     # The standard deviation of the number of edges is below sqrt(edges).
-    assert np.mean([x.n_edges for x in drawn]) == pytest.approx(edges, abs=4 * np.sqrt(edges / 200))
-    assert np.mean([x.n_parameters for x in drawn]) == pytest.approx(parameters, rel=0.02)
+    assert np.mean([x.n_edges for x in drawn]) == pytest.approx(edges, abs=4 * np.sqrt(edges / 40))
+    assert np.mean([x.n_parameters for x in drawn]) == pytest.approx(parameters, rel=0.05)
 
 
 def test_same_seed_same_lift_other_seed_other_graph():

@@ -268,7 +268,7 @@ CASES = {
 
 
 # The same builders as their neighbours, and dear to compile.
-SLOW = {"transformer of two normalised blocks", "unrolled_rnn"}
+SLOW = {"transformer of two normalised blocks", "unrolled_rnn", "cnn2d"}
 
 
 def marked(names, slow):

@@ -187,6 +187,7 @@ def test_updated_differences_and_the_interpolant_meet_past_values():
 # Whole solutions.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", [1e2, 1e6])
 def test_quadratic_flows_match_the_matrix_exponential(condition):
     problem = problems.Quadratic.draw(40, condition)
