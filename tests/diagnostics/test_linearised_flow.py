@@ -62,6 +62,7 @@ def test_for_a_linear_model_it_is_the_flow_itself():
     np.testing.assert_allclose(end, solution.model.weights["x->y"], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_true_flow_leaves_the_linearised_one(case):
     lift, task, *_ = case
     solution = dense.small_run()

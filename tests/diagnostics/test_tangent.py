@@ -19,6 +19,7 @@ def case():
     return lift, task, j, j @ j.T
 
 
+@pytest.mark.slow
 def test_products_are_those_of_the_dense_jacobian_in_l2(case):
     lift, task, j, _ = case
     linear = tangent(lift, task).linearise()
@@ -36,7 +37,13 @@ def labels():
     return tasks.supervised(rng.standard_normal((9, 3)), rng.integers(0, 2, 9), "cross-entropy")
 
 
-@pytest.mark.parametrize("task", [dense.small_task(), labels()], ids=["squared", "labels"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(dense.small_task(), id="squared"),
+        pytest.param(labels(), id="labels", marks=pytest.mark.slow),
+    ],
+)
 def test_squared_gradient_is_rayleigh_times_squared_output_gradient(task):
     lift = dense.small_lift()
     measured = diagnostics.rayleigh(lift, task)
@@ -136,6 +143,7 @@ def test_a_full_matrix_beyond_the_limit_is_refused(case):
         diagnostics.kernel_matrix(lift, task, limit=8)
 
 
+@pytest.mark.slow
 def test_observers_measure_along_a_flow_and_after_it(case):
     lift, task, *_ = case
     solution = dense.small_run()
@@ -159,6 +167,7 @@ def test_unknown_observers_are_refused(case):
         diagnostics.measure_along({}, diagnostics.observer("rayleigh", task))
 
 
+@pytest.mark.slow
 def test_every_observer_agrees_with_its_function(case):
     lift, task, _, k = case
     values = np.linalg.eigvalsh(k)[::-1]
