@@ -68,9 +68,14 @@ def test_rayleigh_has_no_value_without_a_direction():
     assert np.isnan(diagnostics.rayleigh(model, dense.identity_task([1.0, 1.0])).quotient)
 
 
-def test_kernel_matrix_products_and_eigenvalues(case):
+def test_the_kernel_matrix_is_that_of_the_dense_jacobian(case):
     lift, task, _, k = case
     np.testing.assert_allclose(diagnostics.kernel_matrix(lift, task), k, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_kernel_products_and_eigenvalues(case):
+    lift, task, _, k = case
     w = np.arange(len(k), dtype=float)
     np.testing.assert_allclose(diagnostics.kernel_product(lift, task, w), k @ w, rtol=1e-10)
     values = np.linalg.eigvalsh(k)[::-1]
@@ -103,15 +108,20 @@ def test_moments_rank_alignment_and_drift(case):
     assert float(diagnostics.kernel_drift(lift, task, lift)) < 1e-14
 
 
-def test_labels_have_no_target_alignment_and_no_tangent_radius():
+@pytest.mark.slow
+def test_labels_have_no_target_alignment():
+    assert np.isnan(diagnostics.kernel_alignment(dense.small_lift(), labels()).target)
+
+
+def test_labels_have_no_tangent_radius():
     lift = dense.small_lift()
-    assert np.isnan(diagnostics.kernel_alignment(lift, labels()).target)
     with pytest.raises(ValueError, match="must have squared loss"):
         diagnostics.tangent_radius(lift, labels(), 0.1)
     with pytest.raises(ValueError, match="must have samples"):
         diagnostics.rayleigh(lift, tasks.population(lambda model: jnp.zeros(())))
 
 
+@pytest.mark.slow
 def test_hutch_is_unbiased_and_exact_for_low_rank():
     rng = np.random.default_rng(0)
     basis, _ = np.linalg.qr(rng.standard_normal((60, 60)))

@@ -96,6 +96,7 @@ def test_closed_form_for_the_identity():
     assert float(diagnostics.tangent_radius(done, task, 0.0).kappa) == 0
 
 
+@pytest.mark.slow
 def test_nothing_to_move_is_infinite():
     task = tasks.supervised(
         jnp.ones((3, 1)), jnp.ones((3, 1)), apply=lambda model, x: 0 * model.theta[0] * x
