@@ -72,11 +72,11 @@ def test_both_routes_full_rank_and_deficient(shape, rank, condition):
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [FUNCTION, PARAMETER])
 def test_the_error_is_that_of_rounding_in_j(shape):
-    """Condition 1e9: 5e-8 in function space; in that of theta up to 4e-4, a billionth above the
-    floor, which is itself known to rounding x condition."""
+    """Condition 1e9, where rounding moves the floor itself by about a billionth: the last level
+    may lie below it, and then kappa is known to no digit."""
     model, task, j, r = linear(shape, 24, 1e9)
     rtol = 1e-9 + 3 * rounding(j, r)
-    assert rtol.max() < 2e-3
+    assert rtol[:-1].max() < 1e-3
     check(model, task, j, r, rtol)
 
 
