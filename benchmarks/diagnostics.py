@@ -4,9 +4,9 @@
     python benchmarks/diagnostics.py --n 1024 --samples 256 --json rows.json
 
 The lift has three sparse tanh layers of n copies (mean in-degree 8) on handwritten digits. Counted:
-what the quantity itself reports, in products J v and J^T v (one gradient each at most) and Hessian
-products (two each). By the clock: its median time over the median time of a gradient, measured in
-turns in one process.
+what the quantity itself reports: products J v and J^T v are one gradient each, Hessian products
+two, a linearisation one. By the clock: its median time over the median time of a gradient, measured
+in turns in one process.
 """
 
 import dataclasses

@@ -79,7 +79,7 @@ def hessian_ends(
     task: Task | AbstractObjective | Callable,
     *,
     rtol: float = 1e-3,
-    max_products: int = 60,
+    max_products: int = 59,
     trainable: Trainable = eqx.is_inexact_array,
 ) -> SpectralEnds:
     """The least and the largest eigenvalue of H, by Lanczos; the largest is the sharpness.
@@ -92,7 +92,7 @@ def hessian_ends(
         trainable: which leaves are theta.
 
     Returns:
-        Both ends with their residuals. Cost: 2 gradients a product.
+        Both ends with their residuals. Cost: 1 gradient and 2 a product.
     """
     return _ends(landscape(model, task, trainable), rtol, max_products)
 
@@ -113,13 +113,13 @@ def hessian_top(
         task: a task, an objective or a callable model -> L.
         count: k, at most the number of parameters.
         rtol: stop when all residuals are at most rtol times the largest eigenvalue.
-        max_products: at most so many products, by default 3 k: 120 gradients for k = 20. The
+        max_products: at most so many products, by default 3 k - 1: 119 gradients for k = 20. The
             residuals tell which pairs have settled.
         trainable: which leaves are theta.
 
     Returns:
-        The pairs with their residuals. Cost: 2 gradients a product; memory: one vector of the
-        size of theta a product.
+        The pairs with their residuals. Cost: 1 gradient and 2 a product; memory: one vector of
+        the size of theta a product.
 
     Raises:
         ValueError: if not 1 <= count <= the number of parameters.
@@ -131,7 +131,7 @@ def hessian_top(
             f"{int(at.mask.sum())}, but is {count}; lower it."
         )
     # One product is spent on a bound of |H|.
-    products = max(count, (3 * count if max_products is None else max_products) - 1)
+    products = max(count, (3 * count - 1 if max_products is None else max_products) - 1)
     return _top(at, count, rtol, products)
 
 

@@ -122,8 +122,9 @@ def tangent_curve(
         The curve. Cost: `gradients`, at most 1 + 2 max_products; memory: a vector a product, in
         function space (N = samples x outputs numbers) or in that of theta, whichever is smaller,
         and that of one gradient. Once it has closed, relative errors of kappa are those that
-        rounding in J makes: at condition 1e6 about 1e-11 (function space) and 2e-7 (that of theta,
-        a billionth above the floor), at condition 1e9 about 1e-8 and 3e-6.
+        rounding in J makes: at condition 1e6 about 3e-11 (function space) and up to 9e-7 (that of
+        theta, a billionth above the floor), at condition 1e9 about 5e-8 and 2e-5 a millionth above
+        the floor; a billionth above it kappa is then known to no digit.
 
     Raises:
         ValueError: if the task's loss is not squared, or a level is negative.

@@ -34,12 +34,21 @@ def levels_and_truth(j, r):
     return floor, eps, np.array([dense.kappa(j, r, e) for e in eps])
 
 
+def rounding(j, r):
+    """By how much kappa changes, relatively, when J is rounded: the most of twelve draws."""
+    _, eps, truth = levels_and_truth(j, r)
+    rng, unit = np.random.default_rng(0), np.finfo(float).eps * np.abs(j).max()
+    rounded = [j + unit * rng.uniform(-1, 1, j.shape) for _ in range(12)]
+    moved = np.array([[dense.kappa(other, r, e) for e in eps] for other in rounded])
+    return np.abs(moved / truth - 1).max(axis=0)
+
+
 def check(model, task, j, r, rtol=1e-6):
     floor, eps, truth = levels_and_truth(j, r)
     curve = diagnostics.tangent_curve(model, task, eps)
     radius = curve.kappa(eps)
-    np.testing.assert_allclose(radius.kappa, truth, rtol=rtol)
-    np.testing.assert_allclose(radius.lower, truth, rtol=rtol)
+    for bound in (radius.kappa, radius.lower):
+        assert (np.abs(np.asarray(bound) / truth - 1) <= rtol).all()
     # The floor is known to rounding x condition, the reference's as well.
     np.testing.assert_allclose(curve.floor, [floor, floor], atol=1e-10)
     if floor > 1e-6:
@@ -50,10 +59,6 @@ def check(model, task, j, r, rtol=1e-6):
 
 # Fewer outputs than parameters: the basis is kept in function space; more: in that of theta.
 FUNCTION, PARAMETER = (24, 36), (36, 24)
-
-
-def test_condition_a_million_in_function_space():
-    check(*linear(FUNCTION, 24, 1e6))
 
 
 @pytest.mark.slow
@@ -67,9 +72,12 @@ def test_both_routes_full_rank_and_deficient(shape, rank, condition):
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [FUNCTION, PARAMETER])
 def test_the_error_is_that_of_rounding_in_j(shape):
-    """Measured at condition 1e9: 1e-8 in function space; in that of theta 3e-6, at a billionth
-    above the floor, which is itself known to rounding x condition."""
-    check(*linear(shape, 24, 1e9), rtol=1e-5)
+    """Condition 1e9, where rounding moves the floor itself by about a billionth: the last level
+    may lie below it, and then kappa is known to no digit."""
+    model, task, j, r = linear(shape, 24, 1e9)
+    rtol = 1e-9 + 3 * rounding(j, r)
+    assert rtol[:-1].max() < 1e-3
+    check(model, task, j, r, rtol)
 
 
 @pytest.mark.slow
@@ -85,10 +93,10 @@ def test_the_move_attains_the_level_by_both_routes(shape):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("copies", "samples"), [(12, 15), (2, 40)])
+@pytest.mark.parametrize(("copies", "samples"), [(4, 15), (2, 40)])
 def test_real_lifts_of_small_width(copies, samples):
     lift, task = dense.small_lift(copies=copies), dense.small_task(samples=samples)
     j, _ = dense.jacobian(lift, task)
     values = np.linalg.svd(j, compute_uv=False)
-    assert values[0] / values[values > 1e-13 * values[0]][-1] > 1e2
+    assert values[0] / values[values > 1e-13 * values[0]][-1] > 5e2
     check(lift, task, j, dense.residual(lift, task))

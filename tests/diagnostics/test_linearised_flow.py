@@ -23,6 +23,18 @@ def exponential(j, r, t):
     return basis @ (np.exp(-2 * values * t) * (basis.T @ r))
 
 
+def test_for_the_identity_all_decay_at_one_rate():
+    """F = theta: r(t) = e^{-2t} r_0, L = e^{-4t} L_0."""
+    target = np.array([3.0, 4.0])
+    linear = diagnostics.linearised_flow(
+        dense.Vector(jnp.zeros(2)), dense.identity_task(target), 10.0
+    )
+    np.testing.assert_allclose(linear.loss(TIMES), 25 * np.exp(-4 * TIMES), rtol=1e-12)
+    expected = -np.exp(-2 * TIMES)[:, None] * target
+    np.testing.assert_allclose(linear.residual(TIMES), expected, atol=1e-12)
+
+
+@pytest.mark.slow
 def test_residuals_and_losses_are_those_of_the_dense_exponential(case):
     lift, task, j, r = case
     linear = diagnostics.linearised_flow(lift, task, 10.0)
@@ -62,6 +74,7 @@ def test_for_a_linear_model_it_is_the_flow_itself():
     np.testing.assert_allclose(end, solution.model.weights["x->y"], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_true_flow_leaves_the_linearised_one(case):
     lift, task, *_ = case
     solution = dense.small_run()

@@ -19,6 +19,7 @@ def case():
     return lift, task, j, j @ j.T
 
 
+@pytest.mark.slow
 def test_products_are_those_of_the_dense_jacobian_in_l2(case):
     lift, task, j, _ = case
     linear = tangent(lift, task).linearise()
@@ -36,7 +37,13 @@ def labels():
     return tasks.supervised(rng.standard_normal((9, 3)), rng.integers(0, 2, 9), "cross-entropy")
 
 
-@pytest.mark.parametrize("task", [dense.small_task(), labels()], ids=["squared", "labels"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(dense.small_task(), id="squared"),
+        pytest.param(labels(), id="labels", marks=pytest.mark.slow),
+    ],
+)
 def test_squared_gradient_is_rayleigh_times_squared_output_gradient(task):
     lift = dense.small_lift()
     measured = diagnostics.rayleigh(lift, task)
@@ -61,9 +68,14 @@ def test_rayleigh_has_no_value_without_a_direction():
     assert np.isnan(diagnostics.rayleigh(model, dense.identity_task([1.0, 1.0])).quotient)
 
 
-def test_kernel_matrix_products_and_eigenvalues(case):
+def test_the_kernel_matrix_is_that_of_the_dense_jacobian(case):
     lift, task, _, k = case
     np.testing.assert_allclose(diagnostics.kernel_matrix(lift, task), k, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_kernel_products_and_eigenvalues(case):
+    lift, task, _, k = case
     w = np.arange(len(k), dtype=float)
     np.testing.assert_allclose(diagnostics.kernel_product(lift, task, w), k @ w, rtol=1e-10)
     values = np.linalg.eigvalsh(k)[::-1]
@@ -96,15 +108,20 @@ def test_moments_rank_alignment_and_drift(case):
     assert float(diagnostics.kernel_drift(lift, task, lift)) < 1e-14
 
 
-def test_labels_have_no_target_alignment_and_no_tangent_radius():
+@pytest.mark.slow
+def test_labels_have_no_target_alignment():
+    assert np.isnan(diagnostics.kernel_alignment(dense.small_lift(), labels()).target)
+
+
+def test_labels_have_no_tangent_radius():
     lift = dense.small_lift()
-    assert np.isnan(diagnostics.kernel_alignment(lift, labels()).target)
     with pytest.raises(ValueError, match="must have squared loss"):
         diagnostics.tangent_radius(lift, labels(), 0.1)
     with pytest.raises(ValueError, match="must have samples"):
         diagnostics.rayleigh(lift, tasks.population(lambda model: jnp.zeros(())))
 
 
+@pytest.mark.slow
 def test_hutch_is_unbiased_and_exact_for_low_rank():
     rng = np.random.default_rng(0)
     basis, _ = np.linalg.qr(rng.standard_normal((60, 60)))
@@ -136,6 +153,7 @@ def test_a_full_matrix_beyond_the_limit_is_refused(case):
         diagnostics.kernel_matrix(lift, task, limit=8)
 
 
+@pytest.mark.slow
 def test_observers_measure_along_a_flow_and_after_it(case):
     lift, task, *_ = case
     solution = dense.small_run()
@@ -159,6 +177,7 @@ def test_unknown_observers_are_refused(case):
         diagnostics.measure_along({}, diagnostics.observer("rayleigh", task))
 
 
+@pytest.mark.slow
 def test_every_observer_agrees_with_its_function(case):
     lift, task, _, k = case
     values = np.linalg.eigvalsh(k)[::-1]

@@ -81,6 +81,7 @@ def test_out_of_reach_is_infinite_and_the_floor_exact():
     assert np.asarray(diagnostics.observer("tangent floor", task)(lift)) == pytest.approx(floor)
 
 
+@pytest.mark.slow
 def test_closed_form_for_the_identity():
     """J = 1: the residual shrinks straight, kappa = |r| - sqrt(eps)."""
     target = np.array([3.0, 4.0])
@@ -95,6 +96,7 @@ def test_closed_form_for_the_identity():
     assert float(diagnostics.tangent_radius(done, task, 0.0).kappa) == 0
 
 
+@pytest.mark.slow
 def test_nothing_to_move_is_infinite():
     task = tasks.supervised(
         jnp.ones((3, 1)), jnp.ones((3, 1)), apply=lambda model, x: 0 * model.theta[0] * x
