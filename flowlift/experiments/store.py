@@ -1,6 +1,6 @@
 """Results on disk: one self-describing NetCDF file per cell, written atomically.
 
-A folder of results holds
+A folder of results holds ::
 
     study.toml          the resolved study that was run last, and plan.json: its runs
     cells/<hash>.nc     runs of one cell, named by a hash of the identities it was made for; it
