@@ -258,7 +258,7 @@ def test_step_limit_keeps_what_was_computed(small_lift, small_task):
     assert error.value.solution.time == solution.time
 
 
-@pytest.mark.parametrize("solver", ["tsit5", "kvaerno5"])
+@pytest.mark.parametrize("solver", ["tsit5", pytest.param("kvaerno5", marks=pytest.mark.slow)])
 def test_nan_on_the_way_is_a_result(solver):
     """L = sqrt(theta - 1) drops to theta = 1 in finite time and is not a number beyond."""
 

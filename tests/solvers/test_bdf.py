@@ -205,6 +205,7 @@ def test_quadratic_flows_match_the_matrix_exponential(condition):
     assert work[1] < 2_000
 
 
+@pytest.mark.slow
 def test_errors_follow_the_tolerance():
     problem = problems.Quadratic.draw(40, 1e3)
     start, args = jnp.asarray(problem.start - problem.optimum), jnp.asarray(problem.hessian)

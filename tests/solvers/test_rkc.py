@@ -329,6 +329,7 @@ def test_flow_by_name():
     assert solution.stats.hvps > 0
 
 
+@pytest.mark.slow
 def test_resumed_flow_equals_the_direct_one():
     save = LogTimes(2, start=1.0)
     _, direct = vector_flow(save=save)

@@ -161,7 +161,9 @@ def test_input_laws_have_their_moments(law):
         np.testing.assert_allclose(np.linalg.norm(x, axis=1), np.sqrt(5))
 
 
-@pytest.mark.parametrize(("setting", "horizon"), [("a", 0.1), ("b", 100.0)])
+@pytest.mark.parametrize(
+    ("setting", "horizon"), [("a", 0.1), pytest.param("b", 100.0, marks=pytest.mark.slow)]
+)
 def test_logistic_experiments_obey_their_inequalities(setting, horizon):
     """-dL/dt >= (eps/n)^2 (1 - e^-L)^2, and the bound that it integrates to (theory, section 7)."""
     experiment = tasks.logistic(setting, seed=1)
