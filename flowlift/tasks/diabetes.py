@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..precision import check_precision
-from .labelled import choose_samples
+from .labelled import check_shape, choose_samples, from_sklearn
 from .task import Task, supervised
 
 
@@ -35,13 +35,9 @@ def diabetes(
         ImportError: without scikit-learn.
     """
     check_precision(precision)
-    inputs, targets = _load()
+    inputs, targets = from_sklearn("diabetes")
     chosen = choose_samples(samples, len(targets), seed)
-    if np.prod(shape) != inputs.shape[1]:
-        raise ValueError(
-            f"Argument `shape` must hold {inputs.shape[1]} numbers, but is {shape}; "
-            "give e.g. (10,) or (1, 10)."
-        )
+    check_shape(shape, inputs.shape[1], "(10,) or (1, 10)")
     x = ((inputs - inputs.mean(0)) / inputs.std(0))[chosen]
     y = ((targets - targets.mean()) / targets.std())[chosen]
     return supervised(
@@ -60,14 +56,3 @@ def diabetes(
 def _least_affine_loss(x: np.ndarray, y: np.ndarray) -> float:
     design = np.column_stack([x, np.ones(len(y))])
     return float(np.mean((y - design @ np.linalg.lstsq(design, y)[0]) ** 2))
-
-
-def _load() -> tuple[np.ndarray, np.ndarray]:
-    try:
-        from sklearn.datasets import load_diabetes
-    except ImportError as error:
-        raise ImportError(
-            "Task 'diabetes' needs scikit-learn, which is not installed; run "
-            "pip install 'flowlift[data]'."
-        ) from error
-    return load_diabetes(return_X_y=True)  # pyright: ignore[reportReturnType]

@@ -1,9 +1,7 @@
 """The handwritten digits that ship inside scikit-learn: 1797 images of 8 x 8, ten classes."""
 
-import numpy as np
-
 from ..precision import check_precision
-from .labelled import check_problem, choose_samples, labelled
+from .labelled import check_problem, check_shape, choose_samples, from_sklearn, labelled
 from .task import Task
 
 
@@ -37,13 +35,9 @@ def digits(
     """
     check_precision(precision)
     check_problem(problem)
-    pixels, labels = _load()
+    pixels, labels = from_sklearn("digits")
     chosen = choose_samples(samples, len(labels), seed)
-    if np.prod(shape) != pixels.shape[1]:
-        raise ValueError(
-            f"Argument `shape` must hold {pixels.shape[1]} numbers, but is {shape}; "
-            "give e.g. (64,) or (8, 8)."
-        )
+    check_shape(shape, pixels.shape[1], "(64,) or (8, 8)")
     scaled = ((pixels - pixels.mean()) / pixels.std())[chosen]
     return labelled(
         scaled.reshape(len(chosen), *shape).astype(precision),
@@ -57,14 +51,3 @@ def digits(
             "seed": seed,
         },
     )
-
-
-def _load() -> tuple[np.ndarray, np.ndarray]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "Task 'digits' needs scikit-learn, which is not installed; run "
-            "pip install 'flowlift[data]'."
-        ) from error
-    return load_digits(return_X_y=True)  # pyright: ignore[reportReturnType]

@@ -1,4 +1,4 @@
-"""Labelled data as a task: scores to regress on, or classes to tell apart."""
+"""Real data as tasks: what the data sets share, and labels as scores or as classes."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,45 @@ from ..lift import Purpose, stream
 from .task import Task, supervised
 
 PROBLEMS = ("regression", "classification")
+
+
+def from_sklearn(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A data set that ships inside scikit-learn.
+
+    Args:
+        name: of the data set, and of the task made from it.
+
+    Returns:
+        Inputs (samples, numbers) and targets (samples,).
+
+    Raises:
+        ImportError: without scikit-learn.
+    """
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise ImportError(
+            f"Task {name!r} needs scikit-learn, which is not installed; run "
+            "pip install 'flowlift[data]'."
+        ) from error
+    return getattr(datasets, f"load_{name}")(return_X_y=True)
+
+
+def check_shape(shape: tuple[int, ...], numbers: int, examples: str) -> None:
+    """Refuse a shape of one input that does not hold its numbers.
+
+    Args:
+        shape: the shape.
+        numbers: how many numbers an input has.
+        examples: shapes that do.
+
+    Raises:
+        ValueError: if the shape holds another number of them.
+    """
+    if np.prod(shape) != numbers:
+        raise ValueError(
+            f"Argument `shape` must hold {numbers} numbers, but is {shape}; give e.g. {examples}."
+        )
 
 
 def check_problem(problem: str) -> None:

@@ -6,7 +6,7 @@ import random
 import numpy as np
 
 from ..precision import check_precision
-from .labelled import check_problem, choose_samples, labelled
+from .labelled import check_problem, check_shape, choose_samples, labelled
 from .task import Task
 
 LENGTH = 40
@@ -42,11 +42,7 @@ def mnist1d(
     """
     check_precision(precision)
     check_problem(problem)
-    if np.prod(shape) != LENGTH:
-        raise ValueError(
-            f"Argument `shape` must hold {LENGTH} numbers, but is {shape}; give e.g. (40,) or "
-            "(1, 40)."
-        )
+    check_shape(shape, LENGTH, "(40,) or (1, 40)")
     signals, labels = _generate()
     chosen = choose_samples(samples, len(labels), seed)
     return labelled(

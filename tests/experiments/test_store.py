@@ -240,7 +240,9 @@ def test_a_disk_that_is_really_full(study, expected, tmp_path):
     size = int(1.6 * len(store._as_bytes(expected.isel(seed=[0, 1])))) + 16_384
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small file system is not permitted")
+        pytest.skip(
+            "only a privileged user can mount a small disk; a write refused is tested above"
+        )
     try:
         with pytest.raises(experiments.StoreError, match="free some space"):
             experiments.run_study(study, small / "results", progress=False)
