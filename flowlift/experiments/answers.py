@@ -158,7 +158,13 @@ def parts_of(table: pandas.DataFrame) -> Iterator[tuple[dict[str, Any], pandas.D
 
 def variant_name(variant: dict[str, Any]) -> str:
     """The values along further axes in words; empty without any."""
-    return ", ".join(f"{axis} = {value}" for axis, value in variant.items())
+    return ", ".join(f"{axis} = {_brief(value)}" for axis, value in variant.items())
+
+
+def _brief(value: Any) -> str:
+    """A number as short as it can be written without another value: 1e+08, not 100000000.0."""
+    brief = f"{value:g}" if isinstance(value, float) else str(value)
+    return brief if not isinstance(value, float) or float(brief) == value else str(value)
 
 
 def in_words(number: LearningNumber) -> str:

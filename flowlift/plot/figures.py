@@ -67,16 +67,17 @@ def _all(results: xarray.Dataset, question: Question | None) -> Iterator[tuple[s
 
 def _of_answer(variants, answer: Answer, question: Question):
     delta, level, loss = question.delta, question.level, answer.loss
+    # The event in words would be longer than the axis.
+    name = f"P(L ≤ {loss:g} {'at the end' if answer.time is None else f'by t = {answer.time:g}'})"
     yield (
         "success_vs_size",
         "Probability against size",
-        lambda: figure_of(
-            success_vs_size(answer.table, name=f"P({answer.event})", delta=delta, level=level)
-        ),
+        lambda: figure_of(success_vs_size(answer.table, name=name, delta=delta, level=level)),
     )
     if answer.time is None or answer.time == (question.times or (None,))[0]:
         maps = [(variant_name(v), partial(success_map, part, loss)) for v, part in variants]
-        yield "success_map", "Probability over time and size", partial(grid, maps)
+        draw = partial(grid, maps, shared=False)
+        yield "success_map", "Probability over time and size", draw
         curves = [
             (variant_name(v), partial(survival_vs_time, part, loss, level=level))
             for v, part in variants
@@ -100,7 +101,7 @@ def _pairs(results: xarray.Dataset, question: Question | None):
             here = dict(zip(others, combination, strict=True))
             one = results.sel({**here, axis: values[0]})
             for value in values[1:]:
-                names = (f"{axis} = {values[0]}", f"{axis} = {value}")
+                names = (variant_name({axis: values[0]}), variant_name({axis: value}))
                 two = results.sel({**here, axis: value})
                 draw = partial(paired_losses, one, two, names=names, loss=loss)
                 panels.append((variant_name(here), draw))
@@ -108,15 +109,17 @@ def _pairs(results: xarray.Dataset, question: Question | None):
             yield (
                 f"paired_{axis.replace('.', '_')}",
                 f"Seed by seed, by {axis}",
-                partial(grid, panels),
+                partial(grid, panels, shared=False),
             )
 
 
-def grid(panels: Sequence[Panel]) -> Figure:
+def grid(panels: Sequence[Panel], *, shared: bool = True) -> Figure:
     """A figure of one panel, or of several with titles, two beside one another.
 
     Args:
         panels: titles, and functions that draw into axes.
+        shared: whether the vertical axes are one: not where panels have ticks or ranges of their
+            own.
 
     Returns:
         The figure.
@@ -125,10 +128,16 @@ def grid(panels: Sequence[Panel]) -> Figure:
     rows = -(-len(panels) // columns)
     width, height = COLUMN
     figure = plt.figure(figsize=(width * columns, height * rows), layout="constrained")
-    places = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    places = figure.subplots(rows, columns, sharey=shared, squeeze=False).ravel()
     for place, (title, draw) in zip(places, panels, strict=False):
         draw(place)
         place.set_title(title, fontsize=9)
+    # What the panel to the left says too need not be said again.
+    for left, place in itertools.pairwise(places[: len(panels)]):
+        if place.get_subplotspec().is_first_col():
+            continue
+        if place.get_ylabel() == left.get_ylabel():
+            place.set_ylabel("")
     for place in places[len(panels) :]:
         place.remove()
     return figure

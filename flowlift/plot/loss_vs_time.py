@@ -22,13 +22,12 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         ax: axes to draw into; a new figure if None.
 
     Returns:
-        The axes. t = 0 has no place on a logarithmic axis and is not drawn. Of a study, losses
+        The axes. t = 0 has no place on a logarithmic axis and is not drawn, nor is anything after
+        the last flow has ended. Of a study, losses
         that its tolerances leave undetermined are hatched (`flowlift.experiments.tolerance_floor`).
     """
     ax = axes_for(ax)
-    loss = data.loss.where(data.time > 0, drop=True)
-    if "final_loss" in data:
-        loss = loss.fillna(data.final_loss)
+    loss = _until_all_have_ended(data)
     sizes = data["size"].values if "size" in loss.dims else [None]
     for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
         rows = loss if size is None else loss.sel(size=size)
@@ -45,6 +44,21 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def _until_all_have_ended(data: xarray.Dataset) -> xarray.DataArray:
+    """Losses at positive times; of a study those that its flows were saved at, and the end."""
+    loss = data.loss.where(data.time > 0, drop=True)
+    if "final_loss" not in data:
+        return loss
+    # Times that another variant was saved at, with another horizon, say nothing of these flows.
+    loss = loss.dropna("time", how="all").fillna(data.final_loss)
+    end = float(data.end_time.max())
+    if loss.sizes["time"] and not end > float(loss.time[-1]):
+        return loss
+    last = data.final_loss.expand_dims(time=[end]).assign_coords(time=("time", [end]))
+    joined = xarray.concat([loss, last], "time", coords="minimal", compat="override")
+    return joined.assign_coords(time=joined.time.assign_attrs(data.time.attrs))
+
+
 def _band(ax: Axes, times, rows: xarray.DataArray, colour, name: str) -> None:
     runs = np.atleast_2d(rows.transpose(..., "time").values)
     runs = runs[np.isfinite(runs).any(axis=1)]
@@ -53,7 +67,7 @@ def _band(ax: Axes, times, rows: xarray.DataArray, colour, name: str) -> None:
     low, high = middle.copy(), middle.copy()
     middle[alive] = np.nanmedian(runs[:, alive], axis=0)
     low[alive], high[alive] = np.nanquantile(runs[:, alive], _BAND, axis=0)
-    ax.plot(times, middle, color=colour, label=name)
+    ax.plot(times, middle, marker="o" if len(times) == 1 else "", color=colour, label=name)
     if len(runs) > 1:
         ax.fill_between(times, low, high, color=colour, alpha=0.2, linewidth=0)
 
@@ -62,8 +76,9 @@ def _caption(sizes: bool, seeds: int, floor: bool) -> str:
     text = "Loss along the exact gradient flow; it never rises."
     if sizes and seeds > 1:
         text += (
-            f" Lines: median over {seeds} seeds per size; bands: the middle 80%. If larger lifts"
-            " converge further, curves of larger n lie lower at late times."
+            f" Lines: median over {seeds} seeds per size; bands: the middle 80%. A flow"
+            " that has ended keeps its last loss. If larger lifts converge further, curves of"
+            " larger n lie lower at late times."
         )
     if floor:
         text += " Hatched: below what the tolerances determine."

@@ -36,13 +36,20 @@ def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: st
         )
         counts = [str(n) if s > 0.06 else "" for n, s in zip(table[word], share, strict=True)]
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-        texts = ax.bar_label(bars, counts, label_type="center", fontsize=7)
+        texts = ax.bar_label(bars, counts, label_type="center", fontsize=8)
         for text in (text for text in texts if text.get_text()):
             text.set_bbox(box)
         base += share
     ax.set(xlabel="lift size n", ylabel="share of runs", ylim=(0, 1))
     ax.set_xticks(places, [str(n) for n in table.index])
-    ax.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+    ax.legend(
+        fontsize=8,
+        ncols=3,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        frameon=False,
+        handleheight=1.2,
+    )
     what = f" Converged: {event}." if event else ""
     caption(
         ax,

@@ -41,7 +41,7 @@ def paired_losses(
     ax.plot(limits, limits, color="0.5", lw=0.8, zorder=0)
     ax.set(xlim=limits, ylim=limits)
     ax.grid(alpha=0.25)
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=8)
     caption(
         ax,
         "Final losses of runs that share size and seed. On the diagonal both went equally far;"

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import LogFormatterSciNotation, NullFormatter, NullLocator
 
 # One column of a two-column page, in inches, enlarged for legibility on screens.
 COLUMN = (4.6, 3.4)
@@ -49,9 +49,24 @@ def size_axis(ax: Axes, sizes: Any) -> None:
     sizes = np.sort(np.asarray(sizes))
     shown = sizes[:: max(1, round(len(sizes) / 8))]
     ax.set_xscale("log")
+    if len(sizes) == 1:
+        ax.set_xlim(sizes[0] / 2, sizes[0] * 2)
     ax.set_xticks(shown, [f"{n:g}" for n in shown])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def time_axis(ax: Axes, time: Any) -> None:
+    """A logarithmic axis of flow time; ticks between decades are labelled where there are few.
+
+    Args:
+        ax: the axes.
+        time: the times, with their meaning and unit.
+    """
+    ax.set(xscale="log", xlabel=label(time))
+    # With one decade on the axis a single number would be all there is to read.
+    ax.xaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1.5, 0.5)))
+    ax.tick_params(axis="x", which="minor", labelsize=7)
 
 
 def caption(ax: Axes, text: str) -> None:

@@ -3,10 +3,9 @@
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
 from ..experiments import there, time_to_loss
-from .style import axes_for, caption, figure_of, label
+from .style import axes_for, caption, figure_of, time_axis
 
 # Before the first flow has met the loss there is nothing to see.
 _BEFORE = 10.0
@@ -21,12 +20,14 @@ def success_map(data: xarray.Dataset, loss: float, ax: Axes | None = None) -> Ax
         ax: axes to draw into; a new figure if None.
 
     Returns:
-        The axes. Sizes are rows of equal height, in order.
+        The axes. Sizes are rows of equal height, in order. A flow that ended before it met the
+        loss counts as not having met it; times after the last flow has ended are not drawn.
     """
     ax = axes_for(ax)
     times, shares, sizes = success_shares(data, loss)
-    edges = np.sqrt(times[:-1] * times[1:])
-    edges = np.concatenate([[times[0] ** 2 / edges[0]], edges, [times[-1]]])
+    between = np.sqrt(times[:-1] * times[1:])
+    first = times[0] ** 2 / between[0] if between.size else times[0] / _BEFORE
+    edges = np.concatenate([[first], between, [times[-1]]])
     rows = np.arange(len(sizes))
     mesh = ax.pcolormesh(
         edges,
@@ -37,21 +38,21 @@ def success_map(data: xarray.Dataset, loss: float, ax: Axes | None = None) -> Ax
         vmax=1,
         rasterized=True,
     )
-    if len(sizes) > 1 and shares.max() > 0.5:
+    if min(shares.shape) > 1 and shares.max() > 0.5:
         style = {"colors": "#D55E00", "linestyles": ["--", "-"], "linewidths": 1.5}
         ax.contour(times, rows, shares, levels=[0.5, 0.9], **style)
-    ax.set(xscale="log", xlabel=label(data.time), ylabel="lift size n")
+    time_axis(ax, data.time)
+    ax.set_ylabel("lift size n")
     met = np.flatnonzero(shares.max(axis=0) > 0)
     if met.size:
         ax.set_xlim(max(edges[0], times[met[0]] / _BEFORE), edges[-1])
-    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_yticks(rows, [str(n) for n in sizes])
     figure_of(ax).colorbar(mesh, ax=ax, label=f"share with L ≤ {loss:g} by t")
     caption(
         ax,
-        f"Share of flows with L ≤ {loss:g} by time t, per lift size."
-        " Lines, where reached: 1/2 (dashed) and 9/10. If larger lifts learn sooner, they bend to"
-        " the left upwards.",
+        f"Share of flows with L ≤ {loss:g} by time t, per lift size; those that ended before have"
+        " not met it. Lines, where reached: 1/2 (dashed) and 9/10. If larger lifts learn sooner,"
+        " they bend to the left upwards.",
     )
     return ax
 
@@ -64,11 +65,14 @@ def success_shares(data: xarray.Dataset, loss: float) -> tuple[np.ndarray, np.nd
         loss: eps.
 
     Returns:
-        Positive times, shares (sizes, times), and sizes with a finished run, increasing.
+        Positive times up to the end of the last flow, shares (sizes, times), and sizes with a
+        finished run, increasing.
     """
     when, met = time_to_loss(data, loss)
     done = there(data)
     time = data.time.values[data.time.values > 0]
+    # What follows the end of all flows is not known, however long another variant's go on.
+    time = time[: 1 + np.searchsorted(time, float(data.end_time.max()))]
     sizes = np.sort([n for n in data["size"].values if bool(done.sel(size=n).any())])
     rows = []
     for size in sizes:

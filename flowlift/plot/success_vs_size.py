@@ -30,8 +30,8 @@ def success_vs_size(
         level: of the table's intervals, and of that interval.
 
     Returns:
-        The axes. Where certified minima tell something of the flows that have not converged, a
-        dotted line counts the undecided as converged.
+        The axes. A dotted line counts the undecided of a variant as converged, which bounds the
+        probability of the limit; it is left out where it is 1 at all sizes and bounds nothing.
     """
     ax = axes_for(ax)
     parts = list(parts_of(table))
@@ -45,7 +45,7 @@ def success_vs_size(
         ax.errorbar(
             sizes * shift, p, bars, capsize=3, lw=1.2, label=variant_name(variant) or None, **style
         )
-        if part["undecided"].to_numpy().any() and part["possible"].to_numpy().min() < 1:
+        if _bounds_the_limit(part):
             ax.plot(sizes * shift, part["possible"], ":", color=colours[i])
         if delta is not None:
             number = learning_number(part, delta, level=level)
@@ -54,9 +54,14 @@ def success_vs_size(
     size_axis(ax, table.index.get_level_values(-1).unique())
     ax.grid(alpha=0.25)
     if len(parts) > 1:
-        ax.legend(fontsize=7)
-    caption(ax, _caption(table, delta, level))
+        ax.legend(fontsize=8)
+    caption(ax, _caption(table, delta, level, any(_bounds_the_limit(part) for _, part in parts)))
     return ax
+
+
+def _bounds_the_limit(part: pandas.DataFrame) -> bool:
+    """Whether some flows are undecided, and stuck ones leave a bound on what these may add."""
+    return bool(part["undecided"].to_numpy().any() and part["possible"].to_numpy().min() < 1)
 
 
 def _learning_number(ax: Axes, number: LearningNumber, sizes, colour, height: float) -> None:
@@ -73,13 +78,16 @@ def _learning_number(ax: Axes, number: LearningNumber, sizes, colour, height: fl
         ax.plot(n, expit(eta), "--", color=colour, lw=0.9, alpha=0.8)
 
 
-def _caption(table: pandas.DataFrame, delta: float | None, level: float) -> str:
+def _caption(table: pandas.DataFrame, delta: float | None, level: float, dotted: bool) -> str:
     least, most = (int(end(table["runs"].to_numpy())) for end in (np.min, np.max))
     runs = f"{most}" if least == most else f"{least} to {most}"
     text = (
         f"Share of {runs} random lifts per size whose flow converged, with exact {100 * level:g}%"
         " intervals. Convergence with high probability means that it tends to 1."
     )
+    if undecided := int(table["undecided"].to_numpy().sum()):
+        text += f" {undecided} of {table['runs'].to_numpy().sum()} flows are undecided, counted as"
+        text += " not converged; dotted: as converged." if dotted else " not converged."
     if delta is not None:
         text += (
             f" Learning number at delta = {delta:g}: star, monotone estimate; bar, the sizes that"

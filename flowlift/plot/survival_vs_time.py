@@ -3,10 +3,9 @@
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
 from ..experiments import survival, there
-from .style import axes_for, caption, label, ordered_colours
+from .style import axes_for, caption, ordered_colours, time_axis
 
 
 def survival_vs_time(
@@ -37,12 +36,12 @@ def survival_vs_time(
         shares, ended = curve["share"].to_numpy(), curve["censored"].to_numpy() > 0
         first = min([first, *times[shares < 1]])
         ax.plot(times[ended], shares[ended], "|", color=colour, ms=7)
-    ax.set(xscale="log", ylim=(-0.03, 1.05), xlabel=label(data.time))
+    time_axis(ax, data.time)
+    ax.set_ylim(-0.03, 1.05)
     if np.isfinite(first):
         # Before the first flow has met the loss there is nothing to see.
         ax.set_xlim(left=max(least, first / 10))
     ax.set_ylabel(f"share that has not met L ≤ {loss:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(alpha=0.25)
     ax.legend(title="lift size", fontsize=8, title_fontsize=8, loc="lower left")
     caption(

@@ -6,6 +6,7 @@ import re
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas
 import pytest
 from test_answers import ASKED, made_up
 
@@ -76,6 +77,48 @@ def test_variants_are_lines_and_never_averaged(study):
     np.testing.assert_allclose(lines, [[1, 1], [0, 0]])
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == ["solver = tsit5", "solver = dopri8"]
+
+
+def test_save_times_of_another_horizon_are_no_part_of_a_variant(results):
+    """t = 1.5 and 50 were saved under another horizon alone: medians fall, and end at t = 5."""
+    joined = results.reindex(time=[0.0, 1.0, 1.5, 2.0, 5.0, 50.0])
+    ax = plot.loss_vs_time(joined)
+    for line in ax.lines:
+        np.testing.assert_allclose(line.get_xdata(), [1, 2, 5])
+        assert (np.diff(line.get_ydata()) < 0).all()
+    times, shares, _ = success_shares(joined, 0.2)
+    np.testing.assert_allclose(times, [1, 1.5, 2, 5])
+    np.testing.assert_allclose(shares, [[0, 0, 0.25, 0.25], [0, 0, 0.75, 0.75]])
+
+
+def test_flows_that_end_before_the_first_save_time_are_points(results):
+    early = results.assign(
+        loss=results.loss.where(results.time == 0), end_time=results.end_time * 0 + 0.5
+    )
+    ax = plot.loss_vs_time(early)
+    np.testing.assert_allclose([line.get_xdata() for line in ax.lines], [[0.5], [0.5]])
+    medians = np.median(results.final_loss.values, axis=1)
+    np.testing.assert_allclose([line.get_ydata()[0] for line in ax.lines], medians)
+    times, shares, _ = success_shares(early, 0.2)
+    np.testing.assert_allclose(times, [1])
+    np.testing.assert_allclose(shares, [[0.25], [0.75]])
+    assert plot.success_map(early, 0.2).collections
+
+
+def test_a_dotted_line_bounds_the_limit_where_some_flows_are_stuck():
+    counts = pandas.DataFrame(
+        {"converged": [1, 6], "stuck": [5, 0], "undecided": [4, 4]},
+        index=pandas.Index([4, 8], name="lift size"),
+    )
+    dotted = lambda ax: [line.get_ydata() for line in ax.lines if line.get_linestyle() == ":"]
+    ax = plot.success_vs_size(experiments.probability_table(counts))
+    np.testing.assert_allclose(dotted(ax), [[0.5, 1.0]])
+    words = " ".join(ax.figure.get_supxlabel().split())
+    assert "8 of 20 flows are undecided, counted as not converged; dotted: as converged." in words
+    bounded_by_nothing = counts.assign(stuck=0)
+    ax = plot.success_vs_size(experiments.probability_table(bounded_by_nothing))
+    assert dotted(ax) == []
+    assert "dotted" not in ax.figure.get_supxlabel()
 
 
 def test_hatching_appears_where_losses_reach_the_floor(results):
