@@ -49,7 +49,7 @@ class Forecast:
     def __str__(self) -> str:
         """The forecast for a terminal."""
         time = (
-            "not known before the first runs are done"
+            "not known before the first cell is done"
             if self.seconds is None
             else f"{duration(self.seconds)} of one worker"
         )

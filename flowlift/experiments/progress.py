@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from tqdm import tqdm
 
 from ..flow import FlowSolution
-from ..ledger import Rates
+from ..ledger import Rates, duration
 from .grid import Cell
 
 
@@ -13,20 +13,25 @@ class Progress:
     """One bar with the time left on a terminal, else a line per cell; a context.
 
     Weights are the expected seconds of each cell, from finished runs of the study, or its size
-    times its seeds where nothing is known: no weight is ever taken for a result.
+    times its seeds where nothing is known: no weight is ever taken for a result. Where nothing was
+    known, the first finished cell tells what all will take, and that is said once.
     """
 
-    def __init__(self, cells: Iterable[Cell], rates: Rates, *, shown: bool):
+    def __init__(
+        self, cells: Iterable[Cell], rates: Rates, *, shown: bool, learn: Callable[[], Rates]
+    ):
         """Weigh the cells.
 
         Args:
             cells: what is to be done.
             rates: what runs took so far.
             shown: whether anything is shown.
+            learn: gives what runs took by now, called after a cell as long as that is not known.
         """
-        self._rates, self._ahead = rates, 0.0
+        self._cells, self._rates, self._ahead = list(cells), rates, 0.0
+        self._learn = learn if shown and not rates.known else None
         self._bar = tqdm(
-            total=sum(self.weight(cell) for cell in cells),
+            total=sum(self.weight(cell) for cell in self._cells),
             disable=None if shown else True,
             bar_format="{l_bar}{bar}| {elapsed} elapsed, {remaining} left{postfix}",
         )
@@ -67,7 +72,27 @@ class Progress:
         self._ahead = 0.0
         if self._lines:
             print(cell, flush=True)
+        if self._learn is not None and len(self._cells) > 1:
+            self._predict(self._learn())
+
+    def _predict(self, rates: Rates) -> None:
+        if not rates.known:
+            return
+        self._learn = None
+        seconds = sum(_seconds(cell, rates) for cell in self._cells)
+        text = (
+            f"After the first cell: all {len(self._cells)} will take about {duration(seconds)} of"
+            " one worker, compilations included; sizes that have not run are extrapolated."
+        )
+        if self._lines:
+            print(text, flush=True)
+        else:
+            tqdm.write(text)
 
     def weight(self, cell: Cell) -> float:
         """Expected cost of a cell, in seconds where that is known."""
-        return self._rates.seconds(cell.variant, cell.size) * len(cell.seeds)
+        return _seconds(cell, self._rates)
+
+
+def _seconds(cell: Cell, rates: Rates) -> float:
+    return rates.seconds(cell.variant, cell.size) * len(cell.seeds)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import xarray
@@ -44,8 +45,8 @@ def run_study(
         retry_failed: run those that failed again; what they give then counts.
         every: seconds after which finished runs, and the place where a long run stands, are
             written. A kill loses no more than that, and what one leg of a flow takes.
-        progress: say beforehand what it will take; show a bar with the time left on a terminal,
-            else a line per cell.
+        progress: say beforehand what it will take, or after the first cell where no run was there
+            to learn from; show a bar with the time left on a terminal, else a line per cell.
 
     Returns:
         The study's results so far, as `load` gives them.
@@ -70,7 +71,8 @@ def run_study(
     if progress and missing:
         print(forecast(study, missing, rates), flush=True)
     manner = Manner(every=every, again=retry_failed)
-    with Progress(missing, rates, shown=progress) as bar:
+    learn = partial(_rates, study, directory)
+    with Progress(missing, rates, shown=progress, learn=learn) as bar:
         if executor is None:
             stored = _here(study, missing, directory, manner, bar)
         else:
@@ -81,6 +83,10 @@ def run_study(
             bar.finish(cell)
     clear_dead(directory)
     return load(directory, study)
+
+
+def _rates(study: Study, directory: Path) -> Rates:
+    return Rates(rows(study), latest(index(directory).values()))
 
 
 def _here(

@@ -93,7 +93,7 @@ def test_a_forecast_says_what_is_known(study):
     assert found.seconds is None
     assert found.half_width == pytest.approx(0.23, abs=0.01)
     assert "20 runs in 5 cells, 1 compilations" in str(found)
-    assert "not known before the first runs" in str(found)
+    assert "not known before the first cell" in str(found)
     # A thousandfold lift takes more memory than the interpreter; a fourfold one twice less so.
     large = [dataclasses.replace(missing[0], size=n) for n in (4000, 16000)]
     bytes_ = [experiments.forecast(study, [cell], nothing).bytes for cell in large]
