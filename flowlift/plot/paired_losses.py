@@ -4,7 +4,7 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
-from .style import MARKERS, axes_for, caption, ordered_colours
+from .style import MARKERS, axes_for, caption, label_between_decades, ordered_colours
 
 
 def paired_losses(
@@ -40,6 +40,8 @@ def paired_losses(
     limits = _limits(first, second)
     ax.plot(limits, limits, color="0.5", lw=0.8, zorder=0)
     ax.set(xlim=limits, ylim=limits)
+    label_between_decades(ax.xaxis)
+    label_between_decades(ax.yaxis)
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8)
     caption(

@@ -1,7 +1,5 @@
 """One self-contained page: what a study asked, the answer, and all that it rests on."""
 
-import base64
-import io
 import platform
 import shlex
 from collections.abc import Iterable
@@ -12,14 +10,15 @@ import jinja2
 import numpy as np
 import pandas
 import xarray
-from matplotlib.figure import Figure
 
 from ..experiments import (
     Answer,
+    LearningNumber,
     Question,
     answers,
     best_seen,
     by_variant,
+    cells,
     in_words,
     load,
     paired_comparisons,
@@ -32,9 +31,8 @@ from ..experiments import (
     variant_name,
     variant_studies,
 )
+from .embedded import embedded
 from .figures import figures
-
-_DPI = 160
 
 
 def write_report(
@@ -95,10 +93,11 @@ def report(
     return environment.get_template("report.html.jinja").render(
         name=study.name,
         runs=int(there(results).sum()),
+        planned=sum(len(cell.seeds) for cell in cells(study)),
         question=asked,
         changed=question is not None and question != study.question,
         answers=[_answer(answer) for answer in given],
-        figures=[_embedded(*figure) for figure in figures(results, asked)],
+        figures=[embedded(*figure) for figure in figures(results, asked)],
         tables=list(_tables(results, asked, given, tolerances)),
         study=results.attrs["study"],
         versions=_versions(results),
@@ -108,24 +107,31 @@ def report(
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
-    """What the first lines of the page say of one pair of loss and time."""
+    """What the first lines say of one pair of loss and time, variants of one answer together."""
+    variants = [
+        {
+            "name": variant_name(variant),
+            "short": _short(number, generous),
+            "long": in_words(number),
+            "generous": in_words(generous),
+            **_greatest(answer.table, variant),
+        }
+        for variant, number, generous in answer.numbers
+    ]
+    alike = {short: [v for v in variants if v["short"] == short] for short in _shorts(variants)}
     return {
         "event": answer.event,
         **{n: int(answer.table[n].to_numpy().sum()) for n in ("undecided", "stuck", "runs")},
-        "variants": [
-            {
-                "name": variant_name(variant),
-                "short": _short(number),
-                "long": in_words(number),
-                "generous": in_words(generous),
-                "greatest": _greatest(answer.table, variant),
-            }
-            for variant, number, generous in answer.numbers
-        ],
+        "variants": variants,
+        "alike": alike,
     }
 
 
-def _short(number) -> str:
+def _shorts(variants: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(variant["short"] for variant in variants))
+
+
+def _short(number: LearningNumber, generous: LearningNumber) -> str:
     if number.at_most is not None:
         return f"yes, from lift size {number.at_most} on at the latest"
     if number.estimate is not None:
@@ -133,31 +139,21 @@ def _short(number) -> str:
             f"perhaps, from lift size {number.estimate} on as estimated; the runs are too few for"
             " a confident yes"
         )
+    if generous.estimate is not None:
+        return "not seen at the sizes of this study; the undecided leave open what follows"
     return "not at the sizes of this study"
 
 
-def _greatest(table: pandas.DataFrame, variant: dict[str, Any]) -> str:
+def _greatest(table: pandas.DataFrame, variant: dict[str, Any]) -> dict[str, str]:
+    """What was seen at the greatest size, as a clause and as a count."""
     part = table.xs(tuple(variant.values()), level=list(variant)) if variant else table
     size = part.index.max()
     row = part.loc[size]
-    return (
-        f"at the greatest size, {size}, {row['converged']:.0f} of {row['runs']:.0f} lifts"
-        f" converged: probability between {row['low']:.3f} and {row['high']:.3f}"
-    )
-
-
-def _embedded(name: str, title: str, figure: Figure) -> dict[str, str]:
-    """The image as a data URI; its caption becomes text of the page and alternative text."""
-    text = " ".join(figure.get_supxlabel().split())
-    figure.supxlabel("")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
+    count = f"{row['converged']:.0f} of {row['runs']:.0f}"
     return {
-        "name": name,
-        "title": title,
-        "caption": text,
-        "width": str(round(figure.get_figwidth() * 96)),
-        "source": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(),
+        "greatest": f"at the greatest size, {size}, {count} lifts converged: probability between"
+        f" {row['low']:.3f} and {row['high']:.3f}",
+        "count": f"{count} at n = {size}",
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, NullFormatter, NullLocator
 
@@ -64,9 +65,18 @@ def time_axis(ax: Axes, time: Any) -> None:
         time: the times, with their meaning and unit.
     """
     ax.set(xscale="log", xlabel=label(time))
+    label_between_decades(ax.xaxis)
+
+
+def label_between_decades(axis: Axis) -> None:
+    """Label ticks at 2, 3 and 6 times powers of ten where a logarithmic axis spans few of these.
+
+    Args:
+        axis: the axis, whose scale is logarithmic already.
+    """
     # With one decade on the axis a single number would be all there is to read.
-    ax.xaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1.5, 0.5)))
-    ax.tick_params(axis="x", which="minor", labelsize=7)
+    axis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1.5, 0.15)))
+    axis.set_tick_params(which="minor", labelsize=7)
 
 
 def caption(ax: Axes, text: str) -> None:

@@ -1,7 +1,9 @@
 """Figures of probabilities show the numbers that they are given; the page holds them all."""
 
+import base64
 import dataclasses
 import html.parser
+import io
 import re
 
 import matplotlib.pyplot as plt
@@ -11,6 +13,8 @@ import pytest
 from test_answers import ASKED, made_up
 
 from flowlift import experiments, plot
+from flowlift.plot.embedded import bands, embedded
+from flowlift.plot.figures import grid
 from flowlift.plot.success_map import success_shares
 
 
@@ -166,6 +170,74 @@ def test_the_page_answers_first_and_refers_to_nothing_outside(results, study):
     assert "at the greatest size, 8, 3 of 4 lifts converged" in first
     assert "[question]" in text
     assert "flowlift run study.toml" in text
+
+
+def test_nothing_of_a_page_is_cut_or_hidden_in_print(results):
+    """Figures and rows stay whole, scrolling boxes show all, headings stay with what follows."""
+    text = plot.report(results)
+    style = text.split("<style>")[1].split("</style>")[0]
+    printed = style.split("@media print {")[1]
+    rules = {
+        (selector.strip(), rule.strip())
+        for selectors, body in re.findall(
+            r"([^{}]+){([^{}]*)}", style.split("@media screen")[0] + printed
+        )
+        for selector in selectors.split(",")
+        for rule in body.split(";")
+    }
+    for wanted in (
+        ("figure", "break-inside: avoid"),
+        ("tr", "break-inside: avoid"),
+        ("thead", "display: table-header-group"),
+        (".scroll", "overflow: visible"),
+        ("h3", "break-after: avoid"),
+        (".before", "break-after: avoid"),
+        ("pre", "white-space: pre-wrap"),
+    ):
+        assert wanted in rules
+    assert text.count('class="note before"') >= 4
+    assert "<details" not in text
+    assert not re.search(r"https?:|@import", text.replace("data:image", ""))
+
+
+def test_tall_figures_are_cut_between_rows_of_panels():
+    """Five rows give two images, whose heights add up, and no text crosses the cut."""
+    panels = [(f"panel {i}", lambda ax: ax.plot([1, 2])) for i in range(9)]
+    figure = grid(panels)
+    figure.canvas.draw()
+    top, cut, bottom = bands(figure)
+    assert (top, bottom) == (0.0, 1.0)
+    y = (1 - cut) * figure.bbox.height
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    assert all(box.y0 > y or box.y1 < y for box in boxes)
+    assert sum(box.y0 > y for box in boxes) == 6
+    found = embedded("many", "Many", figure)
+    sizes = [
+        plt.imread(io.BytesIO(base64.b64decode(image.split(",")[1]))).shape
+        for image in found["images"]
+    ]
+    assert len(sizes) == 2
+    assert sum(height for height, *_ in sizes) == round(figure.get_figheight() * 160)
+    assert found["tall"]
+    assert found["wide"]
+
+
+def test_an_answer_of_several_variants_is_given_once(study):
+    study = dataclasses.replace(study, vary={"flow.solver": ("tsit5", "dopri8", "rkc2")})
+    final = np.full((3, 2, 5), 1e-3)
+    final[1] = 0.9
+    results = made_up(study, final, [("solver", ["tsit5", "dopri8", "rkc2"])])
+    lead = plot.report(results).split("<main>")[1].split("</section>")[0]
+    lead = re.sub("<[^>]+>", "", lead)
+    assert "solver = tsit5, 5 of 5 at n = 8; solver = rkc2, 5 of 5 at n = 8." in lead
+    assert "(solver = dopri8): not seen at the sizes of this study; the undecided leave" in lead
+
+
+def test_a_page_of_unfinished_runs_says_how_many_are_missing(study):
+    results = made_up(study, [[1e-3, np.nan], [1e-3, 1e-3]])
+    results["end_time"] = results.end_time.where(np.isfinite(results.final_loss))
+    asked = len(study.lift.sizes) * study.seeds
+    assert f"from 3 runs of the {asked} that the study asks for" in plot.report(results)
 
 
 def test_what_is_written_in_a_study_cannot_become_markup(study):

@@ -1,0 +1,86 @@
+"""A figure as images of a page, in bands that one printed page can hold."""
+
+import base64
+import io
+import itertools
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+_DPI = 160
+# CSS pixels per inch of a figure at most, and the width in inches from which it has two panels.
+_SHOWN, _WIDE = 115, 6.0
+# Rows of panels of an image: three, across the page, leave room for a title and a caption.
+_ROWS = 3
+
+
+def embedded(name: str, title: str, figure: Figure) -> dict[str, Any]:
+    """What a page shows of a figure; its caption becomes text of the page and alternative text.
+
+    Args:
+        name: of the figure.
+        title: its heading.
+        figure: the figure; it loses its caption.
+
+    Returns:
+        `name`, `title`, `caption`; `images` as data URIs, from top to bottom; `width` in CSS pixels
+        at most; whether it is `wide`, of more than one panel beside another, and whether an image
+        holds several rows (`tall`).
+    """
+    text = " ".join(figure.get_supxlabel().split())
+    figure.supxlabel("")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    buffer.seek(0)
+    pixels = plt.imread(buffer)
+    edges = [round(edge * len(pixels)) for edge in bands(figure)]
+    return {
+        "name": name,
+        "title": title,
+        "caption": text,
+        "images": [_uri(pixels[top:end]) for top, end in itertools.pairwise(edges)],
+        "width": round(figure.get_figwidth() * _SHOWN),
+        "wide": figure.get_figwidth() > _WIDE,
+        "tall": len(_rows(figure)) > 1,
+    }
+
+
+def bands(figure: Figure, rows: int = _ROWS) -> list[float]:
+    """Where to cut a drawn figure between rows of panels, so that no label is cut.
+
+    Args:
+        figure: the figure, drawn before.
+        rows: how many rows of panels a band holds at most.
+
+    Returns:
+        Edges of the bands as fractions of the height, from 0 at the top to 1.
+    """
+    extents = _rows(figure)
+    height = figure.bbox.height
+    cuts = [
+        1 - (extents[i - 1][0] + extents[i][1]) / 2 / height
+        for i in range(rows, len(extents), rows)
+    ]
+    return [0.0, *cuts, 1.0]
+
+
+def _rows(figure: Figure) -> list[tuple[float, float]]:
+    """Bottom and top of each row of panels with all their labels, in pixels, topmost first."""
+    extents: dict[int, list[tuple[float, float]]] = {}
+    for ax in figure.axes:
+        spec, box = ax.get_subplotspec(), ax.get_tightbbox()
+        if spec is not None and box is not None:
+            row = spec.get_topmost_subplotspec().rowspan.start
+            extents.setdefault(row, []).append((box.y0, box.y1))
+    return [
+        (min(low for low, _ in extents[row]), max(high for _, high in extents[row]))
+        for row in sorted(extents)
+    ]
+
+
+def _uri(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    plt.imsave(buffer, pixels, format="png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
