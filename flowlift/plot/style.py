@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
@@ -52,6 +53,22 @@ def size_axis(ax: Axes, sizes: Any) -> None:
     ax.set_xticks(shown, [f"{n:g}" for n in shown])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def seeds_per_size(loss: xarray.DataArray) -> str:
+    """How many seeds the sizes have, in words: "100 seeds per lift size", "20 to 100 seeds ...".
+
+    Args:
+        loss: a loss per run over `size` and `seed`, NaN where there is no run.
+
+    Returns:
+        The words.
+    """
+    counts = loss.count("seed").values
+    counts = counts[counts > 0]
+    least, most = (int(counts.min()), int(counts.max())) if counts.size else (0, 0)
+    span = f"{most}" if least == most else f"{least} to {most}"
+    return f"{span} seed{'s' * (most > 1)} per lift size"
 
 
 def caption(ax: Axes, text: str) -> None:
