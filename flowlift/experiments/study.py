@@ -84,8 +84,12 @@ class LiftPlan:
         scaled = lambda n: {v: max(1, round(self.ratios.get(v, 1.0) * n)) for v in hidden}
         if self.size_counts == "copies":
             return scaled(size)
-        laws = {"*": self.edges, **self.edges_over}
-        return scaled(copies_for_count(module, size, self.size_counts, scaled, laws))
+        return scaled(copies_for_count(module, size, self.size_counts, scaled, self.edge_laws))
+
+    @property
+    def edge_laws(self) -> dict[str, EdgeLaw]:
+        """Edge laws by base edge, "*" for all that are not named."""
+        return {"*": self.edges, **self.edges_over}
 
 
 @dataclasses.dataclass(frozen=True)
