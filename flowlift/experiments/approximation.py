@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import xarray
 
-from ..lift import Complete, Lift, plant, sample
+from ..lift import Complete, Lift, expected_counts, plant, sample
 from ..modules import PerceptronModule
 from .choices import build_module, build_task
 from .study import Study
@@ -53,7 +53,8 @@ def planted_witness(study: Study, loss: float, witness: Lift | None = None) -> A
     The witness is planted into the complete lift of that size, whose other copies have zero
     read-out, so that the lift **is** the witness as a function (`flowlift.lift.plant`); its loss
     is evaluated there, not assumed. The edge law plays no part: every graph that holds the
-    witness's edges will do, and the sparse laws draw such graphs with positive probability.
+    witness's edges will do, and the sparse laws draw such graphs with positive probability. Where
+    a size counts edges or parameters, it is the expected count of lifts of that many copies.
 
     Args:
         study: the study, without further axes.
@@ -81,8 +82,13 @@ def planted_witness(study: Study, loss: float, witness: Lift | None = None) -> A
 
 
 def _fitting_size(study: Study, module: PerceptronModule, witness: Lift) -> int:
-    def holds(size: int) -> bool:
-        copies = study.lift.copies(module, size)
-        return all(copies[name] >= witness.copies[name] for name in copies)
-
-    return next(size for size in itertools.count(1) if holds(size))
+    """The size of the fewest copies that are enough, whatever a size counts."""
+    plan = dataclasses.replace(study.lift, size_counts="copies")
+    holds = lambda copies: all(copies[name] >= witness.copies[name] for name in copies)
+    enough = next(n for n in itertools.count(1) if holds(plan.copies(module, n)))
+    if study.lift.size_counts == "copies":
+        return enough
+    copies = plan.copies(module, enough)
+    return round(
+        expected_counts(module, copies=copies, edges=plan.edge_laws)[study.lift.size_counts]
+    )

@@ -170,7 +170,7 @@ def _laws(study: Study, module: PerceptronModule, size: int) -> dict[str, Any]:
     plan = study.lift
     return {
         "copies": plan.copies(module, size),
-        "edges": {"*": plan.edges, **plan.edges_over},
+        "edges": plan.edge_laws,
         "weights": {"*": plan.weights, **plan.weights_over},
     }
 

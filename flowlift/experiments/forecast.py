@@ -34,8 +34,7 @@ class Forecast:
         compilations: flows to compile: shapes, times solvers.
         bytes: memory of one worker at most, in the largest lift.
         seconds: of one worker for all runs; None if no run of the study is there to learn from.
-        half_width: of the 95% interval of a probability of 1/2, with the study's seeds.
-        seeds: those seeds.
+        seeds: the study's numbers of seeds, the least and the greatest over sizes.
     """
 
     runs: int
@@ -43,8 +42,7 @@ class Forecast:
     compilations: int
     bytes: int
     seconds: float | None
-    half_width: float
-    seeds: int
+    seeds: tuple[int, int]
 
     def __str__(self) -> str:
         """The forecast for a terminal."""
@@ -55,9 +53,15 @@ class Forecast:
         )
         return (
             f"{self.runs} runs in {self.cells} cells, {self.compilations} compilations; memory of "
-            f"a worker at most {self.bytes / 1e9:.2g} GB; time {time}; {self.seeds} seeds give a "
-            f"95% interval of ±{self.half_width:.2f} around a probability of 1/2."
+            f"a worker at most {self.bytes / 1e9:.2g} GB; time {time}; {self._widths()}."
         )
+
+    def _widths(self) -> str:
+        """How wide the intervals of probabilities will be."""
+        fewest, most = self.seeds
+        text = f"{most} seeds give a 95% interval of ±{half_width(most):.2f}"
+        text += f", {fewest} of ±{half_width(fewest):.2f}," if fewest < most else ""
+        return f"{text} around a probability of 1/2"
 
 
 def forecast(study: Study, missing: Collection[Cell], rates: Rates) -> Forecast:
@@ -77,14 +81,14 @@ def forecast(study: Study, missing: Collection[Cell], rates: Rates) -> Forecast:
         The forecast.
     """
     seconds = sum(rates.seconds(c.variant, c.size) * len(c.seeds) for c in missing)
+    counts = [len(v.seeds_of(size)) for _, v in variants(study) for size in v.lift.sizes]
     return Forecast(
         runs=sum(len(cell.seeds) for cell in missing),
         cells=len(missing),
         compilations=len({(cell.variant, cell.size) for cell in missing}),
         bytes=max((_bytes(study, cell) for cell in _largest(missing)), default=0),
         seconds=seconds if rates.known else None,
-        half_width=half_width(study.seeds),
-        seeds=study.seeds,
+        seeds=(min(counts), max(counts)),
     )
 
 

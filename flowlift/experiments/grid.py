@@ -14,7 +14,7 @@ SCHEMA, IDENTITY = 2, 1
 # Keys that are younger than identities: at their defaults they do not enter them.
 _YOUNGER = {"lift": {"size_counts": "copies"}}
 # What names a run or plans the work, but determines no number of a run.
-_NOT_IN_A_RUN = ("name", "seeds", "first_seed", "chunk")
+_NOT_IN_A_RUN = ("name", "seeds", "seeds_at_most", "first_seed", "chunk")
 _NOT_IN_A_RUN += ("question", "vary", "alternatives", "quick")
 
 
@@ -121,9 +121,10 @@ def rows(study: Study) -> Iterator[Row]:
         A row for each combination of values along the further axes and each size.
     """
     for assignments, variant in variants(study):
-        common, axes, seeds = _common_record(variant), tuple(assignments.items()), variant.all_seeds
+        common, axes = _common_record(variant), tuple(assignments.items())
         for size in variant.lift.sizes:
-            yield Row(axes, size, tuple(seeds), tuple(_identity(common, size, s) for s in seeds))
+            seeds = tuple(variant.seeds_of(size))
+            yield Row(axes, size, seeds, tuple(_identity(common, size, s) for s in seeds))
 
 
 def axis_names(study: Study) -> dict[str, str]:

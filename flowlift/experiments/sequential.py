@@ -59,8 +59,8 @@ def run_until(
         Results and what was spent. The folder's study names as many seeds as the largest cell has.
 
     Raises:
-        ValueError: if the study has no question, `half_width` is not in (0, 1/2), or the study's
-            own seeds exceed the budget.
+        ValueError: if the study has no question or says `seeds_at_most`, `half_width` is not in
+            (0, 1/2), or the study's own seeds exceed the budget.
     """
     question = _check(study, half_width, budget_runs)
     directory = Path(directory)
@@ -137,6 +137,11 @@ def _check(study: Study, half_width: float, budget_runs: int) -> Question:
         raise ValueError(
             "Argument `study` must have a table [question], since the interval at its losses "
             "decides, but has none; write losses = [...] there."
+        )
+    if any(variant.seeds_at_most for _, variant in variants(study)):
+        raise ValueError(
+            "Argument `study` must leave the number of seeds at each size to the design, but says "
+            "`seeds_at_most`; leave that out."
         )
     if not 0 < half_width < 0.5:
         raise ValueError(

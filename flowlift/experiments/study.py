@@ -84,8 +84,12 @@ class LiftPlan:
         scaled = lambda n: {v: max(1, round(self.ratios.get(v, 1.0) * n)) for v in hidden}
         if self.size_counts == "copies":
             return scaled(size)
-        laws = {"*": self.edges, **self.edges_over}
-        return scaled(copies_for_count(module, size, self.size_counts, scaled, laws))
+        return scaled(copies_for_count(module, size, self.size_counts, scaled, self.edge_laws))
+
+    @property
+    def edge_laws(self) -> dict[str, EdgeLaw]:
+        """Edge laws by base edge, "*" for all that are not named."""
+        return {"*": self.edges, **self.edges_over}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +224,8 @@ class Study:
     """The first seed."""
     precision: str = "float64"
     """Of parameters, data and flow: float64 or float32."""
+    seeds_at_most: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Fewer seeds at single lift sizes, by size: those where a lift costs much."""
     chunk: int = 4
     """Seeds per cell, the unit of work and of storage; no number depends on it."""
     question: Question | None = None
@@ -240,13 +246,20 @@ class Study:
         """Refuse what no run could be made of.
 
         Raises:
-            ValueError: if the number of seeds or the chunk is below 1, or the first seed negative.
+            ValueError: if a number of seeds or the chunk is below 1, the first seed negative, or
+                an entry of `seeds_at_most` names no lift size.
         """
         for name, least in (("seeds", 1), ("first_seed", 0), ("chunk", 1)):
             if getattr(self, name) < least:
                 raise ValueError(
                     f"Argument `{name}` must be at least {least}, but is {getattr(self, name)}; "
                     "raise it."
+                )
+        for size, count in self.seeds_at_most.items():
+            if not size.isdecimal() or count < 1:
+                raise ValueError(
+                    f"Argument `seeds_at_most` must give lift sizes numbers of seeds of at least "
+                    f"1, but holds {size!r} = {count}; write e.g. {{ 1000 = 20 }}."
                 )
         self._check_alternatives()
 
@@ -258,7 +271,7 @@ class Study:
                     f"`vary`, but holds {list(labels)}; rename the axis or add labels."
                 )
 
-    @property
-    def all_seeds(self) -> range:
-        """The seeds of every size."""
-        return range(self.first_seed, self.first_seed + self.seeds)
+    def seeds_of(self, size: int) -> range:
+        """The seeds of a lift size."""
+        count = min(self.seeds, self.seeds_at_most.get(str(size), self.seeds))
+        return range(self.first_seed, self.first_seed + count)

@@ -5,7 +5,7 @@ import xarray
 from matplotlib.axes import Axes
 
 from ..experiments import PowerLaw, power_law
-from .style import axes_for, caption, label, size_axis
+from .style import axes_for, caption, label, seeds_per_size, size_axis
 
 _MARKERS = {True: ("o", "ended as asked"), False: ("x", "budget, limit or failure")}
 
@@ -55,7 +55,7 @@ def _law(ax: Axes, sizes: np.ndarray, law: PowerLaw) -> None:
 def _caption(data: xarray.Dataset) -> str:
     end = float(data.end_time.max())
     return (
-        f"Loss where each flow ended (at most t = {end:.4g}), {data.sizes['seed']} seeds per lift"
-        " size. If gradient flow reaches lower losses the larger the lift, points fall to the"
+        f"Loss where each flow ended (at most t = {end:.4g}), {seeds_per_size(data.final_loss)}."
+        " If gradient flow reaches lower losses the larger the lift, points fall to the"
         " right."
     )

@@ -5,7 +5,7 @@ import xarray
 from matplotlib.axes import Axes
 
 from ..experiments import tolerance_floor
-from .style import axes_for, caption, label, ordered_colours
+from .style import axes_for, caption, label, ordered_colours, seeds_per_size
 
 _BAND = (0.1, 0.9)
 
@@ -40,7 +40,8 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     ax.grid(alpha=0.25)
     if len(sizes) > 1:
         ax.legend(title="lift size", fontsize=8, title_fontsize=8)
-    caption(ax, _caption("size" in loss.dims, data.sizes.get("seed", 1), shown))
+    several = "size" in loss.dims and data.sizes.get("seed", 1) > 1
+    caption(ax, _caption(seeds_per_size(loss.max("time")) if several else "", shown))
     return ax
 
 
@@ -72,11 +73,11 @@ def _band(ax: Axes, times, rows: xarray.DataArray, colour, name: str) -> None:
         ax.fill_between(times, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def _caption(sizes: bool, seeds: int, floor: bool) -> str:
+def _caption(seeds: str, floor: bool) -> str:
     text = "Loss along the exact gradient flow; it never rises."
-    if sizes and seeds > 1:
+    if seeds:
         text += (
-            f" Lines: median over {seeds} seeds per size; bands: the middle 80%. A flow"
+            f" Lines: median over {seeds}; bands: the middle 80%. A flow"
             " that has ended keeps its last loss. If larger lifts converge further, curves of"
             " larger n lie lower at late times."
         )

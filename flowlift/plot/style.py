@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -77,6 +78,22 @@ def label_between_decades(axis: Axis) -> None:
     # With one decade on the axis a single number would be all there is to read.
     axis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1.5, 0.15)))
     axis.set_tick_params(which="minor", labelsize=7)
+
+
+def seeds_per_size(loss: xarray.DataArray) -> str:
+    """How many seeds the sizes have, in words: "100 seeds per lift size", "20 to 100 seeds ...".
+
+    Args:
+        loss: a loss per run over `size` and `seed`, NaN where there is no run.
+
+    Returns:
+        The words.
+    """
+    counts = loss.count("seed").values
+    counts = counts[counts > 0]
+    least, most = (int(counts.min()), int(counts.max())) if counts.size else (0, 0)
+    span = f"{most}" if least == most else f"{least} to {most}"
+    return f"{span} seed{'s' * (most > 1)} per lift size"
 
 
 def caption(ax: Axes, text: str) -> None:

@@ -174,6 +174,12 @@ def test_a_planted_teacher_bounds_the_approximation_number(unasked):
     assert (found.size, found.seed) == (6, None)
     assert 0 <= found.loss < 1e-20
     assert study.lift.copies(module.build(), 5)["h2"] == 2
+    # Counted in parameters, it is the size that means lifts of so many copies.
+    counted = raw | {"lift": raw["lift"] | {"size_counts": "parameters"}}
+    by_count = experiments.structure_study(counted)
+    size = experiments.planted_witness(by_count, 1e-20).size
+    assert size > found.size
+    assert by_count.lift.copies(module.build(), size) == study.lift.copies(module.build(), 6)
     assert experiments.planted_witness(unasked, 1.0) is None
     noisy = experiments.structure_study(raw | {"task": raw["task"] | {"noise": 1.0}})
     assert experiments.planted_witness(noisy, 1e-3) is None

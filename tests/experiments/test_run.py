@@ -176,6 +176,17 @@ def test_alternatives_may_have_sizes_of_their_own(study):
     assert list(experiments.cells(grid))[-1].runs == next(iter(experiments.cells(one))).runs
 
 
+def test_single_sizes_may_have_fewer_seeds(study):
+    study = dataclasses.replace(study, seeds=5)
+    fewer = dataclasses.replace(study, seeds_at_most={"8": 2})
+    runs = {row.size: row.runs for row in experiments.grid.rows(study)}
+    kept = {row.size: row.runs for row in experiments.grid.rows(fewer)}
+    assert kept == {4: runs[4], 8: runs[8][:2]}
+    assert sum(len(cell.seeds) for cell in experiments.cells(fewer)) == 7
+    # A quick grid of fewer seeds stays one.
+    assert len(dataclasses.replace(fewer, seeds=1).seeds_of(8)) == 1
+
+
 def test_a_torn_file_is_set_aside_and_its_runs_are_run_again(study, folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)

@@ -91,7 +91,14 @@ def test_a_forecast_says_what_is_known(study):
     found = experiments.forecast(dataclasses.replace(study, seeds=20), missing, nothing)
     assert (found.runs, found.cells, found.compilations) == (20, 5, 1)
     assert found.seconds is None
-    assert found.half_width == pytest.approx(0.23, abs=0.01)
+    assert found.seeds == (20, 20)
+    assert "20 seeds give a 95% interval of ±0.23 around" in str(found)
+    sizes = dataclasses.replace(study.lift, sizes=(64, 128))
+    fewer = dataclasses.replace(study, seeds=20, seeds_at_most={"128": 5}, lift=sizes)
+    few = experiments.forecast(fewer, list(experiments.cells(fewer)), nothing)
+    assert (few.runs, few.seeds) == (25, (5, 20))
+    widths = f"±0.23, 5 of ±{experiments.half_width(5):.2f}, around a probability of 1/2."
+    assert str(few).endswith(widths)
     assert "20 runs in 5 cells, 1 compilations" in str(found)
     assert "not known before the first cell" in str(found)
     # A thousandfold lift takes more memory than the interpreter; a fourfold one twice less so.

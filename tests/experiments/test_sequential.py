@@ -105,6 +105,9 @@ def test_without_a_question_or_a_sensible_aim_it_is_refused(study, tmp_path):
         experiments.run_until(study, tmp_path, half_width=0.7, budget_runs=100)
     with pytest.raises(ValueError, match="`budget_runs` must be at least 20"):
         experiments.run_until(study, tmp_path, half_width=0.1, budget_runs=19)
+    fewer = dataclasses.replace(study, seeds_at_most={"8": 5})
+    with pytest.raises(ValueError, match="must leave the number of seeds at each size"):
+        experiments.run_until(fewer, tmp_path, half_width=0.1, budget_runs=100)
 
 
 def test_coverage_after_stopping_is_that_of_a_fixed_number_where_one_look_suffices():

@@ -52,7 +52,7 @@ def test_a_file_becomes_typed_records(file):
     assert [v.name for v in module.hidden] == ["h1", "h2"]
     assert study.lift.copies(module, 5) == {"h1": 5, "h2": 2}
     assert study.flow.stops[0].threshold == 0.01
-    assert list(study.all_seeds) == [0, 1]
+    assert list(study.seeds_of(4)) == [0, 1]
     assert study.task.build(precision="float32").objective.inputs.dtype == "float32"
 
 
@@ -106,6 +106,8 @@ def test_every_kind_can_be_named(file, override):
         ("lift=3", "key `lift` must be a table, but is 3"),
         ("seeds=true", "key `seeds` must be an integer, but is True"),
         ("seeds=0", "`seeds` must be at least 1, but is 0"),
+        ("seeds_at_most={8=0}", "`seeds_at_most` must give lift sizes numbers of seeds"),
+        ("seeds_at_most={large=4}", "`seeds_at_most` must give lift sizes numbers of seeds"),
         ("module.kind=mlq", "key `module.kind` must be one of mlp, mlp_with_skips, attention"),
         ("module.activation=3", "key `module.activation` must be a string, but is 3"),
         ('task={kind="periodic"}', "key `task.harmonics` is missing"),
