@@ -138,9 +138,10 @@ def probability_figure(runs: pandas.DataFrame) -> plt.Figure:
     axes[0, 0].legend(fontsize=7.5, loc="lower right")
     plot.caption(
         axes[0, 0],
-        "Probability over random graphs and weights that the gradient flow of a lift has reached a "
-        "loss by the horizon, with 95% intervals (Clopper-Pearson); dotted: undecided flows counted "
-        "as converged. If the theorem shows at these sizes, every line rises to 1. Dashed: 1 - δ.",
+        "Probability over random graphs and weights that the gradient flow of a lift has reached "
+        "a loss by the horizon, with 95% intervals (Clopper-Pearson); dotted: undecided flows "
+        "counted as converged. If the theorem shows at these sizes, every line rises to 1. "
+        "Dashed: 1 - δ.",
     )
     return figure
 
@@ -172,8 +173,8 @@ def learning_figure(numbers: pandas.DataFrame, runs: pandas.DataFrame) -> plt.Fi
         axes[0],
         "The size from which the flow reaches a loss with probability at least "
         f"{1 - QUESTION.delta:g}: monotone fit (marks) and the sizes between which it lies with "
-        "95% confidence (bars, open ends where these sizes do not bound it). Plus: the smallest size "
-        "at which any flow got there, an upper bound of the approximation number.",
+        "95% confidence (bars, open ends where these sizes do not bound it). Plus: the smallest "
+        "size at which any flow got there, an upper bound of the approximation number.",
     )
     return figure
 
