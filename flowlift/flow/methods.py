@@ -139,9 +139,7 @@ def resolve_method(
     _TALLIES[key] = 0
     tally = jnp.asarray(key)
     term = diffrax.ODETerm(CountedField(tally))
-    controller = WorkController(
-        control, products=_jacobians(built) * (size + 2), until=any_holds
-    )
+    controller = WorkController(control, products=_jacobians(built) * (size + 2), until=any_holds)
     return Method(built, controller, term, tally, name, points)
 
 

@@ -139,7 +139,7 @@ class WorkState(eqx.Module):
 
 
 class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]):
-    """Counts work, and halts on a budget, a step limit, non-finite values, time underflow or a rule.
+    """Counts work; halts on a budget, a step limit, non-finite values, time underflow or a rule.
 
     Steps are chosen by the wrapped controller alone.
 
