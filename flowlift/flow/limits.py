@@ -33,9 +33,6 @@ def any_holds(state: State, args: tuple[Problem, Limits]) -> Bool[Array, ""]:
     held = jnp.asarray(False)
     if limits.gradient_norm is not None:
         loss, gradient = problem.value_and_grad(theta)
-        held |= jnp.linalg.norm(gradient) <= limits.gradient_norm
-    elif limits.loss is not None:
-        loss = problem.loss(theta)
-    if limits.loss is not None:
-        held |= loss <= limits.loss
-    return held
+        held = jnp.linalg.norm(gradient) <= limits.gradient_norm
+        return held if limits.loss is None else held | (loss <= limits.loss)
+    return held if limits.loss is None else problem.loss(theta) <= limits.loss
