@@ -24,7 +24,8 @@ def test_a_condition_halts_at_the_first_accepted_step_where_it_holds(threshold, 
         stepsize_controller=controller,
         throw=False,
     )
-    assert solution.ts is not None and solution.controller_state is not None
+    assert solution.ts is not None
+    assert solution.controller_state is not None
     assert int(solution.controller_state.halt) == halted
     # ln 2 = 0.693 lies between 5/8 and 6/8.
     assert float(solution.ts[0]) == pytest.approx(0.75 if halted else 2.0)
