@@ -38,6 +38,7 @@ harmonics = {{ 1 = 1.0 }}
 samples = 64
 
 [flow]
+solver = "tsit5"
 horizon = 1000.0
 rtol = 1e-4
 atol = 1e-7

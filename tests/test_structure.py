@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = ["modules", "kernels", "lift", "tasks", "flow", "diagnostics"]
 ORDER += ["experiments", "plot", "cli"]
 # Whole files, and what a store knows of itself: of the standard library alone.
-APART = {"solvers", "precision", "files", "ledger", "worker"}
+APART = {"solvers", "precision", "files", "ledger", "worker", "workers"}
 # Figures know what a result means; nothing they draw flows back.
 ALLOWED = {room: set(ORDER[:i]) | APART for i, room in enumerate(ORDER)} | {
     "solvers": set(),

@@ -1,6 +1,5 @@
 """The program `flowlift`: nothing heavy is imported before a command is known."""
 
-import contextlib
 import dataclasses
 import os
 import sys
@@ -176,9 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] == ["run"]:
-            _run(*_with_study(Run, given))
+            _run(given)
         elif given[:1] == ["compare"]:
-            _compare(*_with_study(Compare, given))
+            command, rest = _own_flags(Compare, given)
+            _compare(command, _study(command, rest))
         else:
             command = _parse(given)
             _COMMANDS[type(command)](command)
@@ -194,49 +194,66 @@ def _parse(given: list[str]) -> Any:
 _ABOUT = "Exact gradient flow for random sparse lifts of small networks, and any equinox model."
 
 
-def _with_study(cls: type[StudyCommand], given: list[str]) -> tuple[StudyCommand, Any]:
-    """The command's own flags first, then those of the study, whose defaults its file gives."""
-    name = given[0]
-    help_wanted = [flag for flag in given if flag in ("-h", "--help")]
+def _own_flags(cls: type[StudyCommand], given: list[str]) -> tuple[StudyCommand, list[str]]:
+    """The command with its own flags, and those of the study."""
+    help_wanted = [flag for flag in given if flag in _HELP]
     if help_wanted and all(word.startswith("-") for word in given[1:]):
         _parse(given)
     own = [word for word in given[1:] if word not in help_wanted]
-    command, rest = tyro.cli(cls, args=own, prog=f"flowlift {name}", return_unknown_args=True)
+    prog = f"flowlift {given[0]}"
+    command, rest = tyro.cli(cls, args=own, prog=prog, return_unknown_args=True)
+    return command, [*rest, *help_wanted]
+
+
+def _study(command: Run | Compare, flags: list[str]) -> Any:
+    """The study, whose file gives the defaults of its flags."""
     _use_float64()
     from ..experiments import Study, read_study
 
-    study = tyro.cli(
+    return tyro.cli(
         Study,
         default=read_study(command.study, command.set, quick=getattr(command, "quick", False)),
-        args=[*rest, *help_wanted],
-        prog=f"flowlift {name} {command.study}",
+        args=flags,
+        prog=f"flowlift {type(command).__name__.lower()} {command.study}",
         config=(tyro.conf.AvoidSubcommands,),
     )
-    return command, study
 
 
-def _run(command: Run, study) -> None:
+_HELP = ("-h", "--help")
+
+
+def _run(given: list[str]) -> None:
+    command, flags = _own_flags(Run, given)
+    _use_float64()
+    from ..workers import executor_of
+
+    # Before anything heavy is imported, so that workers import meanwhile.
+    wanted = not set(flags) & set(_HELP)
+    with executor_of(command.workers * wanted, command.dask if wanted else None) as executor:
+        _run_study(command, _study(command, flags), executor)
+
+
+def _run_study(command: Run, study, executor) -> None:
     from ..experiments import as_text, check_tolerance, run_study, study_of, summary
 
     output = command.output or Path("results") / study.name
-    with _executor(command.workers, command.dask) as executor:
-        if command.until is None:
-            results = run_study(
-                study,
-                output,
-                executor=executor,
-                shard=_shard(command.shard),
-                retry_failed=command.retry_failed,
-                every=command.every,
-            )
-        else:
-            results = _run_until(command, study, output, executor)
-        if command.check_tolerance:
-            # After a sequential design the folder's study has more seeds than the file's.
-            kept = study_of(results)
-            seeds = min(CheckTolerance.seeds, kept.seeds)
-            table = check_tolerance(kept, output, seeds=seeds, executor=executor)
-            print(as_text(table, index=False), end="\n\n")
+    if command.until is None:
+        results = run_study(
+            study,
+            output,
+            executor=executor,
+            shard=_shard(command.shard),
+            retry_failed=command.retry_failed,
+            every=command.every,
+        )
+    else:
+        results = _run_until(command, study, output, executor)
+    if command.check_tolerance:
+        # After a sequential design the folder's study has more seeds than the file's.
+        kept = study_of(results)
+        seeds = min(CheckTolerance.seeds, kept.seeds)
+        table = check_tolerance(kept, output, seeds=seeds, executor=executor)
+        print(as_text(table, index=False), end="\n\n")
     print(as_text(summary(results)))
     print(f"\nResults: {output}. Figures: flowlift plot {output}. Page: flowlift report {output}")
 
@@ -263,19 +280,6 @@ def _run_until(command: Run, study, output: Path, executor):
         f"{nominal:g}% intervals cover with at least {100 * covered:.1f}%.\n"
     )
     return spent.results
-
-
-def _executor(workers: int, dask: str | None = None) -> contextlib.AbstractContextManager:
-    from ..experiments import dask_workers, spawned_workers
-
-    if dask and workers:
-        raise ValueError(
-            f"Argument `workers` must be left out with `dask`, but is {workers}; the cluster has "
-            "its own."
-        )
-    if dask:
-        return dask_workers(dask)
-    return spawned_workers(workers) if workers else contextlib.nullcontext()
 
 
 def _status(command: Status) -> None:
@@ -362,10 +366,12 @@ def _report(command: Report) -> None:
 
 def _check_tolerance(command: CheckTolerance) -> None:
     _use_float64()
-    from ..experiments import as_text, check_tolerance, load, study_of
+    from ..workers import executor_of
 
-    study = study_of(load(command.results))
-    with _executor(command.workers) as executor:
+    with executor_of(command.workers) as executor:
+        from ..experiments import as_text, check_tolerance, load, study_of
+
+        study = study_of(load(command.results))
         table = check_tolerance(study, command.results, seeds=command.seeds, executor=executor)
     print(as_text(table, index=False))
 

@@ -1,5 +1,6 @@
 """From one flow to a study: typed study files, cells of runs, results on disk, tables."""
 
+from ..workers import dask_workers, spawned_workers
 from .answers import (
     Answer,
     answers,
@@ -38,7 +39,6 @@ from .study_file import read_study, structure_study, to_toml
 from .summary import as_text, by_variant, further_axes, summary
 from .tolerance import check_tolerance, compare_tolerances, tolerance_floor, tolerances_there
 from .verdicts import converged, outcomes, there, time_to_loss
-from .workers import dask_workers, spawned_workers
 
 __all__ = [
     "Answer",

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..solvers import SpectralEnds, generic_vector, spectral_ends
+from ..solvers import generic_vector, spectral_ends
 from .methods import Method
 from .outcome import Outcome
 from .problem import Flat, Problem
@@ -130,12 +130,13 @@ def spectrum_at_start(problem: Problem) -> tuple[float, float]:
     Returns:
         The least and the largest Ritz value: inside the spectrum, and the largest close to its end.
     """
-    ends = _ends(problem)
-    return float(ends.lowest), float(ends.highest)
+    lowest, highest = _ends(problem)
+    return float(lowest), float(highest)
 
 
+# Without their vectors, which would be compiled as well.
 @eqx.filter_jit
-def _ends(problem: Problem) -> SpectralEnds:
+def _ends(problem: Problem) -> tuple[Array, Array]:
     theta = problem.start
 
     def product(vector: Flat) -> Array:
@@ -143,7 +144,8 @@ def _ends(problem: Problem) -> SpectralEnds:
 
     # A tolerance of zero: always all products, so that their number needs no reading back.
     start = generic_vector(theta.size, theta.dtype)
-    return spectral_ends(product, start, rtol=0.0, max_products=PRODUCTS)
+    ends = spectral_ends(product, start, rtol=0.0, max_products=PRODUCTS)
+    return ends.lowest, ends.highest
 
 
 def declared_smooth(model: PyTree) -> bool | None:

@@ -14,41 +14,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
+from .limits import Limits
 from .methods import Method
 from .problem import Observers, Problem, Quadratures, State, observe
-
-
-class Limits(eqx.Module):
-    """Thresholds of the stopping rules that are tested at every accepted step; None: no such rule.
-
-    Attributes:
-        loss: stop when L is at most this.
-        gradient_norm: stop when |grad L| is at most this.
-    """
-
-    loss: Float[Array, ""] | None
-    gradient_norm: Float[Array, ""] | None
-
-    @property
-    def any(self) -> bool:
-        """Whether there is any rule."""
-        return self.loss is not None or self.gradient_norm is not None
-
-    def hold(self, t, state: State, args: tuple[Problem, "Limits"], **_) -> Bool[Array, ""]:
-        """Whether a rule holds, as a diffrax event condition."""
-        problem, limits = args
-        theta = state[0]
-        held = jnp.asarray(False)
-        if limits.gradient_norm is not None:
-            loss, gradient = problem.value_and_grad(theta)
-            held |= jnp.linalg.norm(gradient) <= limits.gradient_norm
-        else:
-            loss = problem.loss(theta)
-        if limits.loss is not None:
-            held |= loss <= limits.loss
-        return held
 
 
 class Position(eqx.Module):
@@ -193,7 +163,6 @@ def advance(
         stepsize_controller=method.controller,
         solver_state=position.solver,
         controller_state=position.controller,
-        event=diffrax.Event(limits.hold) if limits.any else None,
         # Nothing is differentiated through the solve, and a plain while loop compiles fastest.
         adjoint=diffrax.ForwardMode(),
         max_steps=method.attempts_per_leg,

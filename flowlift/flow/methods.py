@@ -23,6 +23,7 @@ from ..solvers import (
     WorkController,
     WorkState,
 )
+from .limits import any_holds
 from .outcome import Outcome
 from .problem import Flat, State, field
 
@@ -123,27 +124,31 @@ def resolve_method(
         # Such a step may cross a stiff layer exactly, where the integrals are not smooth.
         norm = state_norm if isinstance(built, ExpRosenbrock) else theta_norm
         control = PredictiveController(rtol_array, atol_array, norm)
-        controller = WorkController(control, startup=2)
+        controller = WorkController(control, startup=2, until=any_holds)
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
     if isinstance(built, diffrax.AbstractERK):
         tableau = cast(diffrax.ButcherTableau, built.tableau)
         # One evaluation is saved where the last stage of a step is the first of the next.
         evaluations = tableau.num_stages - tableau.fsal
         reused = int(tableau.fsal)
-        controller = WorkController(control, evaluations, until_accepted=reused, startup=2)
+        controller = WorkController(
+            control, evaluations, until_accepted=reused, startup=2, until=any_holds
+        )
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
     key = next(_KEYS)
     _TALLIES[key] = 0
     tally = jnp.asarray(key)
     term = diffrax.ODETerm(CountedField(tally))
-    controller = WorkController(control, products=_jacobians(built) * (size + 2))
+    controller = WorkController(control, products=_jacobians(built) * (size + 2), until=any_holds)
     return Method(built, controller, term, tally, name, points)
 
 
 def _bdf_method(built: BDF, rtol: Array, atol: Array, solver) -> Method:
     built = dataclasses.replace(built, rtol=rtol, atol=atol, select=theta_of)
     steps = ProposedSteps(rtol, atol, select=theta_of)
-    controller = WorkController(steps, startup=3, startup_products=2, regrowth=10.0)
+    controller = WorkController(
+        steps, startup=3, startup_products=2, regrowth=10.0, until=any_holds
+    )
     return Method(
         built,
         controller,
@@ -190,6 +195,11 @@ def state_norm(error: State | PyTree) -> Float[Array, ""]:
 def halting_outcome(state: WorkState) -> Outcome | None:
     """Why the controller ended the integration, if it did."""
     return _OUTCOMES.get(Halt(int(state.halt)))
+
+
+def met(state: WorkState) -> bool:
+    """Whether a stopping rule held after the last accepted step."""
+    return int(state.halt) == Halt.CONDITION
 
 
 _OUTCOMES = {

@@ -39,10 +39,14 @@ class Problem(eqx.Module):
         """The model at theta."""
         return eqx.combine(self._unravel(theta), self.rest)
 
+    # Nested in other compiled functions these are traced once, wherever and however often they
+    # are called: diffrax traces a field a dozen times.
+    @eqx.filter_jit
     def loss(self, theta: Flat) -> Float[Array, ""]:
         """L(theta)."""
         return self._total(lambda loss: loss, theta)
 
+    @eqx.filter_jit
     def value_and_grad(self, theta: Flat) -> tuple[Float[Array, ""], Flat]:
         """L and grad L from one pass."""
         value, gradient = self._total(jax.value_and_grad, theta)

@@ -9,8 +9,9 @@ import numpy as np
 
 from .checkpoints import Checkpoints
 from .choice import WINDOW, Automatic, observed, stalled
-from .legs import Limits, Position, advance, observe_once, restart, start
-from .methods import Method, halting_outcome, resolve_method
+from .legs import Position, advance, observe_once, restart, start
+from .limits import Limits
+from .methods import Method, halting_outcome, met, resolve_method
 from .outcome import FlowError, Outcome
 from .problem import RECORDED, Observers, Problem
 from .solution import FlowSolution, FlowStats
@@ -239,7 +240,7 @@ def _judge(settings, trace: Trace, plan: Plan, position, code, saved: int) -> Ou
     halted = halting_outcome(position.controller)
     if halted is not None:
         return halted
-    if code == diffrax.RESULTS.event_occurred:
+    if met(position.controller):
         _record_end(settings, trace, position)
         return _threshold_met(trace, plan.stops)
     if code not in (diffrax.RESULTS.successful, diffrax.RESULTS.max_steps_reached):

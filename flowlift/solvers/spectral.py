@@ -56,7 +56,7 @@ def lanczos(
     operator: Operator,
     start: Vector,
     steps: int,
-    until: Callable[[Krylov], Bool[Array, ""]] = lambda krylov: jnp.asarray(False),
+    until: Callable[[Krylov], Bool[Array, ""]] | None = None,
 ) -> Krylov:
     """The Lanczos process from a start, until a condition holds.
 
@@ -64,7 +64,7 @@ def lanczos(
         operator: v -> Hv, symmetric.
         start: the first direction.
         steps: M, at most so many products; no more than P are made.
-        until: stop when this holds, tested after every product.
+        until: stop when this holds, tested after every product; None: never.
 
     Returns:
         The basis and T. Memory: M + 1 vectors; work: m products and 4 m^2 P operations.
@@ -72,7 +72,8 @@ def lanczos(
     steps = min(steps, start.size)
 
     def going(krylov: Krylov):
-        return (krylov.size < steps) & ~((krylov.size > 0) & until(krylov))
+        more = krylov.size < steps
+        return more if until is None else more & ~((krylov.size > 0) & until(krylov))
 
     first = Krylov.empty(steps, start).restarted(start)
     return jax.lax.while_loop(going, lambda krylov: krylov.extended(operator), first)
@@ -134,7 +135,8 @@ def spectral_ends(
     Args:
         operator: v -> Hv, symmetric.
         start: first direction: former extreme vectors, or `generic_vector(P, dtype)`.
-        rtol: stop when both residuals are at most rtol times the larger modulus.
+        rtol: stop when both residuals are at most rtol times the larger modulus; at 0 all products
+            are made, and nothing is tested.
         max_products: at most so many products.
 
     Returns:
@@ -152,7 +154,7 @@ def spectral_ends(
         # One product gives one Ritz value for both ends.
         return (krylov.size > 1) & jnp.all(pairs.residuals[both] <= rtol * modulus)
 
-    krylov = lanczos(operator, start, max_products, converged)
+    krylov = lanczos(operator, start, max_products, converged if rtol else None)
     pairs = ritz(krylov)
     both = ends(pairs)
     vectors = pairs.coordinates[:, both].T @ krylov.basis[:-1]

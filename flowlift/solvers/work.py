@@ -7,12 +7,13 @@ does not roll the controller's state back, so they are kept here.
 import dataclasses
 import enum
 import math
+from collections.abc import Callable
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 # Explicit methods recover from an overflow by a few reductions of the step by 5.
 _NON_FINITE_ATTEMPTS = 24
@@ -52,6 +53,7 @@ class Halt(enum.IntEnum):
     NON_FINITE = 3
     TIME_UNDERFLOW = 4
     NOT_SYMMETRIC = 5
+    CONDITION = 6
 
 
 class StepReport(eqx.Module):
@@ -137,7 +139,7 @@ class WorkState(eqx.Module):
 
 
 class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]):
-    """Counts work, and halts on a budget, a step limit, non-finite values or time underflow.
+    """Counts work; halts on a budget, a step limit, non-finite values, time underflow or a rule.
 
     Steps are chosen by the wrapped controller alone.
 
@@ -153,6 +155,9 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         startup_products: Jacobian-vector products there.
         regrowth: after a step shortened by the end of a segment, the next is at most so many
             times as long; finite for solvers whose memory is of the shortened step.
+        until: (y, args) -> whether to halt there, asked after every accepted step; None: never.
+            A `diffrax.Event` asks after every attempt and carries dense output along, which takes
+            longer to compile.
     """
 
     inner: diffrax.AbstractStepSizeController
@@ -162,6 +167,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     startup: int = eqx.field(static=True, default=0)
     startup_products: int = eqx.field(static=True, default=0)
     regrowth: float = eqx.field(static=True, default=math.inf)
+    until: Callable[[PyTree, PyTree], Bool[Array, ""]] | None = eqx.field(static=True, default=None)
 
     def wrap(self, direction) -> "WorkController":
         """Wraps the inner controller."""
@@ -215,13 +221,19 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         )
         # A step of a few units in the last place may be rejected for ever without shrinking.
         stuck = (next1 <= next0) | (~keep & (proposed >= taken))
-        halt = _why_halt(new, stuck)
+        halt = _why_halt(new, stuck, self._met(keep, y1_candidate, args))
         new = eqx.tree_at(lambda s: s.halt, new, halt)
         halted = diffrax.RESULTS.where(
             halt == Halt.NONE, diffrax.RESULTS.successful, diffrax.RESULTS.dt_min_reached
         )
         result = diffrax.RESULTS.where(result == diffrax.RESULTS.successful, halted, result)
         return keep, next0, next1, made_jump, new, result
+
+    def _met(self, keep, y, args) -> Bool[Array, ""]:
+        until = self.until
+        if until is None:
+            return jnp.asarray(False)
+        return jax.lax.cond(keep, lambda: until(y, args), lambda: jnp.asarray(False))
 
     def _unpack(self, y_error, accepted) -> tuple[PyTree, Work, Int[Array, ""]]:
         if isinstance(y_error, StepReport):
@@ -237,13 +249,14 @@ def _all_finite(tree: PyTree):
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
 
 
-def _why_halt(state: WorkState, stuck) -> Int[Array, ""]:
+def _why_halt(state: WorkState, stuck, met) -> Int[Array, ""]:
     conditions = (
         (state.halt != Halt.NONE, state.halt),
         (state.non_finite >= _NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
         (stuck, Halt.TIME_UNDERFLOW),
         (state.work.gradients >= state.max_gradients, Halt.BUDGET),
         (state.attempts >= state.max_attempts, Halt.STEP_LIMIT),
+        (met, Halt.CONDITION),
     )
     reasons, codes = zip(*conditions, strict=True)
     # A weakly typed code would compile every second segment anew.

@@ -1,4 +1,7 @@
-"""Where cells are computed: in this process, in spawned ones, or wherever an executor runs."""
+"""Where cells are computed: in this process, in spawned ones, or wherever an executor runs.
+
+Nothing heavy is imported here: spawned processes import while their master does.
+"""
 
 import concurrent.futures
 import contextlib
@@ -10,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from ..worker import ENVIRONMENT, follow_parent, prepare
+from .worker import ENVIRONMENT, follow_parent, prepare
 
 
 class SpawnedWorkers(concurrent.futures.Executor):
@@ -52,8 +55,10 @@ class SpawnedWorkers(concurrent.futures.Executor):
         pool = concurrent.futures.ProcessPoolExecutor(
             self._count, mp_context=context, initializer=follow_parent
         )
-        for _ in range(self._count):
-            pool.submit(prepare)
+        # For them alone: JAX in this process may not have started, and keeps its own settings.
+        with _environment({**ENVIRONMENT, "JAX_COMPILATION_CACHE_DIR": str(compilations())}):
+            for _ in range(self._count):
+                pool.submit(prepare)
         return pool
 
 
@@ -70,12 +75,11 @@ def spawned_workers(count: int) -> Iterator[SpawnedWorkers]:
     Raises:
         ValueError: if `count` is below 1.
     """
-    with _environment({**ENVIRONMENT, "JAX_COMPILATION_CACHE_DIR": str(compilations())}):
-        workers = SpawnedWorkers(count)
-        try:
-            yield workers
-        finally:
-            workers.shutdown(cancel_futures=True)
+    workers = SpawnedWorkers(count)
+    try:
+        yield workers
+    finally:
+        workers.shutdown(cancel_futures=True)
 
 
 def compilations() -> Path:
@@ -115,6 +119,31 @@ def dask_workers(address: str) -> Iterator[concurrent.futures.Executor]:
         ) from None
     with client:
         yield client.get_executor()
+
+
+def executor_of(
+    workers: int, dask: str | None = None
+) -> contextlib.AbstractContextManager[concurrent.futures.Executor | None]:
+    """The executor that a command line asks for.
+
+    Args:
+        workers: number of processes to spawn; 0 for none.
+        dask: the address of a Dask scheduler instead.
+
+    Returns:
+        A context of the executor, of None to compute in this process.
+
+    Raises:
+        ValueError: if both are given.
+    """
+    if dask and workers:
+        raise ValueError(
+            f"Argument `workers` must be left out with `dask`, but is {workers}; the cluster has "
+            "its own."
+        )
+    if dask:
+        return dask_workers(dask)
+    return spawned_workers(workers) if workers else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
