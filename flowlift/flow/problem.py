@@ -99,7 +99,8 @@ def make_problem(
             "parameters arrays, or change `trainable`."
         )
     for path, leaf in leaves:
-        if not bool(jnp.isfinite(leaf).all()):
+        # On the host, where nothing needs compiling for each shape.
+        if not np.isfinite(leaf).all():
             raise ValueError(
                 f"Argument `model` must be finite, but its leaf {jax.tree_util.keystr(path)} is "
                 "not; initialise it again."
