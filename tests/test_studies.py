@@ -1,5 +1,6 @@
 """The studies run by one command, quickly when asked to, and say whether their claim held."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ QUICK = {
     "05_certificate": ("certificate.png", "Both inequalities hold"),
     "06_lazy_or_not": ("lazy_or_not.png", "falling with n: holds"),
 }
+
+PARTS = ("**Claim.**", "**What one should see.**", "**What one sees.**", "**Verdict.**")
+PROBABILITY = STUDIES / "08_convergence_probability"
 
 
 @pytest.mark.slow
@@ -39,6 +43,54 @@ def test_each_study_keeps_its_numbers_its_figure_and_its_verdict(name):
     assert f"({QUICK[name][0]})" in readme
     assert (folder / QUICK[name][0]).is_file()
     assert len(pandas.read_csv(folder / "summary.csv")) > 5
-    for part in ("**Claim.**", "**What one should see.**", "**What one sees.**", "**Verdict.**"):
+    for part in PARTS:
         assert part in readme, part
     assert f"python studies/{name}/run.py" in readme
+
+
+@pytest.fixture(scope="module")
+def analyse():
+    spec = importlib.util.spec_from_file_location("analyse", PROBABILITY / "analyse.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["study", "limit"])
+def test_every_run_of_the_probability_study_is_kept(name):
+    from flowlift import experiments
+    from flowlift.experiments.study_file import variants
+
+    file = {"study": "runs.csv", "limit": "limit.csv"}[name]
+    runs = pandas.read_csv(PROBABILITY / file)
+    kept = runs.groupby(["problem", "law", "size"]).seed.agg(list).to_dict()
+    planned = {
+        (point["problem"], point["law"], size): list(study.seeds_of(size))
+        for point, study in variants(experiments.read_study(PROBABILITY / f"{name}.toml"))
+        for size in study.lift.sizes
+    }
+    assert kept == planned
+
+
+def test_the_probability_study_answers_from_its_runs(analyse):
+    runs = pandas.read_csv(PROBABILITY / "runs.csv")
+    numbers = pandas.read_csv(PROBABILITY / "learning_numbers.csv")
+    again = analyse.learning_numbers(runs)
+    pandas.testing.assert_frame_equal(again, numbers, check_dtype=False, rtol=1e-3)
+    # The frequency is that of final losses, as the loss never rises.
+    counts = analyse.counts_of(runs, 0.01)
+    below = (runs.final_loss <= 0.01).groupby([runs.problem, runs.law, runs["size"]]).sum()
+    assert (counts.converged == below).all()
+    readme = (PROBABILITY / "README.md").read_text()
+    for part in (*PARTS, "(probability.png)", "(learning_number.png)"):
+        assert part in readme, part
+
+
+@pytest.mark.slow
+def test_the_quick_grid_of_the_probability_study(tmp_path):
+    command = [sys.executable, "-m", "flowlift", "run", str(PROBABILITY / "study.toml"), "--quick"]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("periodic") == 4
+    assert "failed" not in done.stdout
