@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
+import xarray
 
 from flowlift import experiments, plot
 from flowlift.experiments.study_file import variants
@@ -200,11 +201,14 @@ def paired_laws(runs: pandas.DataFrame, eps: float) -> pandas.DataFrame:
     rows = []
     for problem, cell in met.groupby("problem"):
         for law in LAWS[:-1]:
-            pair = cell[[law, "dense"]].dropna().astype(bool).to_xarray()
-            only = [int((pair[a] & ~pair[b]).sum()) for a, b in ((law, "dense"), ("dense", law))]
-            p = experiments.paired_difference(pair[law], pair["dense"])
-            names = ("problem", "law", "eps", "only sparse", "only dense", "p")
-            rows.append(dict(zip(names, (problem, law, eps, *only, p), strict=True)))
+            pair = cell[[law, "dense"]].dropna().astype(bool)
+            sparse, dense = (xarray.DataArray(pair[name].to_numpy()) for name in pair)
+            rows.append(
+                {"problem": problem, "law": law, "eps": eps}
+                | {"only sparse": int((sparse & ~dense).sum())}
+                | {"only dense": int((dense & ~sparse).sum())}
+                | {"p": experiments.paired_difference(sparse, dense)}
+            )
     return pandas.DataFrame(rows)
 
 
