@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -26,11 +26,9 @@ from .choice import Automatic, observed
 from .methods import resolve_method
 from .outcome import Outcome
 from .problem import RECORDED
+from .records import Checkpoint, Plan, Settings, begin
 from .solution import FlowSolution, FlowStats
 from .trace import Trace
-
-if TYPE_CHECKING:
-    from .run import Checkpoint, Plan, Settings
 
 Arrays = dict[str, np.ndarray]
 _LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "lineax", "optimistix")
@@ -54,7 +52,7 @@ class Checkpoints:
         path: str | Path,
         every: float = 60.0,
         *,
-        on_leg: Callable[["Checkpoint"], None] | None = None,
+        on_leg: Callable[[Checkpoint], None] | None = None,
     ):
         """Name the file.
 
@@ -77,7 +75,7 @@ class Checkpoints:
         self._last: Checkpoint | None = None
         self._identity = ""
 
-    def restore(self, settings: "Settings", plan: "Plan") -> "Checkpoint | None":
+    def restore(self, settings: Settings, plan: Plan) -> Checkpoint | None:
         """Where the flow stood when the file was written.
 
         Args:
@@ -102,7 +100,7 @@ class Checkpoints:
             )
         return _unpack(arrays, settings, plan)
 
-    def keep(self, checkpoint: "Checkpoint") -> None:
+    def keep(self, checkpoint: Checkpoint) -> None:
         """Note where the flow stands after a leg, and write it if it is time to.
 
         Args:
@@ -180,7 +178,7 @@ def _save(path: str, arrays: Arrays) -> None:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
-def _identity(settings: "Settings", plan: "Plan") -> str:
+def _identity(settings: Settings, plan: Plan) -> str:
     """A hash of all that determines the flow: its arrays, its settings, the libraries."""
     digest = hashlib.sha256()
     for array in _arrays((settings.problem, plan.times)):
@@ -203,7 +201,7 @@ def _arrays(tree: PyTree) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))]
 
 
-def _pack(checkpoint: "Checkpoint", identity: str) -> Arrays:
+def _pack(checkpoint: Checkpoint, identity: str) -> Arrays:
     """Records and position: leaves in order, their structure left to be built again."""
     snapshots = checkpoint.trace.snapshots.values()
     return (
@@ -213,7 +211,7 @@ def _pack(checkpoint: "Checkpoint", identity: str) -> Arrays:
     )
 
 
-def _records(checkpoint: "Checkpoint | None", identity: str) -> Arrays:
+def _records(checkpoint: Checkpoint | None, identity: str) -> Arrays:
     """The part of a checkpoint that is a trajectory, with what its counts were."""
     trace = checkpoint.trace if checkpoint else Trace()
     stats, solver, solvers, precision, choice = FlowStats(), "", (), "float64", None
@@ -256,9 +254,7 @@ def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
     )
 
 
-def _unpack(arrays: Arrays, settings: "Settings", plan: "Plan") -> "Checkpoint":
-    from .run import Checkpoint, begin
-
+def _unpack(arrays: Arrays, settings: Settings, plan: Plan) -> Checkpoint:
     header = json.loads(str(arrays[_HEADER]))
     if header["choice"] is not None:
         settings = _choose_again(settings, Automatic(**_tuples(header["choice"])))
@@ -286,7 +282,7 @@ def _unpack(arrays: Arrays, settings: "Settings", plan: "Plan") -> "Checkpoint":
     return Checkpoint(settings, position, trace)
 
 
-def _choose_again(settings: "Settings", choice: Automatic) -> "Settings":
+def _choose_again(settings: Settings, choice: Automatic) -> Settings:
     """The settings once the solvers that the choice names had taken over."""
     rtol, atol = settings.tolerances
     size = settings.problem.start.size

@@ -12,9 +12,10 @@ from ..precision import check_precision
 from ..tasks import AbstractObjective, Task, population
 from .checkpoints import Checkpoints
 from .choice import Automatic, choose, declared_smooth, observed, spectrum_at_start
+from .loop import integrate
 from .methods import AUTO, check_solver, resolve_method
 from .problem import Problem, make_problem
-from .run import Checkpoint, Plan, Settings, integrate
+from .records import Checkpoint, Plan, Settings
 from .schedule import LogTimes, resolve_times
 from .solution import FlowSolution
 from .stops import Stop, check_stops

@@ -123,7 +123,7 @@ def test_a_flow_that_turns_stiff_is_taken_over_from_the_explicit_method():
 def test_another_solver_takes_over_from_the_same_position(monkeypatch):
     """Counts, records and the curve go on; the solution says who ran."""
     reasons = iter(["stalled, for the test"])
-    monkeypatch.setattr("flowlift.flow.run.stalled", lambda *_: next(reasons, None))
+    monkeypatch.setattr("flowlift.flow.loop.stalled", lambda *_: next(reasons, None))
     problem, solution = stiff_quadratic(2e3, rtol=1e-4)
     assert solution.result == Outcome.HORIZON
     assert solution.solvers == ("bdf", "rkc2")

@@ -8,92 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from .checkpoints import Checkpoints
-from .choice import WINDOW, Automatic, observed, stalled
-from .legs import Position, advance, observe_once, restart, start
+from .choice import WINDOW, observed, stalled
+from .legs import Position, advance, observe_once, restart
 from .limits import Limits
 from .methods import Method, halting_outcome, met, resolve_method
 from .outcome import FlowError, Outcome
-from .problem import RECORDED, Observers, Problem
-from .solution import FlowSolution, FlowStats
+from .problem import RECORDED
+from .records import Checkpoint, Plan, Settings, begin
+from .solution import FlowSolution
 from .stops import GradientNormBelow, LossBelow, Stagnation, Stop, find
 from .trace import Trace
 
 # A leg costs a millisecond on the host.
 _ATTEMPTS_TO_STAGNATION = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What stays the same when a flow is resumed.
-
-    Attributes:
-        problem: theta_0, the objective.
-        method: the solver with its controller.
-        observers: further observers.
-        precision: "float64" or "float32".
-        max_steps: limit of attempted steps of one `solve` or `resume`.
-        tolerances: rtol and atol.
-        choice: the automatic choice of the solver, if it was left to us.
-    """
-
-    problem: Problem
-    method: Method
-    observers: Observers
-    precision: str
-    max_steps: int
-    tolerances: tuple[float, float]
-    choice: Automatic | None
-
-    @property
-    def solver(self) -> str:
-        """Which solver runs, and why if it was chosen automatically."""
-        return self.choice.text if self.choice else self.method.name
-
-    def stats(self, position: Position, trace: Trace) -> FlowStats:
-        """The work done up to a position.
-
-        Args:
-            position: where the flow stands.
-            trace: its records so far.
-
-        Returns:
-            True counts.
-        """
-        controller = position.controller
-        return FlowStats(
-            gradients=self.method.evaluations(controller),
-            hvps=int(controller.work.hvps) + (self.choice.products if self.choice else 0),
-            observation_gradients=trace.observation_gradients,
-            steps=int(controller.attempts),
-            rejected=int(controller.attempts) - int(controller.accepted),
-            legs=trace.legs,
-            seconds=trace.seconds,
-        )
-
-    @property
-    def solvers(self) -> tuple[str, ...]:
-        """The names of the solvers that ran, in turn."""
-        return self.choice.names if self.choice else (self.method.name,)
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """Where a flow stands: its settings, its position and its records so far."""
-
-    settings: Settings
-    position: Position | None
-    trace: Trace
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What one call of `solve` or `resume` is to do."""
-
-    horizon: float
-    times: np.ndarray
-    snapshots: tuple[float, ...]
-    stops: tuple[Stop, ...]
-    max_gradients: float
 
 
 def integrate(
@@ -149,20 +76,6 @@ def _attentive(method: Method, plan: Plan) -> Method:
     if find(plan.stops, Stagnation) is None or not method.runs_through:
         return method
     return dataclasses.replace(method, attempts_per_leg=_ATTEMPTS_TO_STAGNATION)
-
-
-def begin(settings: Settings, plan: Plan) -> Position:
-    """The position at t = 0.
-
-    Args:
-        settings: the problem and the method.
-        plan: its first save time bounds the first step.
-
-    Returns:
-        The position.
-    """
-    leg = jnp.asarray(plan.times[0], settings.precision)
-    return start(settings.problem, settings.method, leg)
 
 
 def _begin(settings: Settings, trace: Trace, plan: Plan) -> Position:

@@ -1,0 +1,102 @@
+"""What a flow is asked for, and where it stands: plain records, kept apart from the loop."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from .choice import Automatic
+from .legs import Position, start
+from .methods import Method
+from .problem import Observers, Problem
+from .solution import FlowStats
+from .stops import Stop
+from .trace import Trace
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What stays the same when a flow is resumed.
+
+    Attributes:
+        problem: theta_0, the objective.
+        method: the solver with its controller.
+        observers: further observers.
+        precision: "float64" or "float32".
+        max_steps: limit of attempted steps of one `solve` or `resume`.
+        tolerances: rtol and atol.
+        choice: the automatic choice of the solver, if it was left to us.
+    """
+
+    problem: Problem
+    method: Method
+    observers: Observers
+    precision: str
+    max_steps: int
+    tolerances: tuple[float, float]
+    choice: Automatic | None
+
+    @property
+    def solver(self) -> str:
+        """Which solver runs, and why if it was chosen automatically."""
+        return self.choice.text if self.choice else self.method.name
+
+    def stats(self, position: Position, trace: Trace) -> FlowStats:
+        """The work done up to a position.
+
+        Args:
+            position: where the flow stands.
+            trace: its records so far.
+
+        Returns:
+            True counts.
+        """
+        controller = position.controller
+        return FlowStats(
+            gradients=self.method.evaluations(controller),
+            hvps=int(controller.work.hvps) + (self.choice.products if self.choice else 0),
+            observation_gradients=trace.observation_gradients,
+            steps=int(controller.attempts),
+            rejected=int(controller.attempts) - int(controller.accepted),
+            legs=trace.legs,
+            seconds=trace.seconds,
+        )
+
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """The names of the solvers that ran, in turn."""
+        return self.choice.names if self.choice else (self.method.name,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Where a flow stands: its settings, its position and its records so far."""
+
+    settings: Settings
+    position: Position | None
+    trace: Trace
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one call of `solve` or `resume` is to do."""
+
+    horizon: float
+    times: np.ndarray
+    snapshots: tuple[float, ...]
+    stops: tuple[Stop, ...]
+    max_gradients: float
+
+
+def begin(settings: Settings, plan: Plan) -> Position:
+    """The position at t = 0.
+
+    Args:
+        settings: the problem and the method.
+        plan: its first save time bounds the first step.
+
+    Returns:
+        The position.
+    """
+    leg = jnp.asarray(plan.times[0], settings.precision)
+    return start(settings.problem, settings.method, leg)
