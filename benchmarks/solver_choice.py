@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 import xarray
 
-from flowlift.experiments.compare import compare
+from flowlift.compare.curves import compare
 from flowlift.flow.choice import spectrum_at_start
 from flowlift.flow.problem import make_problem
 from flowlift.tasks import population
@@ -41,7 +41,7 @@ class Options:
     Attributes:
         width: hidden units n.
         stiffness: T times the largest eigenvalue of the Hessian at the start.
-        solver: solvers, as for `flowlift.experiments.compare`.
+        solver: solvers, as for `flowlift.compare.compare`.
         rtol: relative tolerances; atol is a thousandth of them.
         error: the achieved errors to compare at.
         activation: of student and teacher.

@@ -29,8 +29,8 @@ import problems
 import tyro
 
 from flowlift import modules, tasks
-from flowlift.experiments.compare import Curve, compare
-from flowlift.experiments.peers import Case, run
+from flowlift.compare.curves import Curve, compare
+from flowlift.compare.peers import Case, run
 from flowlift.flow import AUTO, SOLVERS, LogTimes
 from flowlift.flow.problem import make_problem
 from flowlift.flow.solve import resolve_objective
@@ -66,7 +66,7 @@ class Options:
     Attributes:
         problem: problems by name; all by default.
         horizon: end times; those of the table by default.
-        solver: solvers, as for `flowlift.experiments.compare`; by default all of `flow.SOLVERS`
+        solver: solvers, as for `flowlift.compare.compare`; by default all of `flow.SOLVERS`
             and the peers that can reach the horizon.
         rtol: relative tolerances; atol is a thousandth of them.
         repeats: timed runs after the first, which compiles; the median is shown.

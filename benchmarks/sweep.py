@@ -4,7 +4,7 @@ python benchmarks/sweep.py [--json FILE]
 python benchmarks/sweep.py --sizes 64 128 --seeds 5
 
 A 3-layer tanh lift with in-degree 8 on a periodic signal, to the same loss by the same solver and
-tolerances: `flowlift.experiments` on two spawned workers and on one, and a loop with a new jit per
+tolerances: `flowlift.sweep` on two spawned workers and on one, and a loop with a new jit per
 seed in one process with default threads. Every part runs in processes of its own, started cold,
 and is timed from the start of the first to the end of the last.
 """
@@ -46,7 +46,7 @@ loss_below = {loss}
 """
 
 
-# What one writes without flowlift.experiments: diffrax, and a fresh jit for each seed. The model is
+# What one writes without flowlift.sweep: diffrax, and a fresh jit for each seed. The model is
 # flowlift's lift, so that both sides compute the same gradients by the same kernels.
 def plain_loop(file: str, sizes: list[int], seeds: int) -> None:
     import diffrax
@@ -54,8 +54,8 @@ def plain_loop(file: str, sizes: list[int], seeds: int) -> None:
     import jax
     import jax.numpy as jnp
 
-    from flowlift.experiments import read_study
-    from flowlift.experiments.cell import draw_lift
+    from flowlift.studies import read_study
+    from flowlift.sweep.cell import draw_lift
 
     study = read_study(file)
     plan, module = study.flow, study.module.build()
@@ -105,7 +105,7 @@ def timed(arguments: list[str], environment: dict[str, str]) -> float:
 
 def sweep(file: Path, workers: int, folder: Path) -> tuple[float, float]:
     """Seconds of `flowlift run` with an empty cache of compilations, and of the flows alone."""
-    from flowlift.experiments import load
+    from flowlift.store import load
 
     run = [sys.executable, "-m", "flowlift", "run", str(file), "--workers", str(workers)]
     temporary = folder / f"tmp{workers}"

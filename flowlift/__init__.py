@@ -9,7 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import diagnostics, experiments, lift, modules, plot, solvers, tasks
+    from . import (
+        answers,
+        compare,
+        diagnostics,
+        lift,
+        modules,
+        plot,
+        solvers,
+        store,
+        studies,
+        sweep,
+        tasks,
+    )
     from .flow import (
         FlowSolution,
         GradientNormBelow,
@@ -42,8 +54,8 @@ _HOME = {
     **dict.fromkeys(["BernoulliInDegree", "Complete", "FixedInDegree", "Lift", "sample"], "lift"),
 }
 _ROOMS = frozenset(
-    {"diagnostics", "experiments", "flow", "kernels", "lift"}
-    | {"modules", "plot", "solvers", "tasks"}
+    {"answers", "compare", "diagnostics", "flow", "kernels", "lift", "modules"}
+    | {"plot", "solvers", "store", "studies", "sweep", "tasks"}
 )
 
 __all__ = [
@@ -57,8 +69,9 @@ __all__ = [
     "LossBelow",
     "Outcome",
     "Stagnation",
+    "answers",
+    "compare",
     "diagnostics",
-    "experiments",
     "lift",
     "modules",
     "plot",
@@ -66,6 +79,9 @@ __all__ = [
     "sample",
     "solve",
     "solvers",
+    "store",
+    "studies",
+    "sweep",
     "tasks",
 ]
 

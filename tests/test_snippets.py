@@ -41,4 +41,4 @@ def test_snippets_run(page, tmp_path, monkeypatch):
     for text in snippets(page, "python"):
         exec(compile(text, str(page), "exec"), namespace)
     plt.close("all")
-    assert "flowlift" in namespace or "experiments" in namespace
+    assert "flowlift" in namespace

@@ -59,15 +59,15 @@ def analyse():
 
 @pytest.mark.parametrize("name", ["study", "limit"])
 def test_every_run_of_the_probability_study_is_kept(name):
-    from flowlift import experiments
-    from flowlift.experiments.study_file import variants
+    from flowlift import studies
+    from flowlift.studies.toml import variants
 
     file = {"study": "runs.csv", "limit": "limit.csv"}[name]
     runs = pandas.read_csv(PROBABILITY / file)
     kept = runs.groupby(["problem", "law", "size"]).seed.agg(list).to_dict()
     planned = {
         (point["problem"], point["law"], size): list(study.seeds_of(size))
-        for point, study in variants(experiments.read_study(PROBABILITY / f"{name}.toml"))
+        for point, study in variants(studies.read_study(PROBABILITY / f"{name}.toml"))
         for size in study.lift.sizes
     }
     assert kept == planned

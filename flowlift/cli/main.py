@@ -1,154 +1,14 @@
 """The program `flowlift`: nothing heavy is imported before a command is known."""
 
-import dataclasses
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Run a study: train its lifts by exact gradient flow, print the table, keep the results.
-
-    Every value of the study file is a flag too; `flowlift run STUDY.toml --help` lists them.
-    Finished cells are not run again.
-    """
-
-    study: tyro.conf.Positional[Path]
-    """The study file (TOML)."""
-    output: Path | None = None
-    """Folder of results; by default results/NAME, after the study's name."""
-    workers: int = 0
-    """Worker processes; 0 computes in this one."""
-    dask: str | None = None
-    """Address of a Dask scheduler, such as tcp://host:8786, whose workers compute instead."""
-    shard: str = "0/1"
-    """I/N does only the I-th of N disjoint parts (I from 0): array jobs that share a folder."""
-    retry_failed: bool = False
-    """Run those that failed again: step limit, NaN, out of memory, crash. Else they are results."""
-    every: float = 60.0
-    """Seconds after which finished runs, and the place where a long run stands, are written."""
-    quick: bool = False
-    """Run the smaller grid of the file's table `quick`."""
-    until: tuple[Literal["half-width"], float] | None = None
-    """half-width W: add seeds where the interval at the study's question is widest, until half
-    its width is at most W at every size."""
-    budget_runs: int | None = None
-    """With --until: how many runs there may be in all."""
-    check_tolerance: bool = False
-    """Afterwards, as `flowlift check-tolerance`."""
-    set: tuple[str, ...] = ()
-    """Assignments KEY=VALUE in TOML, made before the file is checked, for whole tables: --set
-    'module={kind="attention", tokens=8, channels=8}'."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """Show how far a study is: done, running, failed and why, missing, time left."""
-
-    results: tyro.conf.Positional[Path]
-    """The folder that `flowlift run` writes."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """Write a study's results as one file for other programs."""
-
-    results: tyro.conf.Positional[Path]
-    """The folder that `flowlift run` wrote."""
-    format: Literal["csv", "parquet", "zarr", "netcdf"] = "csv"
-    """csv and parquet hold a row per run, or with --along a row per run and save time; netcdf and
-    zarr the whole labelled dataset."""
-    along: bool = False
-    """For csv and parquet: the records along the flows instead of the runs."""
-    output: Path | None = None
-    """The file; by default RESULTS/export with the format's ending."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plot:
-    """Draw the figures of a study's results."""
-
-    results: tyro.conf.Positional[Path]
-    """The folder that `flowlift run` wrote."""
-    output: Path | None = None
-    """Folder of figures; by default RESULTS/figures."""
-    suffix: str = "png"
-    """png, pdf or svg."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Success:
-    """Print with which probability the flow reaches a loss, per lift size, and from which size."""
-
-    results: tyro.conf.Positional[Path]
-    """The folder that `flowlift run` wrote."""
-    loss: tuple[float, ...] = ()
-    """The losses eps that count as converged; by default those of the study's [question]."""
-    time: tuple[float, ...] = ()
-    """By which flow times; by default those of the study's question, or the end of each flow."""
-    delta: float | None = None
-    """The failure probability allowed by the learning number; by default the question's, or 0.1."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Write one self-contained HTML page: the answer, all figures and tables, the study."""
-
-    results: tyro.conf.Positional[Path]
-    """The folder that `flowlift run` wrote."""
-    output: Path | None = None
-    """The file; by default RESULTS/report.html."""
-    loss: tuple[float, ...] = ()
-    """As for `flowlift success`."""
-    time: tuple[float, ...] = ()
-    """As for `flowlift success`."""
-    delta: float | None = None
-    """As for `flowlift success`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckTolerance:
-    """Run a few seeds again at a tenth of the tolerances: does the loss change, do verdicts?"""
-
-    results: tyro.conf.Positional[Path]
-    """The folder that `flowlift run` wrote."""
-    seeds: int = 3
-    """How many seeds of each size."""
-    workers: int = 0
-    """Worker processes; 0 computes in this one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Compare:
-    """Compare solvers on one lift of a study: work against achieved error.
-
-    Errors are measured against a reference of another family of solvers; failures are shown as
-    failures. Every value of the study file is a flag too.
-    """
-
-    study: tyro.conf.Positional[Path]
-    """The study file (TOML)."""
-    solvers: tuple[str, ...] = ("auto", "bdf", "rkc2", "exprb", "tsit5", "kvaerno5")
-    """Names of solvers: ours, diffrax:NAME, scipy:LSODA (BDF, Radau, DOP853), sundials:cvode, or
-    gd:LEARNING_RATE, gradient descent on the same axis t = learning rate x steps."""
-    rtols: tuple[float, ...] = (1e-3, 1e-5)
-    """Relative tolerances."""
-    size: int | None = None
-    """Lift size; by default the first of the study."""
-    max_gradients: float = 1e6
-    """Budget of each run; one that spends it is shown as a failure."""
-    repeats: int = 1
-    """Timed runs after a first one that compiles."""
-    output: Path | None = None
-    """Folder of table, figure and data; by default results/NAME/compare."""
-    set: tuple[str, ...] = ()
-    """Assignments KEY=VALUE, as for `flowlift run`."""
-
+from .commands import CheckTolerance, Compare, Export, Plot, Report, Run, Status, Success
 
 StudyCommand = TypeVar("StudyCommand", Run, Compare)
 Command = (
@@ -208,7 +68,7 @@ def _own_flags(cls: type[StudyCommand], given: list[str]) -> tuple[StudyCommand,
 def _study(command: Run | Compare, flags: list[str]) -> Any:
     """The study, whose file gives the defaults of its flags."""
     _use_float64()
-    from ..experiments import Study, read_study
+    from ..studies import Study, read_study
 
     return tyro.cli(
         Study,
@@ -225,7 +85,7 @@ _HELP = ("-h", "--help")
 def _run(given: list[str]) -> None:
     command, flags = _own_flags(Run, given)
     _use_float64()
-    from ..workers import executor_of
+    from ..sweep.executors import executor_of
 
     # Before anything heavy is imported, so that workers import meanwhile.
     wanted = not set(flags) & set(_HELP)
@@ -234,7 +94,8 @@ def _run(given: list[str]) -> None:
 
 
 def _run_study(command: Run, study, executor) -> None:
-    from ..experiments import as_text, check_tolerance, run_study, study_of, summary
+    from ..answers import as_text, study_of, summary
+    from ..sweep import check_tolerance, run_study
 
     output = command.output or Path("results") / study.name
     if command.until is None:
@@ -259,7 +120,7 @@ def _run_study(command: Run, study, executor) -> None:
 
 
 def _run_until(command: Run, study, output: Path, executor):
-    from ..experiments import coverage_after_stopping, run_until
+    from ..sweep import coverage_after_stopping, run_until
 
     assert command.until is not None
     _, width = command.until
@@ -283,11 +144,11 @@ def _run_until(command: Run, study, output: Path, executor):
 
 
 def _status(command: Status) -> None:
-    from ..ledger import as_text, status
+    from ..store import as_text, status
 
     def reread(directory: Path) -> None:
         _use_float64()
-        from ..experiments.store import reread
+        from ..store.cells import reread
 
         reread(directory)
 
@@ -296,7 +157,7 @@ def _status(command: Status) -> None:
 
 def _export(command: Export) -> None:
     _use_float64()
-    from ..experiments import export, load
+    from ..store import export, load
 
     output = command.output or command.results / "export"
     print(export(load(command.results), output, command.format, along=command.along))
@@ -304,7 +165,7 @@ def _export(command: Export) -> None:
 
 def _compare(command: Compare, study) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
-    from ..experiments import compare_on_study, comparison_table
+    from ..compare import compare_on_study, comparison_table
     from ..plot import save_comparison
 
     output = command.output or Path("results") / study.name / "compare"
@@ -323,8 +184,9 @@ def _compare(command: Compare, study) -> None:
 
 def _plot(command: Plot) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
-    from ..experiments import load, study_of
+    from ..answers import study_of
     from ..plot import save_figures
+    from ..store import load
 
     output, results = command.output or command.results / "figures", load(command.results)
     asked = study_of(results).question
@@ -333,7 +195,8 @@ def _plot(command: Plot) -> None:
 
 
 def _success(command: Success) -> None:
-    from ..experiments import answers, as_text, in_words, load, variant_name
+    from ..answers import answers, as_text, in_words, variant_name
+    from ..store import load
 
     results = load(command.results)
     question = _question(command, results)
@@ -348,7 +211,7 @@ def _success(command: Success) -> None:
 
 
 def _question(command: Success | Report, results):
-    from ..experiments import question_of
+    from ..answers import question_of
 
     return question_of(results, losses=command.loss, times=command.time, delta=command.delta)
 
@@ -356,8 +219,8 @@ def _question(command: Success | Report, results):
 def _report(command: Report) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     _use_float64()
-    from ..experiments import load
     from ..plot import write_report
+    from ..store import load
 
     otherwise = command.loss or command.time or command.delta is not None
     question = _question(command, load(command.results)) if otherwise else None
@@ -366,10 +229,12 @@ def _report(command: Report) -> None:
 
 def _check_tolerance(command: CheckTolerance) -> None:
     _use_float64()
-    from ..workers import executor_of
+    from ..sweep.executors import executor_of
 
     with executor_of(command.workers) as executor:
-        from ..experiments import as_text, check_tolerance, load, study_of
+        from ..answers import as_text, study_of
+        from ..store import load
+        from ..sweep import check_tolerance
 
         study = study_of(load(command.results))
         table = check_tolerance(study, command.results, seeds=command.seeds, executor=executor)

@@ -26,7 +26,7 @@ def solve_each(
 
     Solutions come one by one, so that only those are in memory that the caller keeps; a member
     that fails is a result like any other and stops nobody else. For several processes or machines
-    see `flowlift.experiments`.
+    see `flowlift.sweep`.
 
     Args:
         models: the members, or a generator of them.

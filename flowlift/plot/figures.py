@@ -10,15 +10,8 @@ import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..experiments import (
-    Answer,
-    Question,
-    answers,
-    by_variant,
-    further_axes,
-    parts_of,
-    variant_name,
-)
+from ..answers import Answer, answers, by_variant, further_axes, parts_of, variant_name
+from ..studies import Question
 from .loss_vs_size import loss_vs_size
 from .loss_vs_time import loss_vs_time
 from .outcome_shares import outcome_shares
@@ -40,7 +33,7 @@ def figures(
     Nothing is averaged over further axes: each of their combinations is a panel or a line.
 
     Args:
-        results: as given by `flowlift.experiments.load`.
+        results: as given by `flowlift.store.load`.
         question: whose losses and times; None leaves out the figures of probabilities.
 
     Yields:

@@ -4,7 +4,7 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
-from ..experiments import PowerLaw, power_law
+from ..answers import PowerLaw, power_law
 from .style import axes_for, caption, label, seeds_per_size, size_axis
 
 _MARKERS = {True: ("o", "ended as asked"), False: ("x", "budget, limit or failure")}
@@ -14,12 +14,12 @@ def loss_vs_size(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     """Final loss against lift size on log-log axes: every seed a point, the median a line.
 
     Args:
-        data: a study's results (`flowlift.experiments.load`).
+        data: a study's results (`flowlift.store.load`).
         ax: axes to draw into; a new figure if None.
 
     Returns:
         The axes. Flows that ended by a budget, a limit or a failure have a mark of their own; a
-        power law is drawn where the data allow one (`flowlift.experiments.power_law`).
+        power law is drawn where the data allow one (`flowlift.answers.power_law`).
     """
     from ..flow import Outcome
 

@@ -4,7 +4,7 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
-from ..experiments import tolerance_floor
+from ..sweep import tolerance_floor
 from .style import axes_for, caption, label, ordered_colours, seeds_per_size
 
 _BAND = (0.1, 0.9)
@@ -18,13 +18,13 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
 
     Args:
         data: `loss` along `time`, and along `size` and `seed` where there are any: the dataset of
-            a single flow (`flowlift.flow.dataset`) or of a study (`flowlift.experiments.load`).
+            a single flow (`flowlift.flow.dataset`) or of a study (`flowlift.store.load`).
         ax: axes to draw into; a new figure if None.
 
     Returns:
         The axes. t = 0 has no place on a logarithmic axis and is not drawn, nor is anything after
         the last flow has ended. Of a study, losses
-        that its tolerances leave undetermined are hatched (`flowlift.experiments.tolerance_floor`).
+        that its tolerances leave undetermined are hatched (`flowlift.sweep.tolerance_floor`).
     """
     ax = axes_for(ax)
     loss = _until_all_have_ended(data)

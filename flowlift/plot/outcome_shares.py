@@ -13,7 +13,7 @@ def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: st
     """Converged, stuck and undecided flows per lift size, as stacked shares with their counts.
 
     Args:
-        table: as given by `flowlift.experiments.success_probability`, of one variant.
+        table: as given by `flowlift.answers.success_probability`, of one variant.
         ax: axes to draw into; a new figure if None.
         event: what counts as converged, for the caption.
 

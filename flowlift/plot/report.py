@@ -11,26 +11,25 @@ import numpy as np
 import pandas
 import xarray
 
-from ..experiments import (
+from ..answers import (
     Answer,
     LearningNumber,
-    Question,
     answers,
     best_seen,
     by_variant,
-    cells,
     in_words,
-    load,
     paired_comparisons,
     planted_witness,
     power_law,
     study_of,
     summary,
     there,
-    tolerances_there,
     variant_name,
     variant_studies,
 )
+from ..store import load
+from ..studies import Question, cells
+from ..sweep import tolerances_there
 from .embedded import embedded
 from .figures import figures
 
@@ -72,9 +71,9 @@ def report(
     """The page as text: it refers to nothing outside itself.
 
     Args:
-        results: as given by `flowlift.experiments.load`.
+        results: as given by `flowlift.store.load`.
         question: instead of the study's.
-        tolerances: as given by `flowlift.experiments.check_tolerance`, to be shown.
+        tolerances: as given by `flowlift.sweep.check_tolerance`, to be shown.
         place: the name of the folder of results, for the command that repeats the study.
 
     Returns:

@@ -5,7 +5,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import xarray
 
-from ..experiments import Question, comparison_table
+from ..compare import comparison_table
+from ..studies import Question
 from .figures import figures
 from .style import figure_of
 from .work_precision import work_precision
@@ -21,7 +22,7 @@ def save_figures(
     """Draw every figure of a study.
 
     Args:
-        results: as given by `flowlift.experiments.load`.
+        results: as given by `flowlift.store.load`.
         directory: where to write, made if needed.
         suffix: "png", "pdf" or "svg".
         question: whose losses and times; None leaves out the figures of probabilities.
@@ -42,7 +43,7 @@ def save_comparison(results: xarray.Dataset, directory: str | Path) -> list[Path
     """Keep a comparison of solvers: its data as NetCDF, its table as CSV, its figure.
 
     Args:
-        results: as given by `flowlift.experiments.compare`.
+        results: as given by `flowlift.compare.compare`.
         directory: where to write, made if needed.
 
     Returns:

@@ -5,7 +5,7 @@ import xarray
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from ..experiments import log_log_line
+from ..answers import log_log_line
 from .style import axes_for, label
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
-from ..experiments import there, time_to_loss
+from ..answers import there, time_to_loss
 from .style import axes_for, caption, figure_of, time_axis
 
 # Before the first flow has met the loss there is nothing to see.

@@ -7,7 +7,7 @@ import pandas
 from matplotlib.axes import Axes
 from scipy.special import expit, logit
 
-from ..experiments import LearningNumber, learning_number, parts_of, variant_name
+from ..answers import LearningNumber, learning_number, parts_of, variant_name
 from .style import MARKERS, axes_for, caption, ordered_colours, size_axis
 
 
@@ -22,7 +22,7 @@ def success_vs_size(
     """Success frequency per lift size with its exact interval, a line per variant.
 
     Args:
-        table: as given by `flowlift.experiments.success_probability`.
+        table: as given by `flowlift.answers.success_probability`.
         ax: axes to draw into; a new figure if None.
         name: what the event is, for the axis.
         delta: draw the learning numbers of this delta, too: the level 1 - delta, the logistic fit

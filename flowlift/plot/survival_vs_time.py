@@ -4,7 +4,7 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
-from ..experiments import survival, there
+from ..answers import survival, there
 from .style import axes_for, caption, ordered_colours, time_axis
 
 

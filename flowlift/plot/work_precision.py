@@ -11,7 +11,7 @@ def work_precision(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     """Achieved error against cost, one line a solver, failures marked by crosses.
 
     Args:
-        data: as given by `flowlift.experiments.compare`.
+        data: as given by `flowlift.compare.compare`.
         ax: axes to draw into; a new figure if None.
 
     Returns:

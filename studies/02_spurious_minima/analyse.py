@@ -14,7 +14,7 @@ import numpy as np
 import pandas
 from scipy import stats
 
-from flowlift import experiments
+from flowlift import answers, store, studies
 
 HERE = Path(__file__).parent
 RUNS, FIGURE = HERE / "runs.csv", HERE / "spurious_minima.png"
@@ -36,10 +36,10 @@ TIMES = (1e2, 1e3, 1e4, 1e5, 1e6)
 
 def ends_of(folder: str) -> pandas.DataFrame:
     """One row per run: where it ended, how, and when its loss was first at most EPS."""
-    results = experiments.load(folder)
-    met_at, met = experiments.time_to_loss(results, EPS)
+    results = store.load(folder)
+    met_at, met = answers.time_to_loss(results, EPS)
     columns = {
-        "outcome": experiments.outcomes(results, EPS),
+        "outcome": answers.outcomes(results, EPS),
         "final_loss": results.final_loss,
         "gradient_norm": results.final_gradient_norm,
         "least_eigenvalue": results.least_eigenvalue,
@@ -49,7 +49,7 @@ def ends_of(folder: str) -> pandas.DataFrame:
     }
     table = pandas.DataFrame({n: c.to_series() for n, c in columns.items()})
     table = table[table.outcome != ""].reset_index().rename(columns={"size": "students"})
-    study = experiments.structure_study(tomllib.loads(results.attrs["study"]))
+    study = studies.structure_study(tomllib.loads(results.attrs["study"]))
     table.insert(0, "teachers", study.task.teachers)
     return table
 
@@ -158,7 +158,7 @@ def main(folders: list[str]) -> None:
         runs.to_csv(RUNS, index=False)
     runs = pandas.read_csv(RUNS)
     for table in (table_of(runs), levels_of(runs), shares_of(runs)):
-        print(experiments.as_text(table.set_index(table.columns[0])), end="\n\n")
+        print(answers.as_text(table.set_index(table.columns[0])), end="\n\n")
     draw(runs, FIGURE)
 
 

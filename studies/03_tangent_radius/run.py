@@ -19,7 +19,7 @@ import tyro
 import xarray
 from matplotlib.ticker import NullFormatter
 
-from flowlift import experiments, plot
+from flowlift import answers, plot, studies, sweep
 
 HERE = Path(__file__).parent
 # The dense control: the same pre-activation variance from N(0, 4/n) weights on all pairs. It has
@@ -59,14 +59,14 @@ def run(options: Options) -> dict[str, xarray.Dataset]:
     with contextlib.ExitStack() as stack:
         executor = None
         if options.workers:
-            executor = stack.enter_context(experiments.spawned_workers(options.workers))
+            executor = stack.enter_context(sweep.spawned_workers(options.workers))
         for family, changes in FAMILIES.items():
-            study = experiments.read_study(HERE / "study.toml", changes, quick=options.quick)
+            study = studies.read_study(HERE / "study.toml", changes, quick=options.quick)
             if family == "dense":
                 sizes = tuple(n for n in study.lift.sizes if n <= LARGEST_DENSE)
                 lift = dataclasses.replace(study.lift, sizes=sizes)
                 study = dataclasses.replace(study, lift=lift)
-            data = experiments.run_study(study, folder / family, executor=executor)
+            data = sweep.run_study(study, folder / family, executor=executor)
             found[family] = data.assign_attrs(from_size=FULL_RANK * study.task.samples)
     return found
 
@@ -124,7 +124,7 @@ def verdict(found: dict[str, xarray.Dataset]) -> str:
     for family, data in found.items():
         used = data.kappa.isel(observation_time=0).where(data["size"] >= from_size(data), drop=True)
         sizes, values = xarray.broadcast(used["size"], used)
-        law = experiments.log_log_line(sizes.values, values.values)
+        law = answers.log_log_line(sizes.values, values.values)
         word = "holds" if law.contains(PREDICTED) else "FAILS"
         lines.append(f"{family}: slope {law}, predicted {PREDICTED}: the claim {word}")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ import pandas
 import tyro
 import xarray
 
-from flowlift import diagnostics, experiments, plot, tasks
+from flowlift import diagnostics, plot, studies, sweep, tasks
 from flowlift import flow as flows
 from flowlift.diagnostics import Certificate, LogisticBounds
 from flowlift.flow import FlowSolution
@@ -47,9 +47,9 @@ class Options:
 def run(options: Options) -> tuple[xarray.Dataset, float]:
     """The flow at the times of its observations, and eps."""
     folder = options.results or Path("results") / "certificate"
-    study = experiments.read_study(HERE / "study.toml", quick=options.quick)
+    study = studies.read_study(HERE / "study.toml", quick=options.quick)
     assert study.observe is not None
-    results = experiments.run_study(study, folder)
+    results = sweep.run_study(study, folder)
     flow = results.isel(size=0, seed=0).sel(time=results.observation_time.values)
     # Where the flow had ended there is no loss; an infinite kappa asserts nothing and stays.
     reached = np.isfinite(flow.loss.values)

@@ -19,7 +19,7 @@ import pandas
 import tyro
 import xarray
 
-from flowlift import experiments, plot
+from flowlift import answers, plot, studies, sweep
 
 HERE = Path(__file__).parent
 # The dense control: the same pre-activation variance from N(0, 4/n) weights on all pairs.
@@ -57,10 +57,10 @@ def run(options: Options) -> dict[str, xarray.Dataset]:
     with contextlib.ExitStack() as stack:
         executor = None
         if options.workers:
-            executor = stack.enter_context(experiments.spawned_workers(options.workers))
+            executor = stack.enter_context(sweep.spawned_workers(options.workers))
         for family, changes in FAMILIES.items():
-            study = experiments.read_study(HERE / "study.toml", changes, quick=options.quick)
-            data = experiments.run_study(study, folder / family, executor=executor)
+            study = studies.read_study(HERE / "study.toml", changes, quick=options.quick)
+            data = sweep.run_study(study, folder / family, executor=executor)
             found[family] = data.assign(relative=data.lazy / np.sqrt(data.initial_loss))
     return found
 
@@ -116,7 +116,7 @@ def verdict(found: dict[str, xarray.Dataset]) -> str:
         short = summarised(data)
         for name in QUANTITIES:
             sizes, values = xarray.broadcast(short["size"], short[name])
-            law = experiments.log_log_line(sizes.values, values.values)
+            law = answers.log_log_line(sizes.values, values.values)
             word = "holds" if law.high < 0 else "FAILS"
             lines.append(f"{family}, {name}: slope {law}; falling with n: {word}")
     return "\n".join(lines)

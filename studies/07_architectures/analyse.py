@@ -14,7 +14,7 @@ import numpy as np
 import pandas
 from scipy import stats
 
-from flowlift import experiments, plot
+from flowlift import plot, store
 
 HERE = Path(__file__).parent
 RUNS, FIGURE = HERE / "runs.csv", HERE / "architectures.png"
@@ -34,7 +34,7 @@ LAWS = {"sparse": ("#0072B2", "o", 0.97), "dense": ("#D55E00", "s", 1.03)}
 
 def ends_of(folder: str) -> pandas.DataFrame:
     """One row per run: how large the lift was, where its flow ended and how."""
-    results = experiments.load(folder)
+    results = store.load(folder)
     columns = ["parameters", "edges", "final_loss", "end_time", "result", "gradients", "seconds"]
     table = results[columns].to_dataframe().dropna(subset="end_time").reset_index()
     return table[["architecture", "law", "size", "seed", *columns]].round({"seconds": 2})

@@ -14,11 +14,11 @@ import numpy as np
 import pandas
 import xarray
 
-from flowlift import experiments, plot
-from flowlift.experiments.study_file import variants
+from flowlift import answers, plot, store, studies
+from flowlift.studies.toml import variants
 
 HERE = Path(__file__).parent
-STUDY = experiments.read_study(HERE / "study.toml")
+STUDY = studies.read_study(HERE / "study.toml")
 QUESTION = STUDY.question
 LAWS = list(STUDY.alternatives["law"])
 TITLES = {
@@ -40,7 +40,7 @@ TIMES = (1e2, 1e3, 1e4)
 
 def ends_of(folder: str) -> pandas.DataFrame:
     """One row per run: its lift, where its flow ended, and when it first met each loss."""
-    results = experiments.load(folder)
+    results = store.load(folder)
     columns = {
         "parameters": results.parameters,
         "edges": results.edges,
@@ -51,10 +51,10 @@ def ends_of(folder: str) -> pandas.DataFrame:
         "result": results.result,
         "gradients": results.gradients,
         "seconds": results.seconds,
-        "certified": experiments.outcomes(results, 1e-300) == "stuck",
+        "certified": answers.outcomes(results, 1e-300) == "stuck",
     }
     for eps in QUESTION.losses:
-        times, met = experiments.time_to_loss(results, eps)
+        times, met = answers.time_to_loss(results, eps)
         columns[f"t_{eps:g}"] = times.where(met)
     table = pandas.DataFrame({name: column.to_series() for name, column in columns.items()})
     table = table.dropna(subset="end_time").reset_index()
@@ -64,7 +64,7 @@ def ends_of(folder: str) -> pandas.DataFrame:
 
 
 def counts_of(runs: pandas.DataFrame, eps: float, time: float = np.inf) -> pandas.DataFrame:
-    """Runs per problem, law and size: converged, stuck, undecided (`experiments.outcomes`)."""
+    """Runs per problem, law and size: converged, stuck, undecided (`answers.outcomes`)."""
     converged = runs[f"t_{eps:g}"] <= time
     stuck = ~converged & (runs.certified == 1) & (runs.end_time <= time)
     words = pandas.DataFrame(
@@ -80,15 +80,15 @@ def learning_numbers(runs: pandas.DataFrame) -> pandas.DataFrame:
     for eps in QUESTION.losses:
         counts = counts_of(runs, eps)
         for problem, law in counts.index.droplevel("size").unique():
-            table = experiments.probability_table(counts.loc[(problem, law)], QUESTION.level)
+            table = answers.probability_table(counts.loc[(problem, law)], QUESTION.level)
             number, generous = (
-                experiments.learning_number(
+                answers.learning_number(
                     table, QUESTION.delta, level=QUESTION.level, undecided_converge=either
                 )
                 for either in (False, True)
             )
             reached = table.index[table.converged > 0]
-            held = experiments.planted_witness(witnesses[problem], eps)
+            held = answers.planted_witness(witnesses[problem], eps)
             rows.append(
                 {
                     "problem": problem,
@@ -139,7 +139,7 @@ def probability_figure(runs: pandas.DataFrame) -> plt.Figure:
 
 def _line(ax: plt.Axes, counts: pandas.DataFrame, law: str, shift: float) -> None:
     """One law; shifted a little, so that no interval hides another."""
-    table = experiments.probability_table(counts, QUESTION.level)
+    table = answers.probability_table(counts, QUESTION.level)
     x, p = table.index.to_numpy() * shift, table.probability
     errors = np.clip([p - table.low, table.high - p], 0, None)
     style = {"color": COLOURS[law], "marker": MARKERS[law], "ms": 4, "lw": 1.2}
@@ -185,10 +185,10 @@ def learning_figure(numbers: pandas.DataFrame, runs: pandas.DataFrame) -> plt.Fi
 def probabilities_of(runs: pandas.DataFrame, eps: float) -> pandas.DataFrame:
     """P(L <= eps) by some times per problem, law and size, and the outcomes at the end."""
     by_time = {
-        f"t = {time:g}": counts_of(runs, eps, time).pipe(experiments.probability_table).probability
+        f"t = {time:g}": counts_of(runs, eps, time).pipe(answers.probability_table).probability
         for time in TIMES
     }
-    end = experiments.probability_table(counts_of(runs, eps), QUESTION.level)
+    end = answers.probability_table(counts_of(runs, eps), QUESTION.level)
     kept = end[["runs", "converged", "stuck", "undecided", "low", "high", "at most"]].round(3)
     return pandas.concat([pandas.DataFrame(by_time), kept], axis=1)
 
@@ -207,7 +207,7 @@ def paired_laws(runs: pandas.DataFrame, eps: float) -> pandas.DataFrame:
                 {"problem": problem, "law": law, "eps": eps}
                 | {"only sparse": int((sparse & ~dense).sum())}
                 | {"only dense": int((dense & ~sparse).sum())}
-                | {"p": experiments.paired_difference(sparse, dense)}
+                | {"p": answers.paired_difference(sparse, dense)}
             )
     return pandas.DataFrame(rows)
 

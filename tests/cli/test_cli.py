@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flowlift import experiments
+from flowlift import store, studies
 from flowlift.cli import main
 
 TEXT = """
@@ -47,9 +47,9 @@ def test_run_then_plot(file, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "lift size" in printed
     assert "2 horizon" in printed
-    study = experiments.read_study(tmp_path / "results" / "study.toml")
+    study = studies.read_study(tmp_path / "results" / "study.toml")
     assert (study.flow.horizon, study.seeds) == (2.0, 2)
-    assert dict(experiments.load(output).sizes) | {"time": 0} == {"size": 1, "seed": 2, "time": 0}
+    assert dict(store.load(output).sizes) | {"time": 0} == {"size": 1, "seed": 2, "time": 0}
     main(["status", output])
     printed = capsys.readouterr().out
     assert "study    tiny: 2 runs\ndone     2 (2 horizon)" in printed
@@ -85,7 +85,7 @@ def test_run_until_the_answer_is_known_then_report(file, tmp_path, capsys):
     assert "6 runs; the widest interval is +-0.230" in printed
     assert "95% intervals cover with at least" in printed
     assert "largest change" in printed
-    assert experiments.read_study(tmp_path / "results" / "study.toml").seeds == 6
+    assert studies.read_study(tmp_path / "results" / "study.toml").seeds == 6
     main(["success", output])
     assert "P(L ≤ 10 by t = 1)" in capsys.readouterr().out
     main(["report", output])

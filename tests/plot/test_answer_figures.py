@@ -10,9 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas
 import pytest
-from test_answers import ASKED, made_up
+from made_up_results import ASKED, made_up
 
-from flowlift import experiments, plot
+from flowlift import answers, plot, studies
 from flowlift.plot.embedded import bands, embedded
 from flowlift.plot.figures import grid
 from flowlift.plot.success_map import success_shares
@@ -28,7 +28,7 @@ def _close():
 def study(tmp_path):
     path = tmp_path / "asked.toml"
     path.write_text(ASKED)
-    return experiments.read_study(path)
+    return studies.read_study(path)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_the_map_and_the_survival_curves_say_the_same(results):
 
 
 def test_stacked_shares_add_up_to_one(results):
-    table = experiments.success_probability(results, 0.2)
+    table = answers.success_probability(results, 0.2)
     ax = plot.outcome_shares(table)
     tops = np.array([[bar.get_y() + bar.get_height() for bar in bars] for bars in ax.containers])
     np.testing.assert_allclose(tops, [[0.25, 0.75], [0.25, 0.75], [1, 1]])
@@ -65,7 +65,7 @@ def test_paired_losses_share_an_axis_range(results):
 
 
 def test_learning_numbers_stand_at_one_minus_delta(results):
-    table = experiments.success_probability(results, 0.2)
+    table = answers.success_probability(results, 0.2)
     ax = plot.success_vs_size(table, delta=0.5)
     star = next(line for line in ax.lines if line.get_marker() == "*")
     np.testing.assert_allclose(star.get_xydata(), [[8, 0.5]])
@@ -76,7 +76,7 @@ def test_variants_are_lines_and_never_averaged(study):
     final = np.full((2, 2, 5), 1e-3)
     final[1] = 0.9
     results = made_up(study, final, [("solver", ["tsit5", "dopri8"])])
-    ax = plot.success_vs_size(experiments.success_probability(results, 0.2))
+    ax = plot.success_vs_size(answers.success_probability(results, 0.2))
     lines = [bars.lines[0].get_ydata() for bars in ax.containers]
     np.testing.assert_allclose(lines, [[1, 1], [0, 0]])
     names = [text.get_text() for text in ax.get_legend().get_texts()]
@@ -115,12 +115,12 @@ def test_a_dotted_line_bounds_the_limit_where_some_flows_are_stuck():
         index=pandas.Index([4, 8], name="lift size"),
     )
     dotted = lambda ax: [line.get_ydata() for line in ax.lines if line.get_linestyle() == ":"]
-    ax = plot.success_vs_size(experiments.probability_table(counts))
+    ax = plot.success_vs_size(answers.probability_table(counts))
     np.testing.assert_allclose(dotted(ax), [[0.5, 1.0]])
     words = " ".join(ax.figure.get_supxlabel().split())
     assert "8 of 20 flows are undecided, counted as not converged; dotted: as converged." in words
     bounded_by_nothing = counts.assign(stuck=0)
-    ax = plot.success_vs_size(experiments.probability_table(bounded_by_nothing))
+    ax = plot.success_vs_size(answers.probability_table(bounded_by_nothing))
     assert dotted(ax) == []
     assert "dotted" not in ax.figure.get_supxlabel()
 

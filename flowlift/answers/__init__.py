@@ -1,0 +1,64 @@
+"""Statistics and questions, on results that are there: no flow is computed here."""
+
+from .approximation import Approximation, best_seen, planted_witness
+from .crossing import LogisticCrossing, logistic_crossing
+from .learning import LearningNumber, learning_number
+from .log_log_line import LogLogLine, log_log_line
+from .power_law import PowerLaw, fit_power_law, power_law
+from .probability import (
+    half_width,
+    paired_comparisons,
+    paired_difference,
+    probability_table,
+    success_probability,
+    survival,
+)
+from .questions import (
+    Answer,
+    answers,
+    in_words,
+    parts_of,
+    question_of,
+    study_of,
+    variant_name,
+    variant_studies,
+)
+from .summary import as_text, by_variant, further_axes, summary
+from .verdicts import converged, outcomes, there, time_to_loss
+
+__all__ = [
+    "Answer",
+    "Approximation",
+    "LearningNumber",
+    "LogLogLine",
+    "LogisticCrossing",
+    "PowerLaw",
+    "answers",
+    "as_text",
+    "best_seen",
+    "by_variant",
+    "converged",
+    "fit_power_law",
+    "further_axes",
+    "half_width",
+    "in_words",
+    "learning_number",
+    "log_log_line",
+    "logistic_crossing",
+    "outcomes",
+    "paired_comparisons",
+    "paired_difference",
+    "parts_of",
+    "planted_witness",
+    "power_law",
+    "probability_table",
+    "question_of",
+    "study_of",
+    "success_probability",
+    "summary",
+    "survival",
+    "there",
+    "time_to_loss",
+    "variant_name",
+    "variant_studies",
+]

@@ -1,0 +1,37 @@
+"""Comparing solvers on the flow of one lift of a study."""
+
+from typing import Any
+
+import xarray
+
+from ..studies.kinds import build_module, build_task
+from ..studies.records import Study
+from ..sweep.cell import check_study, draw_lift
+from .curves import compare
+
+
+def compare_on_study(
+    study: Study, *, size: int | None = None, seed: int | None = None, **options: Any
+) -> xarray.Dataset:
+    """Run solvers on one lift of a study, to its horizon.
+
+    Args:
+        study: gives module, lift, task, horizon and precision; its solver and tolerances are not
+            used, nor are its stopping rules: errors are compared at equal times.
+        size: the lift size; the study's first if None.
+        seed: the seed of the lift; the study's first if None.
+        **options: as for `compare`.
+
+    Returns:
+        As `compare`, with the lift's size and seed as attributes.
+
+    Raises:
+        ValueError: as for `run_study` and `compare`.
+    """
+    check_study(study)
+    size = study.lift.sizes[0] if size is None else size
+    seed = study.first_seed if seed is None else seed
+    model = draw_lift(study, build_module(study.module), size, seed)
+    task = build_task(study.task, study.precision)
+    results = compare(model, task, study.flow.horizon, precision=study.precision, **options)
+    return results.assign_attrs(study=study.name, size=size, seed=seed)

@@ -1,0 +1,52 @@
+"""What is on disk: one file per finished cell, and what a store knows of itself.
+
+Everything but cells and exports is of the standard library alone: `flowlift status` answers
+without JAX or xarray.
+"""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from .claims import Claim, Holder, claims, clear_dead
+from .index import Entry, append, latest, read_index, unread
+from .plan import read_plan, write_plan
+from .rates import Rates, duration
+from .status import Status, as_text, status
+
+if TYPE_CHECKING:
+    from .cells import StoreError, load
+    from .tables import along_table, export, runs_table
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submodules=["cells", "tables"],
+    submod_attrs={
+        "cells": ["StoreError", "load"],
+        "tables": ["along_table", "export", "runs_table"],
+    },
+)
+
+__all__ = [
+    "Claim",
+    "Entry",
+    "Holder",
+    "Rates",
+    "Status",
+    "StoreError",
+    "along_table",
+    "append",
+    "as_text",
+    "claims",
+    "clear_dead",
+    "duration",
+    "export",
+    "latest",
+    "load",
+    "read_index",
+    "read_plan",
+    "runs_table",
+    "status",
+    "unread",
+    "write_plan",
+]

@@ -1,0 +1,159 @@
+"""What a study consists of: runs with an identity, gathered into cells."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Iterator
+
+from .records import Study, Value
+from .rows import Row
+from .toml import axis_values, plain, variants
+
+# Of the files. The identity of a run has its own version: it stays when files gain variables.
+SCHEMA, IDENTITY = 2, 1
+# Keys that are younger than identities: at their defaults they do not enter them.
+_YOUNGER = {"lift": {"size_counts": "copies"}}
+# What names a run or plans the work, but determines no number of a run.
+_NOT_IN_A_RUN = ("name", "seeds", "seeds_at_most", "first_seed", "chunk")
+_NOT_IN_A_RUN += ("question", "vary", "alternatives", "quick")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Runs of one shape, a few seeds: one compilation serves them, one file keeps them.
+
+    Attributes:
+        variant: values along the study's further axes, by dotted key or axis of alternatives.
+        size: the lift size.
+        seeds: the seeds.
+        runs: the identities of the runs, one per seed.
+    """
+
+    variant: tuple[tuple[str, Value], ...]
+    size: int
+    seeds: tuple[int, ...]
+    runs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The cell's own identity: a hash of its runs'."""
+        return _hash(list(self.runs))
+
+    def without(self, runs: Collection[str]) -> "Cell | None":
+        """The cell without some of its runs.
+
+        Args:
+            runs: identities.
+
+        Returns:
+            What is left, None if nothing is.
+        """
+        left = [pair for pair in zip(self.seeds, self.runs, strict=True) if pair[1] not in runs]
+        if not left:
+            return None
+        seeds, identities = zip(*left, strict=True)
+        return dataclasses.replace(self, seeds=seeds, runs=identities)
+
+    def only(self, run: str) -> "Cell":
+        """The cell of one of its runs.
+
+        Args:
+            run: its identity.
+
+        Returns:
+            A cell of one run.
+        """
+        seed = self.seeds[self.runs.index(run)]
+        return dataclasses.replace(self, seeds=(seed,), runs=(run,))
+
+    def __str__(self) -> str:
+        """What distinguishes the cell, for a line of progress."""
+        axes = "".join(f"{key} = {value}, " for key, value in self.variant)
+        return f"{axes}n = {self.size}, seeds {self.seeds[0]} to {self.seeds[-1]}"
+
+
+def run_identity(study: Study, size: int, seed: int) -> str:
+    """A hash of all that determines the numbers of a run, and of nothing else.
+
+    Versions, device, host and dates are recorded beside a run, not in its identity.
+
+    Args:
+        study: the study, without further axes.
+        size: the lift size.
+        seed: the seed of graph and weights.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    return _identity(_common_record(study), size, seed)
+
+
+def cells(
+    study: Study, done: Collection[str] = (), shard: tuple[int, int] = (0, 1)
+) -> Iterator[Cell]:
+    """The cells of a study that hold the runs not yet done, size by size.
+
+    Args:
+        study: the study.
+        done: identities of finished runs.
+        shard: (i, n) keeps the i-th of n disjoint parts, i < n; a run's part follows from its
+            identity alone.
+
+    Yields:
+        Cells of at most `chunk` seeds.
+    """
+    index, parts = shard
+    for row in rows(study):
+        pairs = zip(row.seeds, row.runs, strict=True)
+        here = [(s, r) for s, r in pairs if r not in done and int(r, 16) % parts == index]
+        for first in range(0, len(here), study.chunk):
+            seeds, identities = zip(*here[first : first + study.chunk], strict=True)
+            yield Cell(row.variant, row.size, seeds, identities)
+
+
+def rows(study: Study) -> Iterator[Row]:
+    """The runs of a study, shape by shape.
+
+    Args:
+        study: the study.
+
+    Yields:
+        A row for each combination of values along the further axes and each size.
+    """
+    for assignments, variant in variants(study):
+        common, axes = _common_record(variant), tuple(assignments.items())
+        for size in variant.lift.sizes:
+            seeds = tuple(variant.seeds_of(size))
+            yield Row(axes, size, seeds, tuple(_identity(common, size, s) for s in seeds))
+
+
+def axis_names(study: Study) -> dict[str, str]:
+    """What the further axes are called in results: the key's last word, or the whole key."""
+    last = {key: key.rpartition(".")[2] for key in axis_values(study)}
+    taken = {"size", "seed", "time", "loss", "run", "result", "edges", "parameters"}
+    clash = [key for key, word in last.items() if list(last.values()).count(word) > 1]
+    return {key: key if key in clash or word in taken else word for key, word in last.items()}
+
+
+def _identity(common: dict, size: int, seed: int) -> str:
+    return _hash(common | {"size": size, "seed": seed})
+
+
+def _common_record(study: Study) -> dict:
+    record = plain(study)
+    for key in _NOT_IN_A_RUN:
+        record.pop(key, None)
+    del record["lift"]["sizes"]
+    for table, defaults in _YOUNGER.items():
+        for key in [k for k, default in defaults.items() if record[table][k] == default]:
+            del record[table][key]
+    return record | {"schema": IDENTITY}
+
+
+def _hash(record: object) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def all_sizes(study: Study) -> list[int]:
+    """The lift sizes of all variants, in the study's order."""
+    return list(dict.fromkeys(n for _, variant in variants(study) for n in variant.lift.sizes))

@@ -1,0 +1,277 @@
+"""A study: everything that determines its numbers, as one frozen record."""
+
+import dataclasses
+from typing import Any
+
+import tyro
+
+from ..flow import ATOL, AUTO, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation
+from ..flow.stops import Stop
+from ..lift import Gaussian, copies_for_count
+from ..modules import PerceptronModule
+from .kinds import EdgeLaw, ModuleChoice, TaskChoice, WeightLaw
+from .observations import ObservationPlan
+
+Value = int | float | str | bool
+SIZE_COUNTS = ("copies", "edges", "parameters")
+
+
+@dataclasses.dataclass(frozen=True)
+class LiftPlan:
+    """Which lifts are drawn (theory, section 3 [choice])."""
+
+    sizes: tuple[int, ...]
+    """Lift sizes n, counted as `size_counts` says."""
+    edges: EdgeLaw
+    """The edge law of all base edges but read-outs and edges from a single copy (complete)."""
+    weights: WeightLaw = Gaussian(1.0)
+    """The weight law of all base edges but read-outs (zero)."""
+    ratios: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Copies of a hidden vertex as a multiple of the lift size, where that is not 1."""
+    edges_over: dict[str, EdgeLaw] = dataclasses.field(default_factory=dict)
+    """Edge laws of single base edges, by name."""
+    weights_over: dict[str, WeightLaw] = dataclasses.field(default_factory=dict)
+    """Weight laws of single base edges, by name."""
+    size_counts: str = "copies"
+    """What a size counts: copies (hidden vertices get n each, times their ratio), or the expected
+    edges or parameters of the lift, which the nearest possible number of copies then gives."""
+
+    def __post_init__(self):
+        """Refuse an empty list of sizes, and ratios that are no positive numbers.
+
+        Raises:
+            ValueError: in either case.
+        """
+        if not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes):
+            raise ValueError(
+                f"Argument `sizes` must hold distinct lift sizes of at least 1, but is "
+                f"{self.sizes}; give e.g. [16, 32, 64]."
+            )
+        if self.size_counts not in SIZE_COUNTS:
+            raise ValueError(
+                f"Argument `size_counts` must be one of {', '.join(SIZE_COUNTS)}, but is "
+                f"{self.size_counts!r}; choose one of them."
+            )
+        for vertex, ratio in self.ratios.items():
+            if not 0 < ratio < float("inf"):
+                raise ValueError(
+                    f"Argument `ratios[{vertex!r}]` must be positive, but is {ratio!r}; "
+                    "give copies / lift size."
+                )
+
+    def copies(self, module: PerceptronModule, size: int) -> dict[str, int]:
+        """The number of copies of every hidden vertex: the ratio times n, at least 1.
+
+        n is the size, or the number for which the expected count comes nearest to it.
+
+        Args:
+            module: the base module.
+            size: the lift size.
+
+        Returns:
+            Copies by vertex name.
+
+        Raises:
+            ValueError: if a ratio names no hidden vertex.
+        """
+        hidden = [vertex.name for vertex in module.hidden]
+        for name in self.ratios:
+            if name not in hidden:
+                raise ValueError(
+                    f"Argument `ratios` must name hidden vertices, {hidden}, but names {name!r}; "
+                    "correct the name."
+                )
+        scaled = lambda n: {v: max(1, round(self.ratios.get(v, 1.0) * n)) for v in hidden}
+        if self.size_counts == "copies":
+            return scaled(size)
+        return scaled(copies_for_count(module, size, self.size_counts, scaled, self.edge_laws))
+
+    @property
+    def edge_laws(self) -> dict[str, EdgeLaw]:
+        """Edge laws by base edge, "*" for all that are not named."""
+        return {"*": self.edges, **self.edges_over}
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowPlan:
+    """How each flow is integrated, as arguments of `flowlift.solve`."""
+
+    horizon: float
+    """The end T of the flow, in units of learning rate x steps for this loss."""
+    solver: str = AUTO
+    """A solver's name; "auto" chooses, flow by flow."""
+    rtol: float = RTOL
+    """Relative tolerance of theta per step."""
+    atol: float = ATOL
+    """Absolute tolerance of theta per step."""
+    per_decade: int = 8
+    """Save times per decade of t."""
+    first_time: float | None = None
+    """The first save time after 0; none: 1e-6 of the horizon."""
+    loss_below: float | None = None
+    """Stop once the loss is at most this."""
+    gradient_norm_below: float | None = None
+    """Stop once the gradient norm is at most this."""
+    stagnation: float | None = None
+    """Stop once the loss has fallen by less than this fraction over a decade of t."""
+    max_gradients: float = float("inf")
+    """Budget of gradient evaluations per flow."""
+    max_steps: int = 10_000_000
+    """Limit of attempted steps per flow."""
+    # None leaves both out of the record, so that runs without them keep their identity.
+    critical_gradient_norm: float | None = None
+    """Certify: the end of a flow is a critical point if the gradient norm is at most this, ..."""
+    critical_curvature: float | None = None
+    """... and one to be stuck at if no Hessian eigenvalue is below minus this. Give both."""
+
+    def __post_init__(self):
+        """Refuse half a certificate.
+
+        Raises:
+            ValueError: if one bound of a critical point is given without the other, or is not
+                positive.
+        """
+        bounds = ("critical_gradient_norm", "critical_curvature")
+        for name, other in (bounds, bounds[::-1]):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(
+                    f"Argument `{name}` must be positive, but is {value!r}; give a bound."
+                )
+            if value is None and getattr(self, other) is not None:
+                raise ValueError(
+                    f"Argument `{name}` must be given with `{other}`, but is None; give both "
+                    "bounds, or none for no certificate."
+                )
+
+    @property
+    def schedule(self) -> LogTimes:
+        """The save times."""
+        return LogTimes(self.per_decade, self.first_time)
+
+    @property
+    def stops(self) -> tuple[Stop, ...]:
+        """The stopping rules."""
+        rules = (
+            (LossBelow, self.loss_below),
+            (GradientNormBelow, self.gradient_norm_below),
+            (Stagnation, self.stagnation),
+        )
+        return tuple(rule(value) for rule, value in rules if value is not None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What the results are to be asked, fixed before the runs: it determines none of their numbers.
+
+    With which probability is the loss at most eps by time t, and from which size on is that
+    probability at least 1 - delta (theory, section 4)?
+    """
+
+    losses: tuple[float, ...]
+    """The losses eps that count as converged."""
+    times: tuple[float, ...] = ()
+    """By which flow times t; none: by the end of each flow."""
+    delta: float = 0.1
+    """The failure probability that the learning number allows."""
+    level: float = 0.95
+    """The confidence level of all intervals."""
+
+    def __post_init__(self):
+        """Refuse a question without a meaning.
+
+        Raises:
+            ValueError: if a loss or time is not positive, no loss is given, or `delta` or `level`
+                is not in (0, 1).
+        """
+        if not self.losses:
+            raise ValueError("Argument `losses` must hold a loss, but is empty; give e.g. [1e-2].")
+        for name in ("losses", "times"):
+            if not all(value > 0 for value in getattr(self, name)):
+                raise ValueError(
+                    f"Argument `{name}` must be positive, but is {getattr(self, name)}; correct it."
+                )
+        for name in ("delta", "level"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(
+                    f"Argument `{name}` must lie between 0 and 1, but is {getattr(self, name)!r}; "
+                    "give e.g. 0.1."
+                )
+
+    @property
+    def pairs(self) -> tuple[tuple[float, float | None], ...]:
+        """Every loss with every time."""
+        return tuple((loss, time) for loss in self.losses for time in self.times or (None,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Random sparse lifts of one module, at several sizes and seeds, trained by gradient flow."""
+
+    name: str
+    """A short name."""
+    module: ModuleChoice
+    """The base module."""
+    lift: LiftPlan
+    """The lifts."""
+    task: TaskChoice
+    """The task; its own seed fixes its data, whatever the seed of the lift."""
+    flow: FlowPlan
+    """The flows."""
+    seeds: int = 1
+    """Lifts per size: seeds `first_seed`, `first_seed` + 1, ..."""
+    first_seed: int = 0
+    """The first seed."""
+    precision: str = "float64"
+    """Of parameters, data and flow: float64 or float32."""
+    seeds_at_most: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Fewer seeds at single lift sizes, by size: those where a lift costs much."""
+    chunk: int = 4
+    """Seeds per cell, the unit of work and of storage; no number depends on it."""
+    question: Question | None = None
+    """What will be asked of the results, on record before the runs."""
+    vary: tyro.conf.Suppress[dict[str, tuple[Value, ...]]] = dataclasses.field(default_factory=dict)
+    """Further axes of the grid: dotted keys of this file with the values that each takes."""
+    alternatives: tyro.conf.Suppress[dict[str, dict[str, dict[str, Any]]]] = dataclasses.field(
+        default_factory=dict
+    )
+    """Further axes whose values are whole settings: axis, label, dotted keys with values."""
+    # None leaves it out of the record, so that runs without observations keep their identity.
+    observe: tyro.conf.Suppress[ObservationPlan | None] = None
+    """Quantities observed along the flows, on a schedule of their own."""
+    quick: tyro.conf.Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Dotted keys with the values that `--quick` gives them: a smaller grid of the same study."""
+
+    def __post_init__(self):
+        """Refuse what no run could be made of.
+
+        Raises:
+            ValueError: if a number of seeds or the chunk is below 1, the first seed negative, or
+                an entry of `seeds_at_most` names no lift size.
+        """
+        for name, least in (("seeds", 1), ("first_seed", 0), ("chunk", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"Argument `{name}` must be at least {least}, but is {getattr(self, name)}; "
+                    "raise it."
+                )
+        for size, count in self.seeds_at_most.items():
+            if not size.isdecimal() or count < 1:
+                raise ValueError(
+                    f"Argument `seeds_at_most` must give lift sizes numbers of seeds of at least "
+                    f"1, but holds {size!r} = {count}; write e.g. {{ 1000 = 20 }}."
+                )
+        self._check_alternatives()
+
+    def _check_alternatives(self) -> None:
+        for axis, labels in self.alternatives.items():
+            if axis in self.vary or not labels:
+                raise ValueError(
+                    f"Argument `alternatives.{axis}` must hold at least one label and be no key of "
+                    f"`vary`, but holds {list(labels)}; rename the axis or add labels."
+                )
+
+    def seeds_of(self, size: int) -> range:
+        """The seeds of a lift size."""
+        count = min(self.seeds, self.seeds_at_most.get(str(size), self.seeds))
+        return range(self.first_seed, self.first_seed + count)

@@ -1,0 +1,63 @@
+"""Who computes the runs of a study: this process, spawned workers, a cluster.
+
+What a worker imports first, and the executors, are of the standard library alone: workers import
+the rest while their master does.
+"""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from .executors import dask_workers, executor_of, spawned_workers
+
+if TYPE_CHECKING:
+    from .cell import check_study, run_cell
+    from .estimate import Forecast, forecast
+    from .run import run_study
+    from .sequential import Spent, coverage_after_stopping, run_until
+    from .tolerance import check_tolerance, compare_tolerances, tolerance_floor, tolerances_there
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submodules=[
+        "cell",
+        "certification",
+        "dispatch",
+        "estimate",
+        "progress",
+        "run",
+        "sequential",
+        "tolerance",
+        "work",
+    ],
+    submod_attrs={
+        "cell": ["check_study", "run_cell"],
+        "estimate": ["Forecast", "forecast"],
+        "run": ["run_study"],
+        "sequential": ["Spent", "coverage_after_stopping", "run_until"],
+        "tolerance": [
+            "check_tolerance",
+            "compare_tolerances",
+            "tolerance_floor",
+            "tolerances_there",
+        ],
+    },
+)
+
+__all__ = [
+    "Forecast",
+    "Spent",
+    "check_study",
+    "check_tolerance",
+    "compare_tolerances",
+    "coverage_after_stopping",
+    "dask_workers",
+    "executor_of",
+    "forecast",
+    "run_cell",
+    "run_study",
+    "run_until",
+    "spawned_workers",
+    "tolerance_floor",
+    "tolerances_there",
+]

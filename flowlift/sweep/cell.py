@@ -1,0 +1,285 @@
+"""A cell of a study: lifts of one size, several seeds, one compilation."""
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import xarray
+
+from ..flow import Checkpoints, FlowSolution, check_settings, dataset, solve
+from ..lift import Lift, check_plan, sample
+from ..modules import PerceptronModule
+from ..studies.grid import SCHEMA, Cell
+from ..studies.kinds import build_module, build_task
+from ..studies.observations import observe
+from ..studies.records import Study
+from ..studies.toml import to_toml, variants
+from ..tasks import Task
+from .certification import certificate_of
+
+LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray")
+_OF_A_LIFT = {
+    "parameters": "trainable numbers of the lift, padding not counted",
+    "edges": "lifted edges, padding not counted",
+    "graph_hash": "SHA-256 of the lifted graph",
+}
+
+
+def check_study(study: Study) -> None:
+    """Refuse a study that could not be run, before any flow is computed.
+
+    Args:
+        study: the study.
+
+    Raises:
+        ValueError: for what the module, the laws, the task or the flow refuses, and for axes that
+            the study does not have.
+    """
+    for _, variant in variants(study):
+        _check_variant(variant)
+
+
+def _check_variant(study: Study) -> None:
+    plan = study.flow
+    check_settings(plan.solver, plan.rtol, plan.atol, plan.max_steps, study.precision)
+    if not 0 < plan.horizon < float("inf"):
+        raise ValueError(
+            f"Argument `flow.horizon` must be a positive finite flow time, but is "
+            f"{plan.horizon!r}; give the end T."
+        )
+    plan.schedule.times(plan.horizon)
+    _ = plan.stops
+    module = build_module(study.module)
+    for size in study.lift.sizes:
+        check_plan(module, **_laws(study, module, size))
+    task = build_task(study.task, study.precision)
+    if study.observe:
+        study.observe.times(plan.horizon)
+        study.observe.check(task)
+
+
+def run_cell(
+    study: Study, cell: Cell, on_run: Callable[[int, FlowSolution], None] | None = None
+) -> xarray.Dataset:
+    """Draw and train the lifts of one cell, without storing anything.
+
+    Args:
+        study: the study.
+        cell: the values along its further axes, the lift size and the seeds.
+        on_run: called with seed and solution after every flow.
+
+    Returns:
+        A dataset with dimensions `size` (of length 1), `seed` and `time`: the study's save times,
+        with NaN where a flow had ended before. How and where each flow ended is kept apart, and
+        so are quantities observed, along `observation_time`.
+    """
+    bench, runs = Bench(study, cell), []
+    for seed, run in zip(cell.seeds, cell.runs, strict=True):
+        data, solution = bench.run(seed)
+        runs.append((seed, run, data))
+        if on_run:
+            on_run(seed, solution)
+    return gather(bench.study, cell.size, runs)
+
+
+class Bench:
+    """A cell's module and task, built once for all of its seeds.
+
+    Attributes:
+        study: the study with the cell's values along its further axes.
+    """
+
+    def __init__(self, study: Study, cell: Cell):
+        self.study = _variant(study, cell)
+        self._size = cell.size
+        self._module = build_module(self.study.module)
+        self._task = build_task(self.study.task, self.study.precision)
+
+    def run(
+        self,
+        seed: int,
+        checkpoints: Checkpoints | None = None,
+        on_lift: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> tuple[xarray.Dataset, FlowSolution]:
+        """Draw and train one lift.
+
+        Args:
+            seed: its seed.
+            checkpoints: the file that keeps where the flow stands.
+            on_lift: called with what is known of the lift once it is drawn.
+
+        Returns:
+            The run on the study's save times, and its flow.
+        """
+        model = draw_lift(self.study, self._module, self._size, seed)
+        facts = _facts(model)
+        if on_lift:
+            on_lift(facts)
+        solution = _flow(self.study, model, self._task, checkpoints)
+        data = describe(self.study, facts, solution)
+        data = data.assign(certificate_of(self.study.flow, solution, self._task))
+        if self.study.observe:
+            horizon = self.study.flow.horizon
+            data = data.merge(observe(self.study.observe, model, self._task, solution, horizon))
+        return data, solution
+
+
+def gather(study: Study, size: int, runs: Sequence[tuple[int, str, xarray.Dataset]]):
+    """Runs of one size side by side along `seed`.
+
+    Args:
+        study: the study, without further axes.
+        size: the lift size.
+        runs: seed, identity and data of each.
+
+    Returns:
+        A dataset with a dimension `size` of length 1.
+    """
+    seeds, names, parts = zip(*runs, strict=True)
+    data = _side_by_side(parts).assign_coords(seed=("seed", list(seeds)))
+    data["run"] = ("seed", list(names), _RUN)
+    data = data.expand_dims(size=[size]).assign_attrs(_provenance(study))
+    data["seed"].attrs, data["size"].attrs = dict(_SEED), dict(_SIZE[study.lift.size_counts])
+    return data
+
+
+def _side_by_side(parts: Sequence[xarray.Dataset]) -> xarray.Dataset:
+    """As `xarray.concat` along `seed`, which takes longer than a small flow."""
+    first = parts[0]
+    shapes = {name: variable.shape for name, variable in first.variables.items()}
+    if any({n: v.shape for n, v in p.variables.items()} != shapes for p in parts):
+        return xarray.concat(parts, "seed", join="outer")
+    stacked = {
+        name: (("seed", *variable.dims), np.stack([p[name].values for p in parts]), variable.attrs)
+        for name, variable in first.data_vars.items()
+    }
+    return xarray.Dataset(stacked, first.coords, first.attrs)
+
+
+def _variant(study: Study, cell: Cell) -> Study:
+    """The study with the cell's values along its further axes."""
+    return next(
+        v for assignments, v in variants(study) if tuple(assignments.items()) == cell.variant
+    )
+
+
+def _laws(study: Study, module: PerceptronModule, size: int) -> dict[str, Any]:
+    plan = study.lift
+    return {
+        "copies": plan.copies(module, size),
+        "edges": plan.edge_laws,
+        "weights": {"*": plan.weights, **plan.weights_over},
+    }
+
+
+def draw_lift(study: Study, module: PerceptronModule, size: int, seed: int) -> Lift:
+    """The lift of one run.
+
+    Args:
+        study: the study, without further axes.
+        module: its base module.
+        size: the lift size.
+        seed: the seed of graph and weights.
+
+    Returns:
+        The lift.
+    """
+    return sample(module, **_laws(study, module, size), seed=seed, precision=study.precision)
+
+
+def _flow(
+    study: Study, model: Lift, task: Task, checkpoints: Checkpoints | None = None
+) -> FlowSolution:
+    plan = study.flow
+    return solve(
+        model,
+        task,
+        plan.horizon,
+        solver=plan.solver,
+        rtol=plan.rtol,
+        atol=plan.atol,
+        save=plan.schedule,
+        stops=plan.stops,
+        snapshots=_observation_times(study)[1:].tolist(),
+        max_gradients=plan.max_gradients,
+        max_steps=plan.max_steps,
+        precision=study.precision,
+        checkpoints=checkpoints,
+    )
+
+
+def _facts(model: Lift) -> dict[str, Any]:
+    return {
+        "parameters": model.n_parameters,
+        "edges": model.n_edges,
+        "graph_hash": model.graph_hash,
+    }
+
+
+def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> xarray.Dataset:
+    """A flow on the study's save times, with the facts of its lift and both its ends.
+
+    Args:
+        study: the study, without further axes.
+        facts: of the lift, as far as they are known.
+        solution: the flow; it may have no record at all.
+
+    Returns:
+        The run, without a seed.
+    """
+    data = dataset(solution)
+    ends = {
+        name: (_at(data[record], place), data[record].attrs)
+        for name, (record, place) in _ENDS.items()
+    }
+    facts = {name: np.asarray(facts.get(name, missing)) for name, missing in _NOT_KNOWN.items()}
+    grid = np.append(0.0, study.flow.schedule.times(study.flow.horizon))
+    grid = np.union1d(grid, _observation_times(study))
+    return data.reindex(time=grid).assign(
+        {name: ((), end, attrs) for name, (end, attrs) in ends.items()}
+        | {n: ((), v, {"long_name": _OF_A_LIFT[n], "units": "1"}) for n, v in facts.items()}
+    )
+
+
+def _at(record: xarray.DataArray, place: int) -> float:
+    return float(record[place]) if record.size else float("nan")
+
+
+_ENDS = {
+    "initial_loss": ("loss", 0),
+    "final_loss": ("loss", -1),
+    "final_gradient_norm": ("gradient_norm", -1),
+    "final_distance": ("distance", -1),
+    "final_arc_length": ("arc_length", -1),
+}
+# A run can fail before its lift is drawn.
+_NOT_KNOWN = {"parameters": -1, "edges": -1, "graph_hash": ""}
+
+
+def _observation_times(study: Study) -> np.ndarray:
+    return study.observe.times(study.flow.horizon) if study.observe else np.zeros(1)
+
+
+_SEED = {"long_name": "seed of the lift's graph and weights", "units": "1"}
+_RUN = {"long_name": "identity: hash of all that determines the numbers", "units": "1"}
+_SIZE = {
+    "copies": {"long_name": "lift size n", "units": "1"},
+    "edges": {"long_name": "lift size: expected edges", "units": "1"},
+    "parameters": {"long_name": "lift size: expected parameters", "units": "1"},
+}
+
+
+def _provenance(study: Study) -> dict[str, Any]:
+    versions = {f"version_{name}": importlib.metadata.version(name) for name in LIBRARIES}
+    return {
+        "title": f"gradient flows of random sparse lifts: {study.name}",
+        "schema": SCHEMA,
+        "study": to_toml(study),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": jax.devices()[0].device_kind,
+        **versions,
+    }

@@ -1,0 +1,44 @@
+"""Whether a flow has ended at a critical point: examined at its end, stored with the bounds."""
+
+import numpy as np
+
+from ..diagnostics import least_curvature
+from ..flow import FlowSolution
+from ..studies.records import FlowPlan
+from ..tasks import Task
+
+# Variable: meaning, unit. NaN where no certificate was asked for, or the gradient was too large.
+CERTIFICATE = {
+    "least_eigenvalue": ("least eigenvalue of the Hessian at the end", "loss / parameter^2"),
+    "gradient_norm_bound": ("gradient norm below which that was computed", "loss / parameter"),
+    "curvature_bound": ("negative curvature that counts as none", "loss / parameter^2"),
+    "certificate_hvps": ("Hessian-vector products of the certificate, not in `hvps`", "1"),
+}
+
+
+def certificate_of(
+    plan: FlowPlan, solution: FlowSolution, task: Task
+) -> dict[str, tuple[tuple[()], float, dict[str, str]]]:
+    """The certificate of a flow's end, as scalar variables of its dataset.
+
+    Args:
+        plan: which bounds were asked for.
+        solution: the flow.
+        task: its task.
+
+    Returns:
+        Variables named as in `CERTIFICATE`. Cost: that of `least_curvature`, spent only where the
+        gradient norm is at most its bound.
+    """
+    values = dict.fromkeys(CERTIFICATE, np.nan) | {"certificate_hvps": 0.0}
+    bound = plan.critical_gradient_norm
+    if bound is not None and plan.critical_curvature is not None:
+        values["gradient_norm_bound"] = bound
+        values["curvature_bound"] = plan.critical_curvature
+        if solution.gradient_norm[-1] <= bound:
+            least = least_curvature(solution.model, task)
+            values |= {"least_eigenvalue": least.value, "certificate_hvps": float(least.products)}
+    return {
+        name: ((), values[name], {"long_name": meaning, "units": unit})
+        for name, (meaning, unit) in CERTIFICATE.items()
+    }

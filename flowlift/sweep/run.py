@@ -1,0 +1,97 @@
+"""Run a study: every run that is not there yet, cell by cell, with a progress bar."""
+
+import concurrent.futures
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import xarray
+
+from ..store import Rates, clear_dead, latest
+from ..store.cells import index, load, write_study
+from ..studies.grid import Cell, cells, rows
+from ..studies.records import Study
+from .cell import check_study
+from .dispatch import Dispatcher
+from .estimate import forecast
+from .progress import Progress
+from .work import Manner, compute_and_store
+
+
+def run_study(
+    study: Study,
+    directory: str | Path,
+    *,
+    executor: concurrent.futures.Executor | None = None,
+    shard: tuple[int, int] = (0, 1),
+    retry_failed: bool = False,
+    every: float = 60.0,
+    progress: bool = True,
+) -> xarray.Dataset:
+    """Train the lifts of all sizes and seeds, and keep each finished run.
+
+    Runs that the folder already holds are not run again: resuming an interrupted study, adding
+    sizes or seeds to it, and sharding it are one operation. Numbers do not depend on the executor,
+    the chunk of seeds, the order, or on being killed in between. Cells are written by whoever
+    computes them. A run that fails, or whose worker dies twice, is a result with its reason.
+
+    Args:
+        study: the study.
+        directory: the folder of results, made if needed.
+        executor: any `concurrent.futures.Executor`, e.g. of `spawned_workers` or `dask_workers`;
+            None computes in this process.
+        shard: (i, n), 0 <= i < n: do only the i-th of n disjoint parts, for array jobs that share
+            the folder.
+        retry_failed: run those that failed again; what they give then counts.
+        every: seconds after which finished runs, and the place where a long run stands, are
+            written. A kill loses no more than that, and what one leg of a flow takes.
+        progress: say beforehand what it will take, or after the first cell where no run was there
+            to learn from; show a bar with the time left on a terminal, else a line per cell.
+
+    Returns:
+        The study's results so far, as `load` gives them.
+
+    Raises:
+        ValueError: if the study could not be run; nothing is written then.
+        StoreError: if results could not be written, e.g. because the disk is full.
+    """
+    if not 0 <= shard[0] < shard[1]:
+        raise ValueError(
+            f"Argument `shard` must be (i, n) with 0 <= i < n, but is {shard}; number the parts "
+            "from 0."
+        )
+    check_study(study)
+    directory = Path(directory)
+    write_study(study, directory)
+    clear_dead(directory)
+    done = latest(index(directory).values())
+    kept = [r for r, (e, _) in done.items() if not (retry_failed and r in e.reasons)]
+    missing = list(cells(study, set(kept), shard))
+    rates = Rates(rows(study), done)
+    if progress and missing:
+        print(forecast(study, missing, rates), flush=True)
+    manner = Manner(every=every, again=retry_failed)
+    learn = partial(_rates, study, directory)
+    with Progress(missing, rates, shown=progress, learn=learn) as bar:
+        if executor is None:
+            stored = _here(study, missing, directory, manner, bar)
+        else:
+            # The expensive ones first, so that none is waited for at last.
+            ordered = sorted(missing, key=bar.weight, reverse=True)
+            stored = Dispatcher(study, directory, executor, manner).results(ordered)
+        for cell in stored:
+            bar.finish(cell)
+    clear_dead(directory)
+    return load(directory, study)
+
+
+def _rates(study: Study, directory: Path) -> Rates:
+    return Rates(rows(study), latest(index(directory).values()))
+
+
+def _here(
+    study: Study, missing: list[Cell], directory: Path, manner: Manner, bar: Progress
+) -> Iterator[Cell]:
+    for cell in missing:
+        compute_and_store(study, cell, directory, manner, bar.on_run(cell))
+        yield cell

@@ -1,0 +1,157 @@
+"""Sequential design: seeds where the probability is known worst, until it is known well enough."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+from scipy import stats
+from scipy.signal import fftconvolve
+
+from ..answers.learning import exact_interval
+from ..answers.probability import success_probability
+from ..store.cells import load, write_study
+from ..studies.records import Question, Study
+from ..studies.toml import variants
+from .run import run_study
+
+# A look adds a quarter of the runs that are there: few looks, and little waste.
+_GROWTH = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """What a sequential design did.
+
+    Attributes:
+        results: all results, ragged in the seeds: where a size has fewer, the rest is missing.
+        runs: runs of the design, all sizes and variants together.
+        widest: the greatest half-width that is left.
+    """
+
+    results: xarray.Dataset
+    runs: int
+    widest: float
+
+
+def run_until(
+    study: Study, directory: str | Path, *, half_width: float, budget_runs: int, **options: Any
+) -> Spent:
+    """Add seeds where the exact interval is widest, until all are narrow or the budget is spent.
+
+    Every variant and size begins with the study's seeds. Then the one with the widest interval,
+    over all losses and times of the study's question, gets the next seeds in order (see
+    `next_count`), again and again. What is added depends on results alone: the same command
+    continues where it was interrupted, repeats no run, and gives the same runs elsewhere.
+
+    Intervals of a number of runs that was chosen by their width are no longer exactly of their
+    nominal level; `coverage_after_stopping` computes what they cover.
+
+    Args:
+        study: the study, with a question.
+        directory: the folder of results.
+        half_width: half the width that every interval is to have at most.
+        budget_runs: how many runs the design may have in all, the first seeds included.
+        **options: `executor` and `progress`, as for `run_study`.
+
+    Returns:
+        Results and what was spent. The folder's study names as many seeds as the largest cell has.
+
+    Raises:
+        ValueError: if the study has no question or says `seeds_at_most`, `half_width` is not in
+            (0, 1/2), or the study's own seeds exceed the budget.
+    """
+    question = _check(study, half_width, budget_runs)
+    directory = Path(directory)
+    run_study(study, directory, **options)
+    parts = [
+        dataclasses.replace(variant, lift=dataclasses.replace(variant.lift, sizes=(size,)))
+        for _, variant in variants(study)
+        for size in variant.lift.sizes
+    ]
+    counts = np.full(len(parts), study.seeds)
+    widths = np.array([_widest(load(directory, part), question) for part in parts])
+    try:
+        while widths.max() > half_width and counts.sum() < budget_runs:
+            i = int(np.argmax(widths))
+            room = budget_runs - int(counts.sum())
+            counts[i] += min(next_count(int(counts[i]), study.chunk) - counts[i], room)
+            more = dataclasses.replace(parts[i], seeds=int(counts[i]))
+            widths[i] = _widest(run_study(more, directory, **options), question)
+    finally:
+        whole = dataclasses.replace(study, seeds=int(counts.max()))
+        write_study(whole, directory)
+    return Spent(load(directory, whole), int(counts.sum()), float(widths.max()))
+
+
+def next_count(count: int, chunk: int) -> int:
+    """How many runs follow on `count`: a quarter more, and at least a chunk."""
+    return count + max(chunk, count // _GROWTH)
+
+
+def _widest(results: xarray.Dataset, question: Question) -> float:
+    """The greatest half-width over losses and times, of one variant and size."""
+    tables = [success_probability(results, *p, level=question.level) for p in question.pairs]
+    return max(float(np.max(t["high"].to_numpy() - t["low"].to_numpy())) / 2 for t in tables)
+
+
+def coverage_after_stopping(
+    half_width: float, *, first: int, chunk: int, level: float = 0.95
+) -> float:
+    """The least probability with which the interval covers p when its width ended the sampling.
+
+    Exact for one loss and time without a budget, by following the distribution of successes from
+    look to look: at each, the counts whose interval is narrow enough stop. The minimum is over
+    p = 1/400, 2/400, ..., 399/400.
+
+    Cost: of order n^2 log n numbers for n runs at the last look.
+
+    Args:
+        half_width: as for `run_until`.
+        first: runs at the first look, the study's seeds.
+        chunk: the study's chunk.
+        level: the nominal level.
+
+    Returns:
+        The least coverage.
+    """
+    p = np.arange(1, 400)[:, None] / 400
+    runs = first
+    going = stats.binom.pmf(np.arange(runs + 1), runs, p)
+    covered = np.zeros(len(p))
+    while True:
+        low, high = exact_interval(np.arange(runs + 1), np.full(runs + 1, runs), level)
+        stops = (high - low) / 2 <= half_width
+        covered += np.sum(going * (stops & (low <= p) & (p <= high)), axis=1)
+        if stops.all():
+            return float(covered.min())
+        more = next_count(runs, chunk) - runs
+        step = stats.binom.pmf(np.arange(more + 1), more, p)
+        going = fftconvolve(going * ~stops, step, axes=1)
+        runs += more
+
+
+def _check(study: Study, half_width: float, budget_runs: int) -> Question:
+    if study.question is None:
+        raise ValueError(
+            "Argument `study` must have a table [question], since the interval at its losses "
+            "decides, but has none; write losses = [...] there."
+        )
+    if any(variant.seeds_at_most for _, variant in variants(study)):
+        raise ValueError(
+            "Argument `study` must leave the number of seeds at each size to the design, but says "
+            "`seeds_at_most`; leave that out."
+        )
+    if not 0 < half_width < 0.5:
+        raise ValueError(
+            f"Argument `half_width` must lie between 0 and 1/2, but is {half_width!r}; give e.g. "
+            "0.05."
+        )
+    least = sum(len(v.lift.sizes) for _, v in variants(study)) * study.seeds
+    if budget_runs < least:
+        raise ValueError(
+            f"Argument `budget_runs` must be at least {least}, the study's own runs, but is "
+            f"{budget_runs}; raise it or lower `seeds`."
+        )
+    return study.question

@@ -1,0 +1,231 @@
+"""What a worker does with a cell: run after run, each kept, whatever happens to it."""
+
+import contextlib
+import dataclasses
+import datetime
+import socket
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+
+from ..flow import Checkpoints, FlowSolution, ForeignCheckpoint, Outcome
+from ..flow.checkpoints import partial, remove
+from ..store import Claim, Holder, claims
+from ..store.cells import (
+    BESIDE,
+    StoreError,
+    counts_as_failed,
+    read_cell,
+    set_aside,
+    storing,
+    write_cell,
+)
+from ..store.names import CHECKPOINTS
+from ..studies.grid import Cell
+from ..studies.records import Study
+from ..studies.toml import structure_study
+from .cell import Bench, describe, gather
+
+OnRun = Callable[[int, FlowSolution], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Manner:
+    """How cells are computed; no number depends on it.
+
+    Attributes:
+        every: seconds between two writings, of finished runs and of where a run stands.
+        again: recompute runs that the cell's own file holds.
+        insist: compute even what another live writer claims.
+    """
+
+    every: float = 60.0
+    again: bool = False
+    insist: bool = True
+
+
+def compute_and_store(
+    study: Study,
+    cell: Cell,
+    directory: Path,
+    manner: Manner,
+    on_run: OnRun | None = None,
+) -> bool:
+    """Compute the runs of a cell that its file lacks, and store them.
+
+    Args:
+        study: the study.
+        cell: the cell.
+        directory: the folder of results.
+        manner: how.
+        on_run: called with seed and solution after every run.
+
+    Returns:
+        False if nothing was done because another live writer claims runs of the cell.
+
+    Raises:
+        StoreError: if results could not be written.
+    """
+    if not manner.insist and _claimed_by_others(cell, directory):
+        return False
+    before = None if manner.again else _readable(cell, directory)
+    there = set() if before is None else set(before["run"].values.ravel())
+    missing = cell.without(there)
+    if missing is None:
+        return True
+    with Holder(directory, cell.runs, cell.size) as holder:
+        bench = Bench(study, cell)
+        keeper = _Keeper(bench.study, cell, directory, manner, before)
+        for seed, run in zip(missing.seeds, missing.runs, strict=True):
+            holder.begin(run, seed)
+            path = _checkpoint(directory, run)
+            data, solution = _one(bench, seed, path, manner, holder)
+            keeper.add(seed, run, data)
+            if on_run:
+                on_run(seed, solution)
+        keeper.write()
+    return True
+
+
+def compute_described(
+    study: str, cell: Mapping[str, Any], directory: str, manner: Mapping[str, Any]
+) -> bool:
+    """What `compute` does once the environment is settled.
+
+    Args:
+        study: the study as TOML text.
+        cell: fields of the cell.
+        directory: the folder of results.
+        manner: fields of `Manner`.
+
+    Returns:
+        As `compute_and_store`.
+    """
+    typed = structure_study(tomllib.loads(study))
+    return compute_and_store(typed, Cell(**cell), Path(directory), Manner(**manner))
+
+
+def store_crash(study: Study, cell: Cell, directory: Path, claim: Claim) -> None:
+    """Store the run that took its worker down, with what its checkpoint knows of it.
+
+    Args:
+        study: the study.
+        cell: the cell that it belongs to.
+        directory: the folder of results.
+        claim: what the dead worker had said.
+    """
+    solution = partial(_checkpoint(directory, claim.run), Outcome.WORKER_CRASHED)
+    reason = (
+        f"{Outcome.WORKER_CRASHED.sentence} Its last checkpoint: t = {solution.time:.6g}."
+        if len(solution.times)
+        else f"{Outcome.WORKER_CRASHED.sentence} It left no checkpoint."
+    )
+    bench, alone = Bench(study, cell), cell.only(claim.run)
+    data = _noted(describe(bench.study, claim.facts, solution), reason)
+    seconds = claim.beat - claim.since
+    data["seconds"] = ((), seconds, data["seconds"].attrs)
+    keeper = _Keeper(bench.study, alone, directory, Manner(every=float("inf")), None)
+    keeper.add(claim.seed, claim.run, data)
+    keeper.write()
+
+
+class _Keeper:
+    """The file of a cell, which grows run by run and is replaced whole."""
+
+    def __init__(
+        self,
+        study: Study,
+        cell: Cell,
+        directory: Path,
+        manner: Manner,
+        before: xarray.Dataset | None,
+    ):
+        self._study, self._cell, self._directory = study, cell, directory
+        self._every, self._written = manner.every, time.monotonic()
+        self._parts = [] if before is None else [before]
+        self._runs: list[tuple[int, str, xarray.Dataset]] = []
+        self._fresh: list[str] = []
+
+    def add(self, seed: int, run: str, data: xarray.Dataset) -> None:
+        """Add a run; write if it is time to."""
+        self._runs.append((seed, run, data))
+        self._fresh.append(run)
+        if time.monotonic() - self._written >= self._every:
+            self.write()
+
+    def write(self) -> None:
+        """Write all runs so far; their checkpoints are no longer needed."""
+        if not self._fresh:
+            return
+        parts = [*self._parts, gather(self._study, self._cell.size, self._runs)]
+        data = parts[0] if len(parts) == 1 else xarray.concat(parts, "seed", join="outer")
+        write_cell(data, self._cell, self._directory)
+        for run in self._fresh:
+            remove(_checkpoint(self._directory, run))
+        self._fresh, self._written = [], time.monotonic()
+
+
+def _one(
+    bench: Bench, seed: int, path: Path, manner: Manner, holder: Holder
+) -> tuple[xarray.Dataset, FlowSolution]:
+    """A run; an exception is how it ended, unless it is about the store."""
+    checkpoints = Checkpoints(path, manner.every)
+    clock, facts = time.perf_counter(), {}
+
+    def know(found: Mapping[str, Any]) -> None:
+        facts.update(found)
+        holder.know(found)
+
+    try:
+        with storing(path.parent.parent):
+            data, solution = _gone_on_with(bench, seed, checkpoints, know)
+        reason = solution.message if counts_as_failed(solution.result.value) else ""
+    except StoreError:
+        raise
+    except Exception as error:
+        outcome = Outcome.OUT_OF_MEMORY if _is_memory(error) else Outcome.EXCEPTION
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        solution = checkpoints.partial(outcome)
+        data = describe(bench.study, facts, solution)
+        data["seconds"] = ((), time.perf_counter() - clock, data["seconds"].attrs)
+    return _noted(data, reason), solution
+
+
+def _gone_on_with(bench: Bench, seed: int, checkpoints: Checkpoints, know: Callable):
+    """The run from its checkpoint, from the start if that is another's."""
+    try:
+        return bench.run(seed, checkpoints, know)
+    except ForeignCheckpoint:
+        set_aside(checkpoints.path, "no checkpoint of this run by these versions")
+        return bench.run(seed, checkpoints, know)
+
+
+def _noted(data: xarray.Dataset, reason: str) -> xarray.Dataset:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    texts = {"reason": reason, "ended": now, "host": socket.gethostname()}
+    return data.assign({k: ((), np.asarray(v), dict(BESIDE[k])) for k, v in texts.items()})
+
+
+def _is_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _checkpoint(directory: Path, run: str) -> Path:
+    return directory / CHECKPOINTS / f"{run}.npz"
+
+
+def _claimed_by_others(cell: Cell, directory: Path) -> bool:
+    mine = set(cell.runs)
+    return any(claim.alive and mine.intersection(claim.runs) for claim in claims(directory))
+
+
+def _readable(cell: Cell, directory: Path) -> xarray.Dataset | None:
+    """The cell's file, None if there is none or it is torn: then it is computed again."""
+    with contextlib.suppress(OSError, KeyError):
+        return read_cell(cell, directory)
+    return None

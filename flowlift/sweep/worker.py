@@ -1,0 +1,74 @@
+"""What a worker process imports first: it settles the environment before JAX starts.
+
+A pool or a cluster sends the name of `compute` and plain values, so that nothing heavy is imported
+by receiving them.
+"""
+
+import contextlib
+import importlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# Before JAX starts in a worker. Two BLAS thread pools on the same cores slow one another down
+# thirtyfold; equinox's error checks are host callbacks, without which JAX can store compilations.
+ENVIRONMENT = {
+    "JAX_ENABLE_X64": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "EQX_ON_ERROR": "nan",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+
+def compute(study: str, cell: Mapping[str, Any], directory: str, manner: Mapping[str, Any]) -> bool:
+    """Compute a cell and store it.
+
+    Args:
+        study: the study as TOML text.
+        cell: fields of the cell.
+        directory: the folder of results, as seen by the worker.
+        manner: fields of `Manner`.
+
+    Returns:
+        False if the cell was left to another live writer.
+    """
+    if "jax" not in sys.modules:
+        os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
+    from .work import compute_described
+
+    with contextlib.nullcontext() if _PINNED else _one_blas_thread():
+        return compute_described(study, cell, directory, manner)
+
+
+def prepare() -> None:
+    """Import what a cell needs, while the master still plans the work."""
+    importlib.import_module("flowlift.sweep.work")
+
+
+def follow_parent() -> None:
+    """End this process when its parent does: a pool whose master was killed would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+
+
+def _follow(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+# A Dask worker, or a thread of the user's own process, started without the setting.
+_PINNED = os.environ.get("OPENBLAS_NUM_THREADS") == "1"
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        yield
