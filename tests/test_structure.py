@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = ["modules", "kernels", "lift", "tasks", "flow", "diagnostics"]
 ORDER += ["studies", "store", "answers", "sweep", "compare", "plot", "cli"]
 # Whole rooms and files that know nothing of the others.
-APART = {"solvers", "precision", "files"}
+APART = {"solvers", "precision", "files", "fingerprint", "origin"}
 ALLOWED = {room: set(ORDER[:i]) | APART for i, room in enumerate(ORDER)} | {
     "solvers": set(),
     "tasks": {"modules", "lift", "precision"},

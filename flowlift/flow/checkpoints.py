@@ -6,7 +6,6 @@ after which legs a file is written.
 """
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -22,16 +21,19 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..files import write_whole
+from ..fingerprint import fingerprint
 from .choice import Automatic, observed
 from .methods import resolve_method
 from .outcome import Outcome
-from .problem import RECORDED
+from .problem import RECORDED, Problem
 from .records import Checkpoint, Plan, Settings, begin
 from .solution import FlowSolution, FlowStats
 from .trace import Trace
 
 Arrays = dict[str, np.ndarray]
 _LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "lineax", "optimistix")
+# What changes the numbers of an unchanged program.
+_CONFIGURED = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
 _HEADER = "header"
 
 
@@ -45,6 +47,10 @@ class Checkpoints:
     The file is written atomically between legs, at most once in `every` seconds, and never
     removed: called again after a kill, `solve` goes on from it. Cost: one copy of the position
     (some dozens of vectors of the size of theta) and of the records so far, on disk.
+
+    A file belongs to one flow: the same model, task and observers to the last bit, code included
+    (`flowlift.fingerprint`), the same arguments, libraries and kind of device. Any other flow is
+    refused its file.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class Checkpoints:
         path: str | Path,
         every: float = 60.0,
         *,
+        identity: str | None = None,
         on_leg: Callable[[Checkpoint], None] | None = None,
     ):
         """Name the file.
@@ -59,18 +66,26 @@ class Checkpoints:
         Args:
             path: the file, a NumPy `.npz` archive.
             every: least number of seconds between two writings, >= 0.
+            identity: what there is to say of parts of the flow that cannot be looked into, such as
+                an object of an extension module: a text that changes whenever they do. None: such
+                parts are refused. All other parts are compared in either case.
             on_leg: called with the checkpoint after each leg.
 
         Raises:
-            ValueError: if `every` is negative or no number.
+            ValueError: if `every` is negative or no number, or `identity` no text.
         """
         if not every >= 0:
             raise ValueError(
                 f"Argument `every` must be a number of seconds of at least 0, but is {every!r}; "
                 "give e.g. 60."
             )
+        if not isinstance(identity, str | None):
+            raise ValueError(
+                f"Argument `identity` must be a text, but is {identity!r}; give one that changes "
+                "whenever the flow does."
+            )
         self.path = Path(path)
-        self._every, self._on_leg = every, on_leg
+        self._every, self._given, self._on_leg = every, identity, on_leg
         self._written = time.monotonic()
         self._last: Checkpoint | None = None
         self._identity = ""
@@ -87,8 +102,9 @@ class Checkpoints:
 
         Raises:
             ForeignCheckpoint: if the file cannot be read, or is of another flow.
+            Unidentified: for a part of the flow that cannot be known, without `identity`.
         """
-        self._identity = _identity(settings, plan)
+        self._identity = _identity(settings, plan, self._given)
         if not self.path.exists():
             return None
         arrays = read(self.path)
@@ -178,36 +194,46 @@ def _save(path: str, arrays: Arrays) -> None:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
-def _identity(settings: Settings, plan: Plan) -> str:
-    """A hash of all that determines the flow: its arrays, its settings, the libraries."""
-    digest = hashlib.sha256()
-    for array in _arrays((settings.problem, plan.times)):
-        digest.update(repr((array.shape, array.dtype)).encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    words = (
-        "auto" if settings.choice else settings.method.name,
-        settings.tolerances,
-        settings.precision,
-        settings.max_steps,
-        [name for name, _ in settings.observers],
-        (plan.horizon, plan.snapshots, plan.stops, plan.max_gradients),
-        [importlib.metadata.version(name) for name in _LIBRARIES],
-    )
-    digest.update(repr(words).encode())
-    return digest.hexdigest()
+def _identity(settings: Settings, plan: Plan, given: str | None) -> str:
+    """A digest of all that determines the flow: data, code, settings, libraries, device."""
+    method = settings.method
+    flow = {
+        "problem": settings.problem,
+        "observers": settings.observers,
+        # What was chosen follows from the problem, and the field from it too.
+        "solver": "auto" if settings.choice else (method.solver, method.controller, method.name),
+        "numbers": (settings.tolerances, settings.precision, settings.max_steps),
+        "plan": plan,
+        "libraries": [importlib.metadata.version(name) for name in _LIBRARIES],
+        "jax": {name: getattr(jax.config, name) for name in _CONFIGURED},
+        "device": jax.default_backend(),
+    }
+    return fingerprint(flow, given=given)
 
 
 def _arrays(tree: PyTree) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))]
 
 
+def _trainable(problem: Problem, model: PyTree) -> PyTree:
+    """The leaves of a model that flow, None elsewhere: all others are those of the start."""
+    return eqx.filter(
+        model, jax.tree.map(lambda leaf: leaf is not None, problem.theta0, is_leaf=_is_none)
+    )
+
+
+def _is_none(leaf: object) -> bool:
+    return leaf is None
+
+
 def _pack(checkpoint: Checkpoint, identity: str) -> Arrays:
     """Records and position: leaves in order, their structure left to be built again."""
-    snapshots = checkpoint.trace.snapshots.values()
+    problem = checkpoint.settings.problem
+    snapshots = (_trainable(problem, model) for model in checkpoint.trace.snapshots.values())
     return (
         _records(checkpoint, identity)
         | _numbered("position", _arrays(checkpoint.position))
-        | _numbered("snapshot", (leaf for model in snapshots for leaf in _arrays(model)))
+        | _numbered("snapshot", (leaf for part in snapshots for leaf in _arrays(part)))
     )
 
 
@@ -262,12 +288,12 @@ def _unpack(arrays: Arrays, settings: Settings, plan: Plan) -> Checkpoint:
     # Only the structure of a position is needed: traced, never computed.
     like = eqx.filter_eval_shape(lambda: begin(settings, plan))
     position = _filled(like, _in_order(arrays, "position"))
-    model = eqx.filter_eval_shape(settings.problem.model, settings.problem.start)
-    leaves = iter(_in_order(arrays, "snapshot"))
-    count = len(jax.tree.leaves(eqx.filter(model, _is_shape)))
-    snapshots = {
-        t: _filled(model, [next(leaves) for _ in range(count)]) for t in header["snapshots"]
-    }
+    theta0, rest = settings.problem.theta0, settings.problem.rest
+    leaves, treedef = iter(_in_order(arrays, "snapshot")), jax.tree.structure(theta0)
+    snapshots = {}
+    for t in header["snapshots"]:
+        part = [jnp.asarray(next(leaves)) for _ in range(treedef.num_leaves)]
+        snapshots[t] = eqx.combine(jax.tree.unflatten(treedef, part), rest)
     stats = header["stats"]
     trace = Trace(
         time=header["time"],

@@ -2,14 +2,21 @@
 
 import dataclasses
 import json
+import threading
+from collections.abc import Callable
 
+import diffrax
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import problems
 import pytest
 
-from flowlift.flow import Checkpoints, ForeignCheckpoint, LossBelow, Outcome, solve
+from flowlift.fingerprint import Unidentified, fingerprint
+from flowlift.flow import Checkpoints, ForeignCheckpoint, LossBelow, Outcome, checkpoints, solve
 from flowlift.flow.checkpoints import partial
+from flowlift.tasks import supervised
 
 
 class Killed(BaseException):
@@ -109,6 +116,134 @@ def test_a_checkpoint_of_another_flow_is_refused(tmp_path, change):
     killed_after(4, path)
     with pytest.raises(ForeignCheckpoint, match="must name a file of this very flow"):
         flow(checkpoints=Checkpoints(path), **change)
+
+
+class Gated(eqx.Module):
+    """A model of which everything but an array decides the flow as well."""
+
+    theta: jax.Array
+    act: Callable = eqx.field(static=True)
+    key: jax.Array
+
+    def __call__(self, x):
+        noise = jax.random.normal(self.key, self.theta.shape)
+        return self.act(self.theta + 0.1 * noise) @ x
+
+
+def double(model, x):
+    return 2 * single(model, x)
+
+
+def single(model, x):
+    return jax.vmap(model)(x)[:, None]
+
+
+def gated(act=jnp.tanh, seed=0):
+    return Gated(jnp.arange(1.0, 4.0), act, jax.random.key(seed))
+
+
+def lopsided(power):
+    return lambda model: jnp.sum(jnp.abs(model.theta) ** power)
+
+
+DATA = np.eye(3), np.array([[0.3], [-0.2], [0.1]])
+
+
+def task_with(apply):
+    return supervised(*DATA, apply=apply)
+
+
+ONE = {
+    "activation": (lambda: gated(jnp.tanh), lambda: task_with(single), None),
+    "apply": (lambda: gated(), lambda: task_with(single), None),
+    "loss": (lambda: gated(), lambda: lopsided(2), None),
+    "key": (lambda: gated(seed=0), lambda: task_with(single), None),
+    "observer": (lambda: gated(), lambda: lopsided(2), {"o": lambda m: m.theta[0]}),
+    "data": (lambda: gated(), lambda: supervised(*DATA, apply=single), None),
+}
+OTHER = {
+    "activation": (lambda: gated(jnp.sin), lambda: task_with(single), None),
+    "apply": (lambda: gated(), lambda: task_with(double), None),
+    "loss": (lambda: gated(), lambda: lopsided(4), None),
+    "key": (lambda: gated(seed=1), lambda: task_with(single), None),
+    "observer": (lambda: gated(), lambda: lopsided(2), {"o": lambda m: m.theta[1]}),
+    "data": (lambda: gated(), lambda: supervised(DATA[0], 2 * DATA[1], apply=single), None),
+}
+
+
+@pytest.fixture
+def identity_of(monkeypatch, tmp_path):
+    """The identity of a flow that is about to begin; nothing is compiled."""
+    identify, found = checkpoints._identity, []
+
+    class Known(Exception):
+        pass
+
+    def instead(*of):
+        found.append(identify(*of))
+        raise Known
+
+    def identity(model, task, **options):
+        kept = Checkpoints(tmp_path / "none")
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "_identity", instead)
+            with pytest.raises(Known):
+                solve(model, task, 0.2, checkpoints=kept, **options)
+        return found[-1]
+
+    return identity
+
+
+@pytest.mark.parametrize("change", ONE)
+def test_code_and_static_parts_belong_to_a_flow(identity_of, change):
+    """Shapes are equal throughout; a second making of the same parts is the same flow."""
+
+    def identity(parts):
+        model, task, observers = (part() if callable(part) else part for part in parts)
+        return identity_of(model, task, observers=observers, solver="tsit5")
+
+    assert identity(ONE[change]) == identity(ONE[change]) != identity(OTHER[change])
+
+
+def test_settings_belong_to_a_flow(identity_of):
+    settings = [{}, {"solver": "tsit5"}, {"solver": diffrax.Tsit5()}, {"solver": "kvaerno5"}]
+    settings += [{"solver": diffrax.Kvaerno5()}, {"solver": "bdf"}, {"solver": "dense-bdf"}]
+    settings += [{"rtol": 1e-5}, {"atol": 1e-8}, {"precision": "float32"}, {"max_steps": 9}]
+    settings += [{"save": [0.1]}, {"snapshots": [0.1]}, {"stops": [LossBelow(1e-3)]}]
+    settings += [{"stops": [LossBelow(1e-4)]}, {"max_gradients": 9}]
+    digests = [identity_of(MODEL, PROBLEM, **each) for each in settings]
+    assert len(set(digests)) == len(settings)
+    assert digests == [identity_of(MODEL, PROBLEM, **each) for each in settings]
+
+
+def test_snapshots_of_models_with_typed_keys_survive_a_kill(tmp_path):
+    path, models = tmp_path / "flow.npz", []
+    model, task = gated(), task_with(single)
+    for kept in (None, Checkpoints(path, 0.0), Checkpoints(path, 0.0)):
+        done = solve(model, task, 0.2, snapshots=[0.05, 0.1], solver="tsit5", checkpoints=kept)
+        models.append(done.snapshots)
+    for at in (0.05, 0.1):
+        digests = {fingerprint(snapshots[at]) for snapshots in models}
+        assert len(digests) == 1
+
+
+def test_what_cannot_be_known_needs_a_word_of_the_caller(tmp_path):
+    lock = threading.Lock()
+
+    def loss(model):
+        return jnp.sum(model.theta**2) if lock else jnp.zeros(())
+
+    def run(identity):
+        kept = Checkpoints(tmp_path / "flow.npz", 0.0, identity=identity)
+        return solve(MODEL, loss, 0.2, solver="tsit5", checkpoints=kept)
+
+    with pytest.raises(Unidentified, match="`identity` must say what 'lock' in the closure of"):
+        run(None)
+    assert run("first").success
+    with pytest.raises(ForeignCheckpoint, match="of this very flow"):
+        run("second")
+    with pytest.raises(ValueError, match="`identity` must be a text, but is 3"):
+        run(3)
 
 
 def test_a_torn_checkpoint_is_refused_and_left_alone(tmp_path):
