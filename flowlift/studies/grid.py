@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 
-from .records import Study, Value
+from .records import NOT_IN_A_RUN, Study, Value
 from .rows import Row
 from .toml import axis_values, plain, variants
 
@@ -13,9 +13,6 @@ from .toml import axis_values, plain, variants
 SCHEMA, IDENTITY = 2, 1
 # Keys that are younger than identities: at their defaults they do not enter them.
 _YOUNGER = {"lift": {"size_counts": "copies"}}
-# What names a run or plans the work, but determines no number of a run.
-_NOT_IN_A_RUN = ("name", "seeds", "seeds_at_most", "first_seed", "chunk")
-_NOT_IN_A_RUN += ("question", "vary", "alternatives", "quick")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +138,7 @@ def _identity(common: dict, size: int, seed: int) -> str:
 
 def _common_record(study: Study) -> dict:
     record = plain(study)
-    for key in _NOT_IN_A_RUN:
+    for key in NOT_IN_A_RUN:
         record.pop(key, None)
     del record["lift"]["sizes"]
     for table, defaults in _YOUNGER.items():

@@ -14,6 +14,11 @@ from .observations import ObservationPlan
 
 Value = int | float | str | bool
 SIZE_COUNTS = ("copies", "edges", "parameters")
+# What names a run or plans the work, but determines no number of a run.
+NOT_IN_A_RUN = ("name", "seeds", "seeds_at_most", "first_seed", "chunk")
+NOT_IN_A_RUN += ("question", "vary", "alternatives", "quick")
+# Seeds are below this: `lift.sample` takes no others.
+_SEEDS = 2**63
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,9 +192,10 @@ class Question:
         if not self.losses:
             raise ValueError("Argument `losses` must hold a loss, but is empty; give e.g. [1e-2].")
         for name in ("losses", "times"):
-            if not all(value > 0 for value in getattr(self, name)):
+            if not all(0 < value < float("inf") for value in getattr(self, name)):
                 raise ValueError(
-                    f"Argument `{name}` must be positive, but is {getattr(self, name)}; correct it."
+                    f"Argument `{name}` must hold positive finite numbers, but is "
+                    f"{getattr(self, name)}; correct it."
                 )
         for name in ("delta", "level"):
             if not 0 < getattr(self, name) < 1:
@@ -246,8 +252,9 @@ class Study:
         """Refuse what no run could be made of.
 
         Raises:
-            ValueError: if a number of seeds or the chunk is below 1, the first seed negative, or
-                an entry of `seeds_at_most` names no lift size.
+            ValueError: if a number of seeds or the chunk is below 1, a seed not in 0..2^63 - 1,
+                an entry of `seeds_at_most` names no lift size, an axis is empty or holds a value
+                twice, or varies what no run depends on.
         """
         for name, least in (("seeds", 1), ("first_seed", 0), ("chunk", 1)):
             if getattr(self, name) < least:
@@ -255,15 +262,32 @@ class Study:
                     f"Argument `{name}` must be at least {least}, but is {getattr(self, name)}; "
                     "raise it."
                 )
+        if self.first_seed + self.seeds > _SEEDS:
+            raise ValueError(
+                f"Argument `first_seed` must leave the last seed below 2^63, but `first_seed` + "
+                f"`seeds` is {self.first_seed + self.seeds}; lower it."
+            )
         for size, count in self.seeds_at_most.items():
-            if not size.isdecimal() or count < 1:
+            if not (size.isascii() and size.isdecimal()) or count < 1:
                 raise ValueError(
                     f"Argument `seeds_at_most` must give lift sizes numbers of seeds of at least "
                     f"1, but holds {size!r} = {count}; write e.g. {{ 1000 = 20 }}."
                 )
-        self._check_alternatives()
+        self._check_axes()
 
-    def _check_alternatives(self) -> None:
+    def _check_axes(self) -> None:
+        for key, values in self.vary.items():
+            # An integer and a float of one value make the same point of an axis.
+            if not values or len(set(values)) < len(values) or any(v != v for v in values):
+                raise ValueError(
+                    f"Argument `vary.{key}` must hold distinct values, at least one, but is "
+                    f"{list(values)}; give each value once, or leave the axis out."
+                )
+            if key.partition(".")[0] in NOT_IN_A_RUN:
+                raise ValueError(
+                    f"Argument `vary` must name what a run depends on, but names `{key}`; say that "
+                    "once for the whole study, or use `alternatives`."
+                )
         for axis, labels in self.alternatives.items():
             if axis in self.vary or not labels:
                 raise ValueError(

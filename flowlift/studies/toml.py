@@ -38,22 +38,48 @@ def read_study(path: str | Path, overrides: Sequence[str] = (), *, quick: bool =
             missing, a value has a wrong type, or a record refuses its values; the sentence names
             the file.
         FileNotFoundError: if there is no such file.
+        OSError: if it cannot be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Argument `study` must be a TOML file, but {str(path)!r} does not exist; check the "
-            "path."
-        )
+    text = _text_of(path)
     try:
-        raw = tomllib.loads(path.read_text())
-        for key, value in raw.get("quick", {}).items() if quick else ():
-            _assign(raw, key, value)
+        raw = tomllib.loads(text)
+        if quick:
+            assigned = raw.get("quick", {})
+            _check_table(assigned, "quick")
+            for key, value in assigned.items():
+                _assign(raw, key, value)
         for assignment in overrides:
             _assign(raw, *_parse_assignment(assignment))
         return structure_study(raw)
     except (ValueError, TypeError) as error:
         raise ValueError(f"Study file {str(path)!r}: {error}") from None
+    except RecursionError:
+        raise ValueError(
+            f"Study file {str(path)!r}: lists and tables must be nested a few levels deep, but are "
+            "nested hundreds of levels deep; write them flat."
+        ) from None
+
+
+def _text_of(path: str | Path) -> str:
+    """The text of a study file, in UTF-8 as TOML demands, whatever the locale."""
+    name = str(path)
+    if "\0" in name or not Path(path).is_file():
+        what = "is a folder" if "\0" not in name and Path(path).is_dir() else "does not exist"
+        raise FileNotFoundError(
+            f"Argument `study` must be a TOML file, but {name!r} {what}; check the path."
+        )
+    try:
+        return Path(path).read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Study file {name!r}: a study must be text in UTF-8, but byte {error.start} is none; "
+            "name a TOML file, or save it as UTF-8."
+        ) from None
+    except OSError as error:
+        raise OSError(
+            f"Argument `study` must be a file that can be read, but {name!r} gave: "
+            f"{error.strerror}; change its permissions."
+        ) from None
 
 
 def structure_study(raw: Mapping[str, Any]) -> Study:
@@ -98,6 +124,8 @@ def variants(study: Study) -> Iterator[tuple[dict[str, Value], Study]]:
         try:
             yield point, structure_study(raw)
         except ValueError as error:
+            if not point:
+                raise
             raise ValueError(
                 f"Arguments `vary` and `alternatives` must name keys of the study with values that "
                 f"they take, but {point} makes a study in which {error}"
@@ -151,15 +179,22 @@ def _parse_assignment(assignment: str) -> tuple[str, Any]:
 
 def _assign(raw: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
-    for parent in parents:
+    for depth, parent in enumerate(parents, 1):
         raw = raw.setdefault(parent, {})
+        _check_table(raw, ".".join(parents[:depth]))
     raw[last] = value
+
+
+def _check_table(raw: Any, name: str) -> None:
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"key `{name}` must be a table, but is {raw!r}; write [{name}].")
 
 
 def _check_keys(raw: Any, expected: Any, where: str) -> None:
     """Name the nearest known key of an unknown one, before the values are looked at."""
     expected = _given(expected)
-    if typing.get_origin(expected) is dict and isinstance(raw, Mapping):
+    if typing.get_origin(expected) is dict:
+        _check_table(raw, where.rstrip("."))
         for key, value in raw.items():
             _check_keys(value, typing.get_args(expected)[1], f"{where}{key}.")
         return
@@ -186,7 +221,7 @@ def _record(raw: Any, expected: Any, where: str) -> tuple[type | None, dict[str,
     if expected in (*UNIONS, Quantity):
         kinds = {kind_of(cls): cls for cls in typing.get_args(expected)}
         kind = raw.get("kind") if isinstance(raw, Mapping) else None
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             raise ValueError(
                 f"key `{where}kind` must be one of {', '.join(kinds)}, but is {kind!r}; choose one."
             )
@@ -194,9 +229,7 @@ def _record(raw: Any, expected: Any, where: str) -> tuple[type | None, dict[str,
         return expected, {"kind": str} | _types(expected)
     if not (dataclasses.is_dataclass(expected) and isinstance(expected, type)):
         return None, {}
-    if not isinstance(raw, Mapping):
-        name = where.rstrip(".") or "study"
-        raise ValueError(f"key `{name}` must be a table, but is {raw!r}; write [{name}].")
+    _check_table(raw, where.rstrip(".") or "study")
     return expected, _types(expected)
 
 
@@ -250,7 +283,10 @@ def _strict(cls: type):
             raise _WrongType(_WORDS[cls], value)
         if cls is float and math.isnan(value):
             raise _WrongType("a number", value)
-        return cls(value)
+        try:
+            return cls(value)
+        except OverflowError:
+            raise _WrongType("a number below 1.8e308", value) from None
 
     return structure
 
