@@ -13,7 +13,6 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from .limits import Limits
@@ -39,25 +38,23 @@ class Records(eqx.Module):
     """What was recorded in a leg.
 
     Attributes:
-        times: its times, counted from the leg's start; infinite where they were not reached.
-        values: the quantities there, with a leading axis.
+        values: the quantities at its times, with a leading axis; None for no times.
     """
 
-    times: Float[Array, " m"]
     values: PyTree
 
-    def reached(self, wanted: int) -> tuple[int, PyTree]:
-        """How many of the times that were asked for were reached, and the values there.
+    def reached(self, wanted: int, count: int) -> PyTree:
+        """The values at the first of the times that were asked for.
 
         Args:
             wanted: the number of times asked for; those before them are padding.
+            count: how many of them were reached.
 
         Returns:
-            Their number n, and the values with a leading axis of n.
+            The values with a leading axis of `count`.
         """
-        padding = self.times.shape[0] - wanted
-        count = int(np.isfinite(np.asarray(self.times)[padding:]).sum())
-        return count, jax.tree.map(lambda v: v[padding : padding + count], self.values)
+        padding = jax.tree.leaves(self.values)[0].shape[0] - wanted if wanted else 0
+        return jax.tree.map(lambda v: v[padding : padding + count], self.values)
 
 
 def start(problem: Problem, method: Method, leg: Float[Array, ""]) -> Position:
@@ -127,14 +124,15 @@ def advance(
         problem: the problem.
         method: the solver and its controller.
         position: where to start.
-        save: save times, counted from the leg's start, the last its end; zeros are padding.
+        save: save times, counted from the leg's start, zeros are padding; the last is its end,
+            whose record is that of the position there, not an interpolant's.
         snapshots: times within the leg at which theta is kept, likewise.
         limits: thresholds of the stopping rules.
         observers: (name, function of the model) pairs.
 
     Returns:
-        The new position, what was recorded at the save times, theta at the snapshots, the time
-        reached, and diffrax's result.
+        The new position, what was recorded at the save times but the last, theta at the snapshots,
+        the time reached, and diffrax's result.
     """
 
     def record(t, state, args):
@@ -143,6 +141,10 @@ def advance(
         # Padding, which costs no gradient.
         return jax.lax.cond(t > 0, lambda: observe(state, args[0], observers), lambda: nothing)
 
+    inner = save[:-1]
+    interpolated = [(inner, record)] * bool(inner.size) + [(snapshots, _theta)] * bool(
+        snapshots.size
+    )
     solution = diffrax.diffeqsolve(
         method.term,
         method.solver,
@@ -153,9 +155,8 @@ def advance(
         args=(problem, limits),
         saveat=diffrax.SaveAt(
             subs=[
-                diffrax.SubSaveAt(ts=save, fn=record),
                 diffrax.SubSaveAt(t1=True),
-                *([diffrax.SubSaveAt(ts=snapshots, fn=_theta)] if snapshots.size else []),
+                *(diffrax.SubSaveAt(ts=ts, fn=fn) for ts, fn in interpolated),
             ],
             solver_state=True,
             controller_state=True,
@@ -169,10 +170,11 @@ def advance(
         throw=False,
     )
     times, values = cast(Any, solution.ts), cast(Any, solution.ys)
-    state = jax.tree.map(lambda leaf: leaf[0], values[1])
+    state = jax.tree.map(lambda leaf: leaf[0], values[0])
     new = Position(state, solution.solver_state, solution.controller_state)
-    kept = Records(times[2], values[2]) if snapshots.size else Records(snapshots, snapshots)
-    return new, Records(times[0], values[0]), kept, times[1][0], solution.result
+    records = Records(values[1] if inner.size else None)
+    kept = Records(values[-1] if snapshots.size else None)
+    return new, records, kept, times[0][0], solution.result
 
 
 def _theta(t, state: State, args):

@@ -3,15 +3,15 @@
 import dataclasses
 import time
 
-import diffrax
 import jax.numpy as jnp
 import numpy as np
 
 from .checkpoints import Checkpoints
 from .choice import WINDOW, observed, stalled
+from .ending import ending, interruption, named
 from .legs import Position, advance, observe_once, restart
 from .limits import Limits
-from .methods import Method, halting_outcome, met, resolve_method
+from .methods import Method, met, resolve_method
 from .outcome import FlowError, Outcome
 from .problem import RECORDED
 from .records import Checkpoint, Plan, Settings, begin
@@ -45,15 +45,20 @@ def integrate(
     settings, trace, position, result = _enter(kept, checkpoint, plan)
     before_us = trace.seconds
     while result is None:
-        position, result = _leg(settings, trace, plan, position)
+        first = len(trace.times)
+        position, cause = _leg(settings, trace, plan, position)
+        # Whatever halted it: how a flow ends is read off a record of where it stands.
+        extra = (cause is not None or met(position.controller)) and not trace.stands
+        if extra:
+            _record(settings, trace, position)
+        result = ending(trace, plan, first, cause)
         settings, position, result = _take_over(settings, trace, plan, position, result)
+        if extra and result is None:
+            trace.drop_last()
         trace.seconds = before_us + time.perf_counter() - clock
         if checkpoints and result is None:
             checkpoints.keep(Checkpoint(settings, position, trace))
-    _record_end(settings, trace, position)
-    if result.failed and not np.isfinite(trace.last("loss")):
-        # A step of several stages may end where L is no number, without having been there.
-        result = Outcome.NON_FINITE
+    result = named(result, settings.problem, position)
     trace.seconds = before_us + time.perf_counter() - clock
     solution = _solution(result, settings, trace, position)
     if throw and not solution.success:
@@ -68,7 +73,9 @@ def _enter(kept: Checkpoint | None, checkpoint: Checkpoint, plan: Plan):
         return kept.settings, kept.trace, kept.position, None
     settings, trace = checkpoint.settings, checkpoint.trace.copy()
     position = checkpoint.position or _begin(settings, trace, plan)
-    return settings, trace, _allow(position, plan, settings.max_steps), _judge_start(trace, plan)
+    _keep_snapshot(settings, trace, plan, position)
+    result = ending(trace, plan, len(trace.times) - 1, None)
+    return settings, trace, _allow(position, plan, settings.max_steps), result
 
 
 def _attentive(method: Method, plan: Plan) -> Method:
@@ -80,8 +87,7 @@ def _attentive(method: Method, plan: Plan) -> Method:
 
 def _begin(settings: Settings, trace: Trace, plan: Plan) -> Position:
     position = begin(settings, plan)
-    records = observe_once(position.state, settings.problem, settings.observers)
-    trace.append_one(0.0, records)
+    _record(settings, trace, position)
     return position
 
 
@@ -91,41 +97,59 @@ def _allow(position: Position, plan: Plan, max_steps: int) -> Position:
     return dataclasses.replace(position, controller=controller)
 
 
-def _judge_start(trace: Trace, plan: Plan) -> Outcome | None:
-    if not np.isfinite([trace.last("loss"), trace.last("gradient_norm")]).all():
-        return Outcome.NON_FINITE
-    return _threshold_met(trace, plan.stops)
-
-
 def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcome | None]:
-    """Advance by one leg, record it, and judge whether the flow ends."""
+    """Advance by one leg and record it; why the integration cannot go on, if it cannot."""
     before, since = int(position.controller.accepted), trace.time
     method = _attentive(settings.method, plan)
     target = _next_times(plan, since, method)
-    kept = _next_snapshots(plan, since, target[-1]) if method.runs_through else np.array([])
+    kept = _snapshots_within(plan, since, target[-1]) if method.runs_through else np.array([])
+    offsets = _padded(target, since, method.points_per_leg, settings.precision)
     position, records, snapshots, reached, code = advance(
         settings.problem,
         method,
         position,
-        _padded(target, since, method.points_per_leg, settings.precision),
-        _padded(kept, since, len(plan.snapshots) * method.runs_through, settings.precision),
+        jnp.asarray(offsets),
+        jnp.asarray(_padded(kept, since, len(plan.snapshots) * method.runs_through, offsets.dtype)),
         _limits(plan.stops, settings.precision),
         settings.observers,
     )
-    complete = bool(code == diffrax.RESULTS.successful)
-    saved, values = records.reached(len(target))
-    trace.append(target[:saved], values)
-    trace.time = float(target[-1]) if complete else since + float(reached)
+    passed, trace.time = _place(target, offsets[-len(target) :], since, np.asarray(reached))
+    trace.append(target[:passed], records.reached(len(target) - 1, passed))
     trace.legs += 1
     if any(isinstance(stop, LossBelow | GradientNormBelow) for stop in plan.stops):
         trace.observation_gradients += int(position.controller.accepted) - before
-    for t, theta in zip(kept, snapshots.reached(len(kept))[1], strict=False):
-        trace.snapshots[float(t)] = settings.problem.model(theta)
-    if complete and trace.time in plan.snapshots and not method.runs_through:
-        trace.snapshots[trace.time] = settings.problem.model(position.state[0])
-    if not complete and saved == 0 and trace.time == since and reached > 0:
-        return position, Outcome.TIME_UNDERFLOW
-    return position, _judge(settings, trace, plan, position, code, saved)
+    passed = int((kept < trace.time).sum())
+    thetas = snapshots.reached(len(kept), passed) if len(kept) else ()
+    for t, theta in zip(kept, thetas, strict=False):
+        _keep_snapshot(settings, trace, plan, position, t, theta)
+    stalled = bool(reached > 0 and trace.time == since)
+    if stalled:
+        # The flow moved, and time did not: the record there is replaced.
+        trace.drop_last()
+    if stalled or trace.time in target:
+        _record(settings, trace, position)
+    _keep_snapshot(settings, trace, plan, position)
+    return position, interruption(position, code, stalled)
+
+
+def _place(target, offsets, since: float, reached) -> tuple[int, float]:
+    """The number of save times passed, and the time reached: a save time itself if it is at one."""
+    # In the precision of the integration, where alone a time reached can equal one asked for.
+    upto = int((offsets <= reached).sum())
+    if upto and offsets[upto - 1] == reached:
+        return upto - 1, float(target[upto - 1])
+    return upto, since + float(reached)
+
+
+def _keep_snapshot(settings, trace: Trace, plan: Plan, position, time=None, theta=None) -> None:
+    """Keep the model if it was asked for at this time, by default that of the position."""
+    time, theta = (
+        trace.time if time is None else time,
+        position.state[0] if theta is None else theta,
+    )
+    for asked, at in plan.snapshots:
+        if at == time:
+            trace.snapshots[asked] = settings.problem.model(theta)
 
 
 def _take_over(settings: Settings, trace: Trace, plan: Plan, position: Position, result):
@@ -148,43 +172,10 @@ def _take_over(settings: Settings, trace: Trace, plan: Plan, position: Position,
     return settings, restart(settings.problem, method, position, leg), None
 
 
-def _judge(settings, trace: Trace, plan: Plan, position, code, saved: int) -> Outcome | None:
-    """Whether and why the flow ends after this leg."""
-    halted = halting_outcome(position.controller)
-    if halted is not None:
-        return halted
-    if met(position.controller):
-        _record_end(settings, trace, position)
-        return _threshold_met(trace, plan.stops)
-    if code not in (diffrax.RESULTS.successful, diffrax.RESULTS.max_steps_reached):
-        return Outcome.SOLVER_FAILURE
-    stagnation = find(plan.stops, Stagnation)
-    if stagnation and _stagnated(stagnation, trace, saved):
-        return Outcome.STAGNATION
-    complete = code == diffrax.RESULTS.successful
-    return Outcome.HORIZON if complete and trace.time >= plan.horizon else None
-
-
-def _stagnated(rule: Stagnation, trace: Trace, saved: int) -> bool:
-    times, losses = np.asarray(trace.times), trace.series("loss")
-    ends = range(len(times) - saved + 1, len(times) + 1)
-    return any(rule.holds(times[:end], losses[:end]) for end in ends)
-
-
-def _threshold_met(trace: Trace, stops: tuple[Stop, ...]) -> Outcome | None:
-    loss, gradient_norm = find(stops, LossBelow), find(stops, GradientNormBelow)
-    if loss and trace.last("loss") <= loss.threshold:
-        return Outcome.LOSS_BELOW
-    if gradient_norm and trace.last("gradient_norm") <= gradient_norm.threshold:
-        return Outcome.GRADIENT_BELOW
-    return None
-
-
-def _record_end(settings: Settings, trace: Trace, position: Position) -> None:
-    """Record the time reached, unless it was a save time."""
-    if trace.times[-1] < trace.time:
-        records = observe_once(position.state, settings.problem, settings.observers)
-        trace.append_one(trace.time, records)
+def _record(settings: Settings, trace: Trace, position: Position) -> None:
+    """Record the position at the time reached."""
+    records = observe_once(position.state, settings.problem, settings.observers)
+    trace.append_one(trace.time, records)
 
 
 def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:
@@ -207,22 +198,36 @@ def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> Fl
 def _next_times(plan: Plan, now: float, method: Method) -> np.ndarray:
     """The save times of the next leg; a snapshot may end a leg, so that theta is exact there."""
     block = plan.times[plan.times > now][: method.points_per_leg]
-    ends = np.isin(block, plan.snapshots)
+    ends = np.isin(block, [at for _, at in plan.snapshots])
+    # A stagnation, too, ends the flow at the save time where it is seen.
+    ends |= find(plan.stops, Stagnation) is not None
     if method.runs_through or not ends.any():
         return block
     return block[: np.argmax(ends) + 1]
 
 
-def _next_snapshots(plan: Plan, now: float, end: float) -> np.ndarray:
-    times = np.asarray(plan.snapshots, float)
-    return times[(times > now) & (times <= end)]
+def _snapshots_within(plan: Plan, now: float, end: float) -> np.ndarray:
+    times = np.unique([at for _, at in plan.snapshots])
+    return times[(times > now) & (times < end)]
 
 
-def _padded(times: np.ndarray, since: float, size: int, precision: str):
+def _padded(times: np.ndarray, since: float, size: int, precision) -> np.ndarray:
     """Times from the leg's start, after zeros up to a size that does not change."""
-    return jnp.asarray(np.pad(times - since, (size - len(times), 0)), precision)
+    return np.pad(times - since, (size - len(times), 0)).astype(precision)
 
 
 def _limits(stops: tuple[Stop, ...], precision: str) -> Limits:
     rules = find(stops, LossBelow), find(stops, GradientNormBelow)
-    return Limits(*(rule and jnp.asarray(rule.threshold, precision) for rule in rules))
+    return Limits(*(rule and jnp.asarray(_at_most(rule.threshold, precision)) for rule in rules))
+
+
+def _at_most(threshold: float, precision: str):
+    """The largest number of a precision that is no larger: numbers of it compare with it alike."""
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(threshold, precision)[()]
+    # NumPy would round a Python number before it compares.
+    return (
+        rounded
+        if float(rounded) <= threshold
+        else np.nextafter(rounded, rounded.dtype.type(-np.inf))
+    )

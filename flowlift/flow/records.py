@@ -79,11 +79,19 @@ class Checkpoint:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What one call of `solve` or `resume` is to do."""
+    """What one call of `solve` or `resume` is to do.
+
+    Attributes:
+        horizon: the end.
+        times: save times and those of snapshots, increasing, the last one the horizon.
+        snapshots: (number that was asked for, time of the flow) pairs, equal but for rounding.
+        stops: stopping rules.
+        max_gradients: budget of gradients of this call.
+    """
 
     horizon: float
     times: np.ndarray
-    snapshots: tuple[float, ...]
+    snapshots: tuple[tuple[float, float], ...]
     stops: tuple[Stop, ...]
     max_gradients: float
 

@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
+
+from ..numbers import real, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +23,19 @@ class LogTimes:
     start: float | None = None
 
     def __post_init__(self):
-        if isinstance(self.per_decade, bool) or not isinstance(self.per_decade, int):
+        count, start = whole(self.per_decade), real(self.start)
+        if count is None or not 1 <= count <= _MOST_PER_DECADE:
             raise ValueError(
-                f"Argument `per_decade` must be an integer, but is {self.per_decade!r}; give 8."
+                "Argument `per_decade` of LogTimes must be an integer from 1 to "
+                f"{_MOST_PER_DECADE}, but is {self.per_decade!r}; give e.g. 8."
             )
-        if self.per_decade < 1:
+        if self.start is not None and (start is None or not 0 < start < math.inf):
             raise ValueError(
-                f"Argument `per_decade` must be at least 1, but is {self.per_decade}; give e.g. 8."
+                "Argument `start` of LogTimes must be a positive finite flow time, but is "
+                f"{self.start!r}; leave it out for 1e-6 of the horizon."
             )
+        object.__setattr__(self, "per_decade", count)
+        object.__setattr__(self, "start", start)
 
     def times(self, horizon: float) -> Float[np.ndarray, " times"]:
         """The save times in (0, horizon], the last one the horizon.
@@ -42,7 +49,7 @@ class LogTimes:
             Increasing times.
 
         Raises:
-            ValueError: if `start` is not inside (0, horizon).
+            ValueError: if `start` is not inside (0, horizon), or the times are too many.
         """
         start = 1e-6 * horizon if self.start is None else self.start
         if not 0 < start < horizon:
@@ -54,6 +61,12 @@ class LogTimes:
         last = math.ceil(self.per_decade * math.log10(horizon) - 1e-9)
         grid = 10.0 ** (np.arange(first, last) / self.per_decade)
         return np.append(grid[grid < horizon * (1 - 1e-9)], horizon)
+
+
+# Each is a record on the host: at this many, a leg's work is no longer what takes the time.
+_MOST_PER_DECADE = 100_000
+# A number such as 3 * 0.1 is meant to be 0.3.
+_UNITS_IN_THE_LAST_PLACE = 4
 
 
 def resolve_times(
@@ -75,16 +88,96 @@ def resolve_times(
     if isinstance(save, LogTimes):
         times = save.times(horizon)
     else:
-        times = np.asarray(save, dtype=np.float64)
-        _check_times(times, horizon)
+        times = explicit_times("save", save, horizon)
         times = np.append(times[times < horizon], horizon)
     return times[times > after]
 
 
-def _check_times(times: np.ndarray, horizon: float) -> None:
-    ordered = times.ndim == 1 and np.isfinite(times).all() and (np.diff(times) > 0).all()
-    if not ordered or (times.size and not (times[0] >= 0 and times[-1] <= horizon)):
+def resolve_snapshots(
+    snapshots: Sequence[float],
+    after: float,
+    horizon: float,
+    times: Float[np.ndarray, " times"],
+    past: Collection[float],
+) -> tuple[tuple[float, float], ...]:
+    """At which times of the flow the snapshots are that were asked for.
+
+    Args:
+        snapshots: the times asked for, from `after` on.
+        after: where the integration starts.
+        horizon: where it ends.
+        times: the save times; a snapshot that equals one but for rounding is there.
+        past: earlier snapshots, which may be asked for again.
+
+    Returns:
+        (number asked for, time of the flow) pairs.
+
+    Raises:
+        ValueError: as for explicit save times, or if a time is past.
+    """
+    pairs = []
+    for asked, time in zip(snapshots, explicit_times("snapshots", snapshots, horizon), strict=True):
+        nearest = times[np.argmin(np.abs(times - time))]
+        time = float(nearest if abs(nearest - time) <= _rounding(time) else time)
+        if time >= after:
+            pairs.append((float(asked), time))
+        elif float(asked) not in past:
+            raise ValueError(
+                f"Argument `snapshots` must hold times from {after:g} on, where the flow stands, "
+                f"but holds {asked!r}; ask `solve` for it."
+            )
+    return tuple(pairs)
+
+
+def check_apart(times: Float[np.ndarray, " times"], after: float, precision: str) -> None:
+    """Refuse times that are one to the precision of the integration, which counts from each.
+
+    Args:
+        times: save times and snapshots after `after`.
+        after: where the integration starts.
+        precision: "float64" or "float32".
+
+    Raises:
+        ValueError: if two of them are that close.
+    """
+    least, steps = float(np.finfo(precision).tiny), np.diff(times, prepend=after)
+    if not steps.min() >= least:
         raise ValueError(
-            f"Argument `save` must hold increasing times from 0 to the horizon {horizon:g}, "
-            f"but is {times}; sort them and drop those beyond."
+            f"Argument `save` (or `snapshots`) must hold times at least {least:.2g} apart in "
+            f"{precision}, but holds {float(times[np.argmin(steps)])!r}; leave it out."
         )
+
+
+def explicit_times(name: str, times: Sequence[float], horizon: float) -> Float[np.ndarray, " n"]:
+    """Times that a user gave; one that equals the horizon but for rounding is the horizon.
+
+    Args:
+        name: the argument, for the message.
+        times: the times.
+        horizon: the end.
+
+    Returns:
+        The times as an array.
+
+    Raises:
+        ValueError: if they are not finite, increasing and within [0, horizon].
+    """
+    numbers = [real(t) for t in times] if isinstance(times, Iterable) else [None]
+    if None in numbers:
+        raise ValueError(
+            f"Argument `{name}` must hold increasing flow times, but is {times!r}; give numbers."
+        )
+    array = np.array(numbers, float)
+    near = np.abs(array - horizon) <= _rounding(horizon)
+    ordered = np.isfinite(array).all() and (np.diff(array) > 0).all()
+    array = np.where(near, horizon, array)
+    if not ordered or (array.size and not (array[0] >= 0 and array[-1] <= horizon)):
+        raise ValueError(
+            f"Argument `{name}` must hold increasing times from 0 to the horizon {horizon:g}, "
+            f"but is {times!r}; sort them and drop those beyond."
+        )
+    return array
+
+
+def _rounding(time: float) -> float:
+    return _UNITS_IN_THE_LAST_PLACE * float(np.spacing(time))

@@ -5,9 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import diffrax
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
+from ..numbers import real, whole
 from ..precision import check_precision
 from ..tasks import AbstractObjective, Task, population
 from .checkpoints import Checkpoints
@@ -16,7 +20,7 @@ from .loop import integrate
 from .methods import AUTO, check_solver, resolve_method
 from .problem import Problem, make_problem
 from .records import Checkpoint, Plan, Settings
-from .schedule import LogTimes, resolve_times
+from .schedule import LogTimes, check_apart, resolve_snapshots, resolve_times
 from .solution import FlowSolution
 from .stops import Stop, check_stops
 from .trace import Trace
@@ -67,12 +71,16 @@ def solve(
             solution says which ran and why.
         rtol: relative tolerance.
         atol: absolute tolerance.
-        save: save times, a schedule or increasing numbers; 0 and the last time are always saved.
+        save: save times, a schedule or increasing numbers from 0 to the horizon; 0 and the last
+            time are always saved. A number that differs from the horizon by rounding is meant to
+            be it.
         stops: stopping rules, at most one of a kind.
-        max_gradients: budget of gradient evaluations of the solver, to within one attempted step.
+        max_gradients: budget of gradient evaluations of the solver, > 0, to within one attempted
+            step.
         max_steps: limit of attempted steps.
         observers: further functions of the model to record at the save times.
-        snapshots: times at which the whole model is kept (a few: each costs P numbers).
+        snapshots: times from 0 to the horizon at which the whole model is kept, under these
+            numbers (a few: each costs P numbers).
         precision: "float64" or "float32"; parameters and data are converted to it.
         trainable: which leaves flow, as for `equinox.partition`.
         memory: bound in bytes on the activations of one gradient, on each device: samples are
@@ -83,15 +91,21 @@ def solve(
 
     Returns:
         The solution. A step limit, a spent budget, a NaN or an overflow returns what was computed
-        so far, with its result code.
+        so far, with its result code. How it ended is read off its records: `loss below` where
+        loss[-1] is at most the threshold, though a limit was met with the same step; `non-finite`
+        where any record is no finite number.
 
     Raises:
         ValueError: for a bad argument, before any computation.
         FlowError: if `throw` and the flow neither met the horizon nor a stopping rule.
     """
-    check_settings(solver, rtol, atol, max_steps, precision)
-    plan = _plan(0.0, horizon, save, snapshots, stops, max_gradients)
     objective = resolve_objective(task)
+    _check_not_traced(model, task, objective, horizon, rtol, atol)
+    check_settings(solver, rtol, atol, max_steps, precision, max_gradients)
+    rtol, atol, max_steps = float(rtol), float(atol), int(max_steps)
+    plan = _plan(0.0, horizon, save, snapshots, stops, max_gradients, precision)
+    _check_checkpoints(checkpoints)
+    _check_trainable(model, trainable)
     problem = make_problem(model, objective, precision, trainable, memory)
     problem.objective.check(eqx.combine(problem.theta0, problem.rest))
     _check_scale(problem, atol)
@@ -125,7 +139,7 @@ def resume(
         save: save times; those that are already past are ignored.
         stops: stopping rules from now on.
         max_gradients: budget of **further** gradient evaluations.
-        snapshots: further times at which the whole model is kept.
+        snapshots: further times at which the whole model is kept, from the time reached on.
         throw: as for `solve`.
 
     Returns:
@@ -140,13 +154,22 @@ def resume(
             f"Argument `solution` must not have failed, but ended by {solution.result.value!r}; "
             "solve again with other settings."
         )
-    if not horizon > solution.time:
+    checkpoint = solution.checkpoint
+    if not isinstance(checkpoint, Checkpoint):
         raise ValueError(
-            f"Argument `horizon` must be later than the time reached, {solution.time:g}, but is "
+            "Argument `solution` must come from `solve` or `resume` with where the flow stands, "
+            "but this one holds records alone; solve from its model, or give `solve` a file for "
+            "`checkpoints`."
+        )
+    after, end = solution.time, real(horizon)
+    if end is None or not end > after:
+        raise ValueError(
+            f"Argument `horizon` must be later than the time reached, {after!r}, but is "
             f"{horizon!r}; raise it."
         )
-    plan = _plan(solution.time, horizon, save, snapshots, stops, max_gradients)
-    checkpoint: Checkpoint = solution.checkpoint  # pyright: ignore[reportAssignmentType]
+    past = solution.snapshots
+    precision = solution.precision
+    plan = _plan(after, horizon, save, snapshots, stops, max_gradients, precision, past)
     return integrate(checkpoint, plan, throw)
 
 
@@ -181,30 +204,33 @@ def _choice(solver, model, problem: Problem, horizon: float, rtol: float) -> Aut
     return choose(size, horizon, rtol, ends, declared_smooth(model))
 
 
-def _plan(after: float, horizon, save, snapshots, stops, max_gradients) -> Plan:
-    if not (_is_number(horizon) and 0 < horizon < math.inf):
+def _plan(
+    after: float, horizon, save, snapshots, stops, max_gradients, precision: str, past=()
+) -> Plan:
+    end = real(horizon)
+    if end is None or not 0 < end < math.inf:
         raise ValueError(
             f"Argument `horizon` must be a positive finite flow time, but is {horizon!r}; "
             "give the end T."
         )
-    if not (_is_number(max_gradients) and max_gradients > 0):
-        raise ValueError(
-            f"Argument `max_gradients` must be positive, but is {max_gradients!r}; "
-            "leave it out for no budget."
-        )
-    check_stops(tuple(stops))
-    horizon = float(horizon)
-    times = resolve_times(save, after, horizon)
-    wanted = resolve_times(snapshots, after, horizon)[: len(tuple(snapshots))]
-    wanted = tuple(float(t) for t in wanted if t in np.asarray(snapshots, float))
-    times = np.union1d(times, np.asarray(wanted))
-    return Plan(horizon, times, wanted, tuple(stops), float(max_gradients))
+    _check_budget(max_gradients)
+    check_stops(stops)
+    times = resolve_times(save, after, end)
+    wanted = resolve_snapshots(snapshots, after, end, times, past)
+    times = np.union1d(times, [at for _, at in wanted if at > after])
+    check_apart(times, after, precision)
+    return Plan(end, times, wanted, tuple(stops), float(max_gradients))
 
 
 def check_settings(
-    solver: str | diffrax.AbstractSolver, rtol: float, atol: float, max_steps: int, precision: str
+    solver: str | diffrax.AbstractSolver,
+    rtol: float,
+    atol: float,
+    max_steps: int,
+    precision: str,
+    max_gradients: float = math.inf,
 ) -> None:
-    """Refuse a solver, tolerances, a step limit or a precision that `solve` would refuse.
+    """Refuse a solver, tolerances, limits or a precision that `solve` would refuse.
 
     Args:
         solver: a name from `SOLVERS`, or an adaptive diffrax solver.
@@ -212,6 +238,7 @@ def check_settings(
         atol: absolute tolerance.
         max_steps: limit of attempted steps.
         precision: "float64" or "float32".
+        max_gradients: budget of gradient evaluations.
 
     Raises:
         ValueError: for a bad argument.
@@ -220,12 +247,14 @@ def check_settings(
     check_solver(solver)
     _check_tolerances(rtol, atol, precision)
     _check_max_steps(max_steps)
+    _check_budget(max_gradients)
 
 
 def _check_tolerances(rtol: float, atol: float, precision: str) -> None:
     least = 4 * float(np.finfo(precision).eps)
     for name, value, bound in (("rtol", rtol, least), ("atol", atol, 0.0)):
-        if not (_is_number(value) and bound <= value < math.inf):
+        number = real(value)
+        if number is None or not bound <= number < math.inf:
             raise ValueError(
                 f"Argument `{name}` must be a finite number of at least {bound:.2g} in "
                 f"{precision}, but is {value!r}; raise it."
@@ -242,12 +271,61 @@ def _check_scale(problem: Problem, atol: float) -> None:
 
 
 def _check_max_steps(max_steps: int) -> None:
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+    number = whole(max_steps)
+    if number is None or number < 1:
         raise ValueError(
             f"Argument `max_steps` must be an integer of at least 1, but is {max_steps!r}; "
             "give the limit of attempted steps."
         )
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+def _check_budget(max_gradients: float) -> None:
+    number = real(max_gradients)
+    if number is None or not number > 0:
+        raise ValueError(
+            f"Argument `max_gradients` must be positive, but is {max_gradients!r}; "
+            "leave it out for no budget."
+        )
+
+
+def _check_checkpoints(checkpoints) -> None:
+    if not isinstance(checkpoints, Checkpoints | None):
+        raise ValueError(
+            f"Argument `checkpoints` must be flowlift.flow.Checkpoints, but is {checkpoints!r}; "
+            "wrap the file's name: Checkpoints(path)."
+        )
+
+
+def _check_not_traced(*values) -> None:
+    """Refuse to be differentiated, batched or compiled: legs, stops and limits are the host's."""
+    cells = (getattr(value, "__closure__", None) or () for value in values)
+    inside = [cell.cell_contents for group in cells for cell in group]
+    # Under jax.jit whatever is made is traced.
+    leaves = jax.tree.leaves((values, inside, jnp.zeros(())))
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        raise ValueError(
+            "`solve` must be called outside of jax.jit, jax.vmap and jax.grad, but its arguments "
+            "are traced; call flowlift.trajectory, which may be, or flowlift.flow.solve_each for "
+            "many flows."
+        )
+
+
+def _check_trainable(model: PyTree, trainable: PyTree | Callable) -> None:
+    """Refuse a choice of leaves that does not fit the model, or holds what cannot flow."""
+    try:
+        chosen, _ = eqx.partition(model, trainable)
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            "Argument `trainable` must be a function of a leaf, or a tree of booleans with the "
+            f"model's structure, but does not fit ({first}); build it with jax.tree.map from the "
+            "model."
+        ) from None
+    for path, leaf in jax.tree_util.tree_leaves_with_path(chosen):
+        if not eqx.is_inexact_array_like(leaf) or not eqx.is_array(leaf):
+            kind = leaf.dtype.name + " array" if eqx.is_array(leaf) else type(leaf).__name__
+            raise ValueError(
+                "Argument `trainable` must choose floating-point arrays, but chooses the leaf "
+                f"{jax.tree_util.keystr(path) or 'model'}, a {kind}; make it one, or choose "
+                "fewer leaves, e.g. eqx.is_inexact_array."
+            )

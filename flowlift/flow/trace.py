@@ -39,16 +39,18 @@ class Trace:
             self, times=list(self.times), records=records, snapshots=dict(self.snapshots)
         )
 
-    def append(self, times: Iterable[float], records: Mapping[str, ArrayLike]) -> None:
+    def append(self, times: Iterable[float], records: Mapping[str, ArrayLike] | None) -> None:
         """Add records at some times.
 
         Args:
             times: increasing times, (n,).
-            records: arrays (n, ...) by name.
+            records: arrays (n, ...) by name; None where there are no times.
         """
         before = len(self.times)
         self.times.extend(float(t) for t in times)
         self.observation_gradients += len(self.times) - before
+        if records is None or len(self.times) == before:
+            return
         for name, values in records.items():
             self.records.setdefault(name, []).append(np.asarray(values))
 
@@ -56,9 +58,27 @@ class Trace:
         """Add records at one time, without a time axis."""
         self.append([time], {name: np.asarray(value)[None] for name, value in records.items()})
 
-    def series(self, name: str) -> np.ndarray:
-        """A recorded quantity at all times so far, (times, ...)."""
-        return np.concatenate(self.records[name])
+    def drop_last(self) -> None:
+        """Take the last record back; what it cost stays counted."""
+        self.times.pop()
+        for chunks in self.records.values():
+            last = chunks.pop()[:-1]
+            chunks.extend([last] * bool(len(last)))
+
+    @property
+    def stands(self) -> bool:
+        """Whether the last record is of the time reached."""
+        return bool(self.times) and self.times[-1] == self.time
+
+    def series(self, name: str, first: int = 0) -> np.ndarray:
+        """A recorded quantity from some record on, (times, ...)."""
+        parts, missing = [], len(self.times) - first
+        for chunk in reversed(self.records[name]):
+            if missing <= 0:
+                break
+            parts.append(chunk[-missing:])
+            missing -= len(chunk)
+        return np.concatenate(parts[::-1]) if parts else np.empty(0)
 
     def last(self, name: str) -> float:
         """A recorded scalar at the last time."""

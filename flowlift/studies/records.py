@@ -118,7 +118,7 @@ class FlowPlan:
     gradient_norm_below: float | None = None
     """Stop once the gradient norm is at most this."""
     stagnation: float | None = None
-    """Stop once the loss has fallen by less than this fraction over a decade of t."""
+    """Stop once the last decade of t brought at most this fraction of all that the loss fell."""
     max_gradients: float = float("inf")
     """Budget of gradient evaluations per flow."""
     max_steps: int = 10_000_000

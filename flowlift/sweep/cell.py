@@ -44,7 +44,8 @@ def check_study(study: Study) -> None:
 
 def _check_variant(study: Study) -> None:
     plan = study.flow
-    check_settings(plan.solver, plan.rtol, plan.atol, plan.max_steps, study.precision)
+    limits = plan.max_steps, study.precision, plan.max_gradients
+    check_settings(plan.solver, plan.rtol, plan.atol, *limits)
     if not 0 < plan.horizon < float("inf"):
         raise ValueError(
             f"Argument `flow.horizon` must be a positive finite flow time, but is "

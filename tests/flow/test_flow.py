@@ -487,14 +487,16 @@ def test_bad_arguments_are_refused_before_any_computation(arguments, message):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: LossBelow(0.0),
+        lambda: LossBelow(math.nan),
+        lambda: LossBelow(-math.inf),
+        lambda: GradientNormBelow(0.0),
         lambda: GradientNormBelow(-1.0),
         lambda: Stagnation(1e-3, factor=1.0),
         lambda: LogTimes(0),
     ],
 )
 def test_meaningless_rules_are_refused(make):
-    with pytest.raises(ValueError, match=r"must be|must exceed"):
+    with pytest.raises(ValueError, match="must be"):
         make()
 
 

@@ -1,0 +1,112 @@
+"""How a flow ends: decided here alone, on the host, from what is recorded.
+
+The integration only says where it halts. A stopping rule that halted it ends the flow if the record
+of that place meets it, in the flow's own precision; else, by rounding, the flow goes on.
+"""
+
+import diffrax
+import jax.numpy as jnp
+import numpy as np
+
+from .legs import Position
+from .methods import halting_outcome, met
+from .outcome import Outcome
+from .problem import RECORDED, Problem
+from .records import Plan
+from .stops import GradientNormBelow, LossBelow, Stagnation, Stop, find
+from .trace import Trace
+
+
+def ending(trace: Trace, plan: Plan, first: int, cause: Outcome | None) -> Outcome | None:
+    """How the flow ends where it stands, if it does.
+
+    A record that is no finite number comes first, and a field that is no gradient, whose numbers
+    mean nothing. What was asked for comes next: a rule or the horizon reached with the last step
+    that a limit allows was reached.
+
+    Args:
+        trace: the records so far; the last one is of the flow's position, unless the flow goes on.
+        plan: what is to do.
+        first: index of the first record that has not been judged.
+        cause: why the integration cannot go on, None if it can.
+
+    Returns:
+        The outcome, None if the flow goes on.
+    """
+    if not all(np.isfinite(trace.series(name, first)).all() for name in RECORDED):
+        return Outcome.NON_FINITE
+    if cause is Outcome.NOT_SYMMETRIC:
+        return cause
+    held = _threshold_met(trace, plan.stops) if trace.stands else None
+    if held is not None:
+        return held
+    stagnation = find(plan.stops, Stagnation)
+    if stagnation and _stagnated(stagnation, trace, first):
+        return Outcome.STAGNATION
+    return Outcome.HORIZON if trace.time >= plan.horizon else cause
+
+
+def interruption(position: Position, code: diffrax.RESULTS, stalled: bool) -> Outcome | None:
+    """Why the integration cannot go on after a leg.
+
+    Args:
+        position: where it stands.
+        code: diffrax's result.
+        stalled: whether steps were taken that moved time by less than its resolution.
+
+    Returns:
+        The cause; None if it can go on, be it that a stopping rule halted it.
+    """
+    controller = position.controller
+    halted = halting_outcome(controller)
+    # Steps shrink below the resolution of time because what they lead to is no finite number.
+    if halted is Outcome.TIME_UNDERFLOW and int(controller.non_finite) > 0:
+        return Outcome.NON_FINITE
+    if halted is not None or met(controller):
+        return halted
+    if code not in (diffrax.RESULTS.successful, diffrax.RESULTS.max_steps_reached):
+        return Outcome.SOLVER_FAILURE
+    return Outcome.TIME_UNDERFLOW if stalled else None
+
+
+# Large against a step that rounding allows, small against the way to an edge that is not the cause.
+_AHEAD = 0.01
+
+
+def named(result: Outcome, problem: Problem, position: Position) -> Outcome:
+    """One word for one fate: solvers give up in their own ways where L ceases to be a number.
+
+    Args:
+        result: how the flow ended.
+        problem: the problem.
+        position: where it ended.
+
+    Returns:
+        Non-finite where steps fell below the resolution of time, or could not be solved for, and
+        L or |grad L|^2 is no finite number a hundredth of |theta| down the gradient; else the
+        result. Two gradients, of failed flows alone.
+    """
+    if result not in (Outcome.TIME_UNDERFLOW, Outcome.SOLVER_FAILURE):
+        return result
+    theta = position.state[0]
+    _, gradient = problem.value_and_grad(theta)
+    # Scaled first, since |gradient|^2 may overflow already.
+    direction = gradient / jnp.max(jnp.abs(gradient))
+    length = _AHEAD * jnp.max(jnp.abs(theta)) / jnp.linalg.norm(direction)
+    loss, gradient = problem.value_and_grad(theta - length * direction)
+    finite = np.isfinite([loss, gradient @ gradient]).all()
+    return result if finite else Outcome.NON_FINITE
+
+
+def _threshold_met(trace: Trace, stops: tuple[Stop, ...]) -> Outcome | None:
+    loss, gradient_norm = find(stops, LossBelow), find(stops, GradientNormBelow)
+    if loss and trace.last("loss") <= loss.threshold:
+        return Outcome.LOSS_BELOW
+    if gradient_norm and trace.last("gradient_norm") <= gradient_norm.threshold:
+        return Outcome.GRADIENT_BELOW
+    return None
+
+
+def _stagnated(rule: Stagnation, trace: Trace, first: int) -> bool:
+    times, losses = np.asarray(trace.times), trace.series("loss")
+    return any(rule.holds(times[:end], losses[:end]) for end in range(first + 1, len(times) + 1))
