@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..kernels import Fibre
+from ..memory import check_memory
 from ..modules import Edge, Identity, Output, PerceptronModule, Scalar, edge_name
 from ..precision import check_precision
 from .edge_laws import AbstractEdgeLaw, Complete, OneToOne
@@ -54,12 +55,14 @@ def sample(
 
     Raises:
         ValueError: for unknown vertices or edges, copies below 1, an in-degree above the number
-            of copies, a bad seed, or float64 without JAX's x64 mode.
+            of copies, a bad seed, float64 without JAX's x64 mode, or a lift that exceeds the
+            machine's memory.
     """
     check_precision(precision)
     check_seed(seed)
     sizes = resolve_copies(module, copies)
     edge_laws = resolve_edge_laws(module, edges, sizes)
+    _check_fits(module, sizes, edge_laws)
     weight_laws = _resolve_weight_laws(module, weights)
     pairs = _draw_graph(module, sizes, edge_laws, seed)
     values = _draw_weights(module, sizes, weight_laws, pairs, seed)
@@ -84,8 +87,21 @@ def check_plan(
     Raises:
         ValueError: as for `sample`.
     """
-    resolve_edge_laws(module, edges, resolve_copies(module, copies))
+    sizes = resolve_copies(module, copies)
+    _check_fits(module, sizes, resolve_edge_laws(module, edges, sizes))
     _resolve_weight_laws(module, weights)
+
+
+def _check_fits(module: PerceptronModule, sizes: Sizes, laws: dict[str, AbstractEdgeLaw]) -> None:
+    """Refuse a lift whose edges and weights alone exceed the memory, by what their laws say."""
+    numbers, least = 0, 0
+    for name, edge in module.edge_by_name.items():
+        pairs = laws[name].capacity(sizes[edge.source], sizes[edge.target])
+        count = pairs * math.prod(module.weight_shape(edge))
+        # Both ends as 64-bit integers, and a float64 for each number of a weight, while drawn.
+        numbers, least = numbers + count, least + 16 * pairs + 8 * count
+    hidden = {vertex.name: sizes[vertex.name] for vertex in module.hidden}
+    check_memory("copies", hidden, least, f"a lift of {numbers} parameters")
 
 
 def from_edges(
@@ -149,10 +165,10 @@ def resolve_copies(module: PerceptronModule, copies: int | Mapping[str, int]) ->
                 f"Argument `copies` must name hidden vertices, {hidden}, but names {name!r}; "
                 "the fibres over inputs and outputs are fixed."
             )
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n < 2**31:
             raise ValueError(
-                f"Argument `copies[{name!r}]` must be an integer of at least 1, but is {n!r}; "
-                "give the lift size."
+                f"Argument `copies[{name!r}]` must be an integer of at least 1, and below 2^31, "
+                f"but is {n!r}; give the lift size."
             )
     if missing := set(hidden) - set(given):
         raise ValueError(

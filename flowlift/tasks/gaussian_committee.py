@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ..lift import Lift
+from ..memory import check_memory
 from ..modules import Hidden, InnerProduct, Pointwise, edge_name
 from ..precision import check_precision
 from .task import AbstractObjective, Task
@@ -78,7 +79,7 @@ def gaussian_committee(
         The task. Its facts hold "least loss" = 0, reached with at least k students.
 
     Raises:
-        ValueError: if k is below 1 or d below k.
+        ValueError: if k is below 1 or d below k, or the teachers exceed the machine's memory.
     """
     check_precision(precision)
     d = teachers if inputs is None else inputs
@@ -88,6 +89,7 @@ def gaussian_committee(
                 f"Argument `{name}` must be an integer of at least {least}, but is {value!r}; "
                 "give at least one teacher, and an input for each."
             )
+    check_memory("teachers", teachers, 4 * teachers * d, f"teachers of {d} numbers each")
     return Task(
         "gaussian-committee",
         GaussianCommittee(jnp.eye(teachers, d, dtype=precision)),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..memory import check_memory
 from ..precision import check_precision
 from .task import Task, supervised
 
@@ -30,8 +31,8 @@ def periodic(
         The task. Its facts hold "target power", the mean of f*^2.
 
     Raises:
-        ValueError: for no or unresolved harmonics, non-finite coefficients, or an unknown
-            embedding.
+        ValueError: for no or unresolved harmonics, non-finite coefficients, an unknown embedding,
+            or samples that exceed the machine's memory.
     """
     check_precision(precision)
     coefficients = {
@@ -39,6 +40,8 @@ def periodic(
         for k, v in harmonics.items()
     }
     _check_harmonics(coefficients, samples, embedding)
+    # The grid, its angles, the circle and the targets: five float64 a sample.
+    check_memory("samples", samples, 40 * samples, "five numbers a sample")
     s = np.arange(samples) / samples
     targets = sum(
         a * np.sin(2 * np.pi * k * s) + b * np.cos(2 * np.pi * k * s)

@@ -1,9 +1,12 @@
 """Student-teacher tasks: targets computed by a module or any other model."""
 
+import math
+
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..lift import Complete, Gaussian, GaussianFanIn, Purpose, sample, stream
+from ..memory import check_memory
 from ..modules import InnerProduct, Input, PerceptronModule
 from ..precision import check_precision
 from .task import Task, predict, supervised
@@ -65,7 +68,8 @@ def student_teacher(
         The task. Its facts hold "teacher" and, without noise, "least loss" = 0.
 
     Raises:
-        ValueError: for an unknown input law, fewer than one sample, or several inputs.
+        ValueError: for an unknown input law, fewer than one sample, several inputs, or samples that
+            exceed the machine's memory.
     """
     check_precision(precision)
     _check_teacher(samples, inputs, noise)
@@ -112,6 +116,9 @@ def _draw_inputs(vertices: tuple[Input, ...], samples: int, law: str, rng) -> Ar
         )
     (vertex,) = vertices
     shape = (() if vertex.copies is None else (vertex.copies,)) + vertex.shape
+    numbers = math.prod(shape)
+    # Inputs in float64, and at least half as much again in the precision asked for.
+    check_memory("samples", samples, 12 * numbers * samples, f"inputs of {numbers} numbers each")
     if law == "uniform":
         return rng.uniform(-1, 1, (samples, *shape))
     x = rng.standard_normal((samples, *shape))

@@ -10,7 +10,7 @@ from ..edge_maps import Bias, Identity, InnerProduct, Matrix, Scalar
 from ..perceptron import Constant, Edge, Hidden, Input, Output, PerceptronModule
 from ..tuple_maps import Residual, SoftmaxAttention
 from ..vertex_maps import Pointwise, TupleMap
-from .sizes import check_sizes
+from .sizes import check_depth, check_sizes
 
 
 def attention(
@@ -102,6 +102,7 @@ def transformer(
     check_sizes(
         tokens=tokens, channels=channels, blocks=blocks, width=width, head_channels=head_channels
     )
+    check_depth("blocks", blocks)
     vertices = [Input("x", (tokens, channels)), Constant("1")]
     vertices += [Hidden("r0", Pointwise("identity"))]
     edges = [Edge("x", "r0", Matrix(width)), Edge("1", "r0", Bias((tokens, width)))]

@@ -9,7 +9,7 @@ from ..edge_maps import Bias, Identity, InnerProduct, Scalar, Shape
 from ..perceptron import Constant, Edge, Hidden, Input, Output, PerceptronModule
 from ..tuple_maps import Residual
 from ..vertex_maps import Pointwise
-from .sizes import check_choice, check_sizes
+from .sizes import check_choice, check_depth, check_sizes
 
 _HEADS = ("mean", "flatten")
 
@@ -131,6 +131,7 @@ def resnet(
         ValueError: if a size is below 1.
     """
     check_sizes(channels=channels, blocks=blocks, kernel=kernel)
+    check_depth("blocks", blocks)
     sides = (kernel,) * len(shape)
     stem, inner = Convolution(sides, stride), Convolution(sides)
     phi, bias = Pointwise(activation), _bias(stem, tuple(shape))
@@ -149,6 +150,7 @@ def resnet(
 
 def _cnn(shape, channels, outputs, depth, layer, pool, reduce, head, activation):
     check_sizes(channels=channels, depth=depth, pool=pool)
+    check_depth("depth", depth)
     check_choice("head", head, _HEADS)
     names = ["x", *(f"h{i + 1}" for i in range(depth))]
     between = Pointwise(activation) if pool == 1 else Pool(pool, activation, reduce)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ..edge_maps import AbstractEdgeMap, Bias, Identity, InnerProduct, Scalar
 from ..perceptron import Constant, Edge, Hidden, Input, Output, PerceptronModule
 from ..vertex_maps import Pointwise, Sine
-from .sizes import check_sizes
+from .sizes import check_depth, check_sizes
 
 
 def mlp(
@@ -173,6 +173,7 @@ def _perceptron(
     inputs, outputs, depth, activation, bias, vector_input, skips=False
 ) -> PerceptronModule:
     check_sizes(inputs=inputs, depth=depth)
+    check_depth("depth", depth, depth * (depth + 1) // 2 if skips else None)
     x = Input("x", (inputs,)) if vector_input else Input("x", (), inputs)
     layers = [f"h{i + 1}" for i in range(depth)]
     names = ["x", *layers, "y"]

@@ -6,7 +6,7 @@ from ..edge_maps import At, Bias, InnerProduct, Scalar
 from ..perceptron import Constant, Edge, Hidden, Input, Output, PerceptronModule
 from ..tuple_maps import Gated
 from ..vertex_maps import Pointwise
-from .sizes import check_sizes
+from .sizes import check_depth, check_sizes
 
 
 def unrolled_rnn(
@@ -38,6 +38,7 @@ def unrolled_rnn(
         ValueError: if a size is below 1.
     """
     check_sizes(steps=steps, inputs=inputs)
+    check_depth("steps", steps)
     vertices = [Input("x", (steps, inputs)), Constant("1")]
     edges = []
     for t in range(1, steps + 1):
