@@ -16,6 +16,8 @@ from .streams import Purpose, check_seed, stream
 from .weight_laws import AbstractWeightLaw, Gaussian, Zero
 
 Sizes = dict[str, int]
+# Edges name copies by 32-bit integers.
+_MOST_COPIES = 2**31 - 1
 
 
 def sample(
@@ -165,10 +167,15 @@ def resolve_copies(module: PerceptronModule, copies: int | Mapping[str, int]) ->
                 f"Argument `copies` must name hidden vertices, {hidden}, but names {name!r}; "
                 "the fibres over inputs and outputs are fixed."
             )
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n < 2**31:
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise ValueError(
-                f"Argument `copies[{name!r}]` must be an integer of at least 1, and below 2^31, "
-                f"but is {n!r}; give the lift size."
+                f"Argument `copies[{name!r}]` must be an integer of at least 1, but is {n!r}; "
+                "give the lift size."
+            )
+        if n > _MOST_COPIES:
+            raise ValueError(
+                f"Argument `copies[{name!r}]` must be at most 2^31 - 1, which an edge can name, "
+                f"but is {n!r}; lower it."
             )
     if missing := set(hidden) - set(given):
         raise ValueError(
