@@ -30,7 +30,7 @@ from flowlift.diagnostics import Observer
 from flowlift.lift import BernoulliInDegree, Gaussian, GaussianFanIn, GaussianWidth, Lift, sample
 from flowlift.tasks import Task
 
-LIMITS = {"tangent radius": 200, "hessian top": 120, "rayleigh": 3}
+LIMITS = {"tangent_radius": 200, "hessian_top": 120, "rayleigh": 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +72,14 @@ def observers(lift: Lift, task: Task) -> dict[str, Observer]:
     loss = float(task.objective(lift))
     see = diagnostics.observer
     found = {
-        "tangent radius": see("tangent radius", task, eps=0.1 * loss),
-        "hessian top": see("hessian top", task, count=20),
+        "tangent_radius": see("tangent_radius", task, eps=0.1 * loss),
+        "hessian_top": see("hessian_top", task, count=20, rtol=1e-3, max_products=59),
         "rayleigh": see("rayleigh", task),
-        "sharpness": see("sharpness", task),
-        "kernel top": see("kernel top", task, count=20),
-        "kernel ends": see("kernel ends", task),
-        "kernel trace": see("kernel trace", task),
-        "kernel drift": see("kernel drift", task, reference=lift),
+        "sharpness": see("sharpness", task, rtol=1e-3),
+        "kernel_top": see("kernel_top", task, count=20, rtol=1e-3),
+        "kernel_ends": see("kernel_ends", task, rtol=1e-3),
+        "kernel_trace": see("kernel_trace", task),
+        "kernel_drift": see("kernel_drift", task, reference=lift),
         "alignment": see("alignment", task),
     }
     return found

@@ -65,8 +65,9 @@ def stuck(results: xarray.Dataset) -> xarray.DataArray:
         results: as given by `load`; those of stores older than certificates hold none.
 
     Returns:
-        Booleans over `size` and `seed`: final gradient norm at most its bound, and least Hessian
-        eigenvalue at least minus its own.
+        Booleans over `size` and `seed`: final gradient norm at most its bound, and no Hessian
+        eigenvalue below minus its own: the stored bound of the least one proves it, by the rule
+        of `diagnostics.critical_point`; where the bound falls short, a run is not stuck.
     """
     if "least_eigenvalue" not in results:
         return xarray.zeros_like(results.end_time, dtype=bool)

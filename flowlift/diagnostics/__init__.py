@@ -15,8 +15,8 @@ from .least_curvature import LeastCurvature, least_curvature
 from .linearised_flow import LinearisedFlow, lazy_distance, linearised_flow
 from .logistic_bounds import LogisticBounds, logistic_bounds, logistic_potential
 from .moments import Moments, moments, sign_probes
-from .observers import QUANTITIES, Observer, Series, measure_along, observer
-from .planting import plant
+from .observers import QUANTITIES, Measurement, Observer, Series, measure_along, observer
+from .planting import plant_in_tree
 from .rayleigh import Rayleigh, rayleigh
 from .sharpness import hessian_ends, hessian_top
 from .spectral_measure import SpectralMeasure
@@ -33,6 +33,7 @@ from .tangent_kernel import (
     Alignment,
     effective_rank,
     kernel_alignment,
+    kernel_change,
     kernel_drift,
     kernel_ends,
     kernel_matrix,
@@ -42,6 +43,9 @@ from .tangent_kernel import (
 )
 from .tangent_set import Membership, ball_point, membership
 from .unfolding import InTree, unfold
+
+# The earlier name of `plant_in_tree`, before `lift.plant` planted whole witnesses.
+plant = plant_in_tree
 
 __all__ = [
     "QUANTITIES",
@@ -58,6 +62,7 @@ __all__ = [
     "Linearised",
     "LinearisedFlow",
     "LogisticBounds",
+    "Measurement",
     "Membership",
     "Moments",
     "Move",
@@ -84,6 +89,7 @@ __all__ = [
     "in_cone",
     "is_fibration",
     "kernel_alignment",
+    "kernel_change",
     "kernel_drift",
     "kernel_ends",
     "kernel_matrix",
@@ -101,6 +107,7 @@ __all__ = [
     "moments",
     "observer",
     "plant",
+    "plant_in_tree",
     "rayleigh",
     "sign_probes",
     "tangent",

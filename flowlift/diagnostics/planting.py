@@ -10,7 +10,7 @@ from .unfolding import InTree, unfold
 _Planted = dict[str, list[tuple[int, int, np.ndarray]]]
 
 
-def plant(
+def plant_in_tree(
     lift: Lift, witness: Lift, vertex: str, copy: int = 0, *, at: int = 0, seed: int = 0
 ) -> Lift:
     """Plant a witness's in-tree, weights included, at a hidden vertex of a lift.

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, PyTree
 from ..flow.solve import resolve_objective
 from ..solvers import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spectral_ends
 from ..tasks import AbstractObjective, Task
-from .tangent import Theta, Trainable, in_precision_of, is_traced, live
+from .checks import is_traced, whole
+from .tangent import Theta, Trainable, in_precision_of, live
 
 
 class Landscape(eqx.Module):
@@ -78,22 +79,27 @@ def hessian_ends(
     model: PyTree,
     task: Task | AbstractObjective | Callable,
     *,
-    rtol: float = 1e-3,
-    max_products: int = 59,
+    rtol: float = 1e-6,
+    max_products: int = 300,
     trainable: Trainable = eqx.is_inexact_array,
 ) -> SpectralEnds:
     """The least and the largest eigenvalue of H, by Lanczos; the largest is the sharpness.
+
+    An eigenvalue lies within its residual of each, so that the sharpness is at least the number
+    given; that no eigenvalue lies beyond is what `least_curvature` proves of the lower end.
 
     Args:
         model: the model.
         task: a task, an objective or a callable model -> L.
         rtol: stop when both residuals are at most rtol times the larger modulus.
-        max_products: at most so many products.
+        max_products: at most so many products; where they are spent first, the residuals say so.
         trainable: which leaves are theta.
 
     Returns:
-        Both ends with their residuals. Cost: 1 gradient and 2 a product.
+        Both ends with their residuals. Cost: 1 gradient and 2 a product; memory: one vector of
+        the size of theta for each of `max_products`.
     """
+    max_products = whole("max_products", max_products, 2)
     return _ends(landscape(model, task, trainable), rtol, max_products)
 
 
@@ -102,7 +108,7 @@ def hessian_top(
     task: Task | AbstractObjective | Callable,
     count: int,
     *,
-    rtol: float = 1e-3,
+    rtol: float = 1e-6,
     max_products: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
 ) -> RitzPairs:
@@ -113,26 +119,24 @@ def hessian_top(
         task: a task, an objective or a callable model -> L.
         count: k, at most the number of parameters.
         rtol: stop when all residuals are at most rtol times the largest eigenvalue.
-        max_products: at most so many products, by default 3 k - 1: 119 gradients for k = 20. The
-            residuals tell which pairs have settled.
+        max_products: at most so many products, by default 8 k + 100; 59 keep the cost at 119
+            gradients. Where they are spent first, the residuals tell which pairs have settled, and
+            `complete` is false: others may be missing among them.
         trainable: which leaves are theta.
 
     Returns:
-        The pairs with their residuals. Cost: 1 gradient and 2 a product; memory: one vector of
-        the size of theta a product.
+        The pairs with their residuals. Cost: 1 gradient and 2 a product; memory: two vectors of
+        the size of theta for each of `max_products`.
 
     Raises:
         ValueError: if not 1 <= count <= the number of parameters.
     """
     at = landscape(model, task, trainable)
-    if not is_traced(at.mask) and not 1 <= count <= int(at.mask.sum()):
-        raise ValueError(
-            "Argument `count` must be from 1 to the number of parameters "
-            f"{int(at.mask.sum())}, but is {count}; lower it."
-        )
+    live = at.mask.size if is_traced(at.mask) else int(at.mask.sum())
+    count = whole("count", count, 1, live)
+    limit = 8 * count + 100 if max_products is None else whole("max_products", max_products, 1)
     # One product is spent on a bound of |H|.
-    products = max(count, (3 * count - 1 if max_products is None else max_products) - 1)
-    return _top(at, count, rtol, products)
+    return _top(at, count, rtol, max(count, limit - 1))
 
 
 @eqx.filter_jit

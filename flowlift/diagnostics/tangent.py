@@ -6,6 +6,7 @@ loss, J = df/dtheta, grad L = J^T grad l, and K = J J^T is the tangent kernel (N
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import equinox as eqx
@@ -137,6 +138,8 @@ def tangent(
     tree, rest = eqx.partition(model, trainable)
     objective = in_precision_of(tree, objective)
     objective.check(model)
+    outputs = eqx.filter_eval_shape(objective.outputs, model)
+    _check_real("model", outputs, "outputs", "return real and imaginary parts as two outputs")
     return Tangent(tree, rest, objective)
 
 
@@ -151,17 +154,30 @@ def in_precision_of(tree: PyTree, objective):
         The objective.
 
     Raises:
-        ValueError: if there are no trainable leaves.
+        ValueError: if there are no trainable leaves, or they or the data are not real.
     """
     leaves = jax.tree.leaves(tree)
+    for leaf in leaves:
+        _check_real("model", leaf, "trainable parameters", "freeze it by `trainable`")
+    for leaf in jax.tree.leaves(eqx.filter(objective, eqx.is_array)):
+        if jnp.iscomplexobj(leaf):
+            _check_real("task", leaf, "data", "give real and imaginary parts apart")
     if not sum(leaf.size for leaf in leaves):
         raise ValueError(
             "Argument `model` must have trainable floating-point arrays, but has none; make its "
             "parameters arrays, or change `trainable`."
         )
-    dtype = jnp.result_type(*leaves)
+    dtype = functools.reduce(jnp.promote_types, (leaf.dtype for leaf in leaves))
     arrays, static = eqx.partition(objective, eqx.is_inexact_array)
     return eqx.combine(jax.tree.map(lambda leaf: leaf.astype(dtype), arrays), static)
+
+
+def _check_real(argument: str, leaf, what: str, remedy: str) -> None:
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        raise ValueError(
+            f"Argument `{argument}` must have {what} that are real floating-point arrays, but has "
+            f"one of {jnp.result_type(leaf)}; {remedy}, or measure an equal real one."
+        )
 
 
 def live(model: PyTree, trainable: Trainable = eqx.is_inexact_array) -> Float[Array, " P"]:
@@ -185,8 +201,3 @@ def _drop_padding(leaf):
         return leaf
     weights = {name: leaf.fibres[name].live(w) for name, w in leaf.weights.items()}
     return eqx.tree_at(lambda lift: lift.weights, leaf, weights)
-
-
-def is_traced(array: Array) -> bool:
-    """Whether an array's values are unknown, inside `jax.jit` and the like: checks are skipped."""
-    return isinstance(array, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]

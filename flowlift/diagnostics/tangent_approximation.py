@@ -24,8 +24,9 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..solvers.bidiagonal import Bidiagonal, bidiagonalise
 from ..tasks import AbstractObjective, Task
+from .checks import is_traced
 from .spectral_measure import SpectralMeasure, measures
-from .tangent import Linearised, Tangent, Theta, Trainable, Values, is_traced, tangent
+from .tangent import Linearised, Tangent, Theta, Trainable, Values, tangent
 
 MAX_PRODUCTS = 98
 _EVERY = 4
@@ -41,6 +42,12 @@ class Radius(eqx.Module):
 
     kappa: Float[Array, "*levels"]
     lower: Float[Array, "*levels"]
+
+    @property
+    def width(self) -> Float[Array, "*levels"]:
+        """kappa - lower; 0 where both are infinite."""
+        known = jnp.isfinite(self.lower)
+        return jnp.where(known, self.kappa - jnp.where(known, self.lower, 0), 0)
 
 
 class TangentCurve(eqx.Module):

@@ -7,10 +7,11 @@ operator on L^2(D) (theory, section 7) and the linearised flow decays like exp(-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ..solvers import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spectral_ends
 from ..tasks import AbstractObjective, Task
+from .checks import whole
 from .moments import Moments, moments, sign_probes
 from .tangent import Tangent, Trainable, tangent
 
@@ -74,7 +75,7 @@ def kernel_top(
     task: Task | AbstractObjective,
     count: int,
     *,
-    rtol: float = 1e-3,
+    rtol: float = 1e-6,
     max_products: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
 ) -> RitzPairs:
@@ -85,24 +86,30 @@ def kernel_top(
         task: a task with samples.
         count: k, at most N.
         rtol: stop when all residuals are at most rtol times the largest eigenvalue.
-        max_products: at most so many products, by default 4 k + 32.
+        max_products: at most so many products, by default 8 k + 100. Where they are spent first,
+            the residuals tell which pairs have settled, and `complete` is false: others may be
+            missing among them.
         trainable: which leaves are theta.
 
     Returns:
-        The pairs with their residuals. Cost: 2 gradients a product.
+        The pairs with their residuals, multiple eigenvalues as often as they occur. Cost: 2
+        gradients a product.
 
     Raises:
         ValueError: if not 1 <= count <= N.
     """
-    return _top(tangent(model, task, trainable), count, rtol, max_products)
+    at = tangent(model, task, trainable)
+    count = whole("count", count, 1, _size(at))
+    limit = 8 * count + 100 if max_products is None else whole("max_products", max_products, 1)
+    return _top(at, count, rtol, limit)
 
 
 def kernel_ends(
     model: PyTree,
     task: Task | AbstractObjective,
     *,
-    rtol: float = 1e-3,
-    max_products: int = 64,
+    rtol: float = 1e-6,
+    max_products: int = 300,
     trainable: Trainable = eqx.is_inexact_array,
 ) -> SpectralEnds:
     """The least and the largest eigenvalue of K, by Lanczos.
@@ -111,12 +118,14 @@ def kernel_ends(
         model: the model.
         task: a task with samples.
         rtol: stop when both residuals are at most rtol times the largest eigenvalue.
-        max_products: at most so many products.
+        max_products: at most so many products; where they are spent first, the residuals say so.
         trainable: which leaves are theta.
 
     Returns:
-        Both ends with their residuals. Cost: 2 gradients a product.
+        Both ends with their residuals. Cost: 2 gradients a product; memory: one vector of N
+        numbers for each of `max_products`.
     """
+    max_products = whole("max_products", max_products, 2)
     return _ends(tangent(model, task, trainable), rtol, max_products)
 
 
@@ -165,8 +174,7 @@ def effective_rank(
         The participation ratio of the spectrum.
     """
     at = tangent(model, task, trainable)
-    both = _moments(at, _probes(at, products, seed))
-    return (both.trace / both.frobenius) ** 2
+    return _moments(at, _probes(at, products, seed)).effective_rank
 
 
 class Alignment(eqx.Module):
@@ -175,10 +183,14 @@ class Alignment(eqx.Module):
     Attributes:
         residual: with f - f*, for other losses with grad l.
         target: with f*; NaN for labels, which are no function.
+        relative_error: standard error of |K|_F relative to it, which both share; 0 if exact.
+        products: products spent on |K|_F.
     """
 
     residual: Float[Array, ""]
     target: Float[Array, ""]
+    relative_error: Float[Array, ""]
+    products: Int[Array, ""]
 
 
 def kernel_alignment(
@@ -227,8 +239,36 @@ def kernel_drift(
     Returns:
         The drift. Cost: 6 gradients for each of `products`.
     """
+    change, first = kernel_change(
+        model, task, reference, products=products, seed=seed, trainable=trainable
+    )
+    return change.frobenius / first.frobenius
+
+
+def kernel_change(
+    model: PyTree,
+    task: Task | AbstractObjective,
+    reference: PyTree,
+    *,
+    products: int = _PRODUCTS,
+    seed: int = 0,
+    trainable: Trainable = eqx.is_inexact_array,
+) -> tuple[Moments, Moments]:
+    """The moments of K - K_0 and of K_0, with their standard errors; see `kernel_drift`.
+
+    Args:
+        model: the model, where K is taken.
+        task: a task with samples.
+        reference: the model where K_0 is taken.
+        products: as for `kernel_moments`.
+        seed: seeds the probes.
+        trainable: which leaves are theta.
+
+    Returns:
+        Both moments. Cost: 2 gradients, and 6 for each of their products.
+    """
     here, there = tangent(model, task, trainable), tangent(reference, task, trainable)
-    return _drift(here, there, _probes(here, products, seed))
+    return _change(here, there, _probes(here, products, seed))
 
 
 def _size(at: Tangent) -> int:
@@ -254,7 +294,7 @@ def _product(at: Tangent, vector: Array) -> Array:
 
 
 @eqx.filter_jit
-def _top(at: Tangent, count: int, rtol: float, max_products: int | None) -> RitzPairs:
+def _top(at: Tangent, count: int, rtol: float, max_products: int) -> RitzPairs:
     linear = at.linearise()
     start = generic_vector(linear.outputs.size, linear.outputs.dtype)
     return ritz_pairs(linear.kernel, start, count, rtol=rtol, max_products=max_products)
@@ -278,19 +318,21 @@ def _moments(at: Tangent, probes: Array | None) -> Moments:
 def _alignment(at: Tangent, probes: Array | None) -> Alignment:
     linear = at.linearise()
     size, dtype = linear.outputs.size, linear.outputs.dtype
-    norm = moments(linear.kernel, size, dtype, probes).frobenius
+    both = moments(linear.kernel, size, dtype, probes)
+    norm = both.frobenius
 
     def along(v: Array) -> Array:
         return jnp.sum(linear.pull(v) ** 2) / (v @ v) / norm
 
     residual = along(at.output_gradient(linear.outputs))
     function = jnp.issubdtype(at.objective.targets.dtype, jnp.inexact)
-    return Alignment(residual, along(at.targets) if function else residual * jnp.nan)
+    target = along(at.targets) if function else residual * jnp.nan
+    return Alignment(residual, target, both.relative_error, both.products)
 
 
 @eqx.filter_jit
-def _drift(here: Tangent, there: Tangent, probes: Array | None) -> Array:
+def _change(here: Tangent, there: Tangent, probes: Array | None) -> tuple[Moments, Moments]:
     one, other = here.linearise(), there.linearise()
     size, dtype = one.outputs.size, one.outputs.dtype
     change = moments(lambda w: one.kernel(w) - other.kernel(w), size, dtype, probes)
-    return change.frobenius / moments(other.kernel, size, dtype, probes).frobenius
+    return change, moments(other.kernel, size, dtype, probes)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 Vector = Float[Array, " P"]
 Operator = Callable[[Vector], Vector]
 # Orders of the eigenvalue problems that stand in for the largest one.
-_SIZES = (16, 32)
+_SIZES = (16, 32, 64, 128)
 
 
 class Krylov(eqx.Module):

@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .lanczos import Krylov, Operator, Ritz, Vector, ritz
+from .lanczos import Krylov, Operator, Ritz, Vector, generic_vector, ritz
+
+# A Ritz value below all that are wanted has settled enough when its residual is this part of the
+# gap: by then the process would have turned to a larger eigenvalue, were there one.
+_LITTLE = 0.01
+# A look for further eigenvalues makes at least so many products more than there are pairs.
+_PATIENCE = 4
 
 
 class RitzPairs(eqx.Module):
@@ -21,12 +27,16 @@ class RitzPairs(eqx.Module):
         vectors: unit Ritz vectors as rows, (k, P).
         residuals: |H x - theta x|, (k,).
         products: products spent.
+        complete: whether a process from another start found no eigenvalue that belongs among
+            these: copies of multiple ones are then there too. Where the products ran out before,
+            the pairs are pairs, but larger ones than the last may be missing.
     """
 
     values: Float[Array, " k"]
     vectors: Float[Array, "k P"]
     residuals: Float[Array, " k"]
     products: Int[Array, ""]
+    complete: Bool[Array, ""]
 
 
 class SpectralEnds(eqx.Module):
@@ -87,19 +97,22 @@ def ritz_pairs(
     rtol: float = 1e-3,
     max_products: int | None = None,
 ) -> RitzPairs:
-    """The `count` largest eigenvalues of H with their eigenvectors.
+    """The `count` largest eigenvalues of H with their eigenvectors, multiple ones included.
 
-    A Krylov space holds one copy of a multiple eigenvalue; further copies come when it has closed.
+    One Lanczos process sees one vector of each eigenspace, so that the copies of a multiple
+    eigenvalue are missing from it with every residual small. Further processes follow, from other
+    starts and with the pairs found so far taken out of H, until one finds nothing larger.
 
     Args:
         operator: v -> Hv, symmetric.
         start: first direction, e.g. a sum of former Ritz vectors, or `generic_vector(P, dtype)`.
         count: k.
-        rtol: stop when all k residuals are at most rtol times the largest Ritz value.
-        max_products: at most so many products, by default 4 k + 32.
+        rtol: stop when all k residuals are at most rtol times the largest modulus among them.
+        max_products: at most so many products in all, by default 8 k + 100.
 
     Returns:
-        The pairs, with the residuals that were reached.
+        The pairs, with the residuals that were reached, and whether the last process found
+        nothing. Memory: two sets of at most `max_products` vectors.
 
     Raises:
         ValueError: if not 1 <= count <= P.
@@ -109,22 +122,88 @@ def ritz_pairs(
             f"Argument `count` must be from 1 to the dimension {start.size}, but is {count}; "
             "lower it."
         )
-    limit = max(count, 4 * count + 32 if max_products is None else max_products)
+    limit = max(count, 8 * count + 100 if max_products is None else max_products)
+    nothing = RitzPairs(
+        jnp.full(count, -jnp.inf, start.dtype),
+        jnp.zeros((count, start.size), start.dtype),
+        jnp.zeros(count, start.dtype),
+        jnp.asarray(0),
+        jnp.asarray(False),
+    )
+
+    def going(state: tuple[RitzPairs, Array]) -> Bool[Array, ""]:
+        return ~state[0].complete & (state[0].products < limit)
+
+    def look(state: tuple[RitzPairs, Array]) -> tuple[RitzPairs, Array]:
+        found, turn = state
+        # Turns 1 and 2 stay free for other uses of generic vectors; 3 and on are restarts.
+        fresh = generic_vector(start.size, start.dtype, 1000 + turn)
+        first = jnp.where(turn > 0, fresh, start)
+        return _further(operator, first, found, rtol, limit), turn + 1
+
+    return jax.lax.while_loop(going, look, (nothing, jnp.asarray(0)))[0]
+
+
+def _further(
+    operator: Operator, start: Vector, found: RitzPairs, rtol: float, limit: int
+) -> RitzPairs:
+    """The pairs after one more process, orthogonal to those that were found."""
+    count, known = len(found.values), jnp.isfinite(found.values)
+    vectors, least = found.vectors, found.values[-1]
+    modulus = jnp.max(jnp.where(known, jnp.abs(found.values), 0))
+
+    def without(v: Vector) -> Vector:
+        return v - (vectors @ v) @ vectors
+
+    def deflated(v: Vector) -> Vector:
+        # What was found is no eigenvalue here but a small one, for when the space closes.
+        return without(operator(without(v))) - 2 * modulus * (vectors @ v) @ vectors
 
     def top(pairs: Ritz):
         return jnp.maximum(pairs.size - 1 - jnp.arange(count), 0)
 
-    def converged(krylov: Krylov):
-        pairs = ritz(krylov)
-        largest = jnp.abs(pairs.values[top(pairs)[0]])
-        settled = jnp.all(pairs.residuals[top(pairs)] <= rtol * largest)
-        return (krylov.size >= count) & settled
+    def tolerance(pairs: Ritz) -> Array:
+        return rtol * jnp.maximum(modulus, jnp.abs(pairs.values[top(pairs)[0]]))
 
-    krylov = lanczos(operator, start, limit, converged)
+    def converged(krylov: Krylov) -> Bool[Array, ""]:
+        pairs = ritz(krylov)
+        values, residuals = pairs.values[top(pairs)], pairs.residuals[top(pairs)]
+        larger = values > least + tolerance(pairs)
+        # The first that is not larger tells that the search is over, if it has settled a little.
+        gap = jnp.maximum(tolerance(pairs), _LITTLE * (least - values))
+        first = jnp.cumsum(~larger) == 1
+        settled = jnp.where(larger, residuals <= tolerance(pairs), ~first | (residuals <= gap))
+        enough = krylov.size >= jnp.minimum(count + _PATIENCE * jnp.any(known), start.size)
+        return enough & jnp.all(settled)
+
+    def until(krylov: Krylov) -> Bool[Array, ""]:
+        spent = found.products + krylov.size >= limit
+        return spent | _now_and_then(converged, krylov)
+
+    krylov = lanczos(deflated, without(start), min(limit, start.size), until)
     pairs = ritz(krylov)
     chosen = top(pairs)
-    vectors = pairs.coordinates[:, chosen].T @ krylov.basis[:-1]
-    return RitzPairs(pairs.values[chosen], vectors, pairs.residuals[chosen], krylov.size)
+    meant = jnp.arange(count) < pairs.size
+    values = jnp.where(meant, pairs.values[chosen], -jnp.inf)
+    fresh = pairs.coordinates[:, chosen].T @ krylov.basis[:-1]
+    whole = krylov.size == start.size
+    nothing = jnp.all(values <= least + tolerance(pairs)) | whole & ~jnp.any(known)
+    complete = nothing & (converged(krylov) | whole)
+    merged = jnp.concatenate([found.values, values])
+    order = jnp.argsort(-merged)[:count]
+    return RitzPairs(
+        merged[order],
+        jnp.concatenate([vectors, fresh])[order],
+        jnp.concatenate([found.residuals, pairs.residuals[chosen]])[order],
+        found.products + krylov.size,
+        complete,
+    )
+
+
+def _now_and_then(condition: Callable[[Krylov], Bool[Array, ""]], krylov: Krylov):
+    """A condition that costs an eigenvalue problem: beyond 32 products, at every eighth."""
+    due = (krylov.size <= 32) | (krylov.size % 8 == 0)
+    return jax.lax.cond(due, condition, lambda _: jnp.asarray(False), krylov)
 
 
 def spectral_ends(
@@ -154,7 +233,10 @@ def spectral_ends(
         # One product gives one Ritz value for both ends.
         return (krylov.size > 1) & jnp.all(pairs.residuals[both] <= rtol * modulus)
 
-    krylov = lanczos(operator, start, max_products, converged if rtol else None)
+    def until(krylov: Krylov) -> Bool[Array, ""]:
+        return _now_and_then(converged, krylov)
+
+    krylov = lanczos(operator, start, max_products, until if rtol else None)
     pairs = ritz(krylov)
     both = ends(pairs)
     vectors = pairs.coordinates[:, both].T @ krylov.basis[:-1]

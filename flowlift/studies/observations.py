@@ -25,13 +25,22 @@ from ..tasks import SquaredLoss, Supervised, Task
 OBSERVED = "observation_time"
 # What a study gives: a file cannot.
 _GIVEN = ("model", "task", "reference", "trainable")
+# What a study file means where it leaves these out, as when files with them were first written:
+# the values are in the identities of their runs. The functions' own defaults ask for more.
+_EARLIER = {
+    "sharpness": {"rtol": 1e-3, "max_products": 59},
+    "curvatures": {"rtol": 1e-3, "max_products": 59},
+    "hessian_top": {"rtol": 1e-3},
+    "kernel_top": {"rtol": 1e-3},
+    "kernel_ends": {"rtol": 1e-3, "max_products": 64},
+}
 
 
 def _quantity(name: str, function: Callable, unit: str, *leave_out: str) -> type:
     """A frozen dataclass, named like the quantity, whose fields are its function's arguments."""
     parameters = inspect.signature(function).parameters
     fields = [
-        (p.name, p.annotation, _default(p))
+        (p.name, p.annotation, _default(p, _EARLIER.get(name, {})))
         for p in parameters.values()
         if p.name not in (*_GIVEN, *leave_out)
     ]
@@ -42,14 +51,16 @@ def _quantity(name: str, function: Callable, unit: str, *leave_out: str) -> type
             given["reference"] = models[0.0]
         return diagnostics.measure_along(models, diagnostics.observer(name, task, **given))
 
-    body = {"measure": measure, "meaning": name, "unit": unit}
-    words = "".join(word.capitalize() for word in name.split())
+    body = {"measure": measure, "meaning": name.replace("_", " "), "unit": unit}
+    words = "".join(word.capitalize() for word in name.split("_"))
     cls = dataclasses.make_dataclass(words, fields, frozen=True, kw_only=True, namespace=body)
     cls.__doc__, cls.__module__ = inspect.getdoc(function), __name__
     return cls
 
 
-def _default(parameter: inspect.Parameter) -> Any:
+def _default(parameter: inspect.Parameter, earlier: Mapping[str, Any]) -> Any:
+    if parameter.name in earlier:
+        return dataclasses.field(default=earlier[parameter.name])
     if parameter.default is inspect.Parameter.empty:
         return dataclasses.field()
     return dataclasses.field(default=parameter.default)
@@ -83,25 +94,25 @@ class LazyDistance:
             models[0.0], task, max(models) or 1.0, rtol=self.rtol, max_products=self.max_products
         )
         distances = diagnostics.lazy_distance(flow, models)
-        return Series(
-            np.array(list(models)), np.asarray(distances), 1 + 2 * int(flow.products) + len(models)
-        )
+        times = np.array(list(models))
+        cost = 1 + 2 * int(flow.products) + len(models)
+        return Series(times, np.asarray(distances), cost, np.asarray(flow.error(times)))
 
 
-_RADIUS = _quantity("tangent radius", diagnostics.tangent_radius, "parameter")
-_FLOOR = _quantity("tangent floor", diagnostics.tangent_curve, "loss", "eps")
+_RADIUS = _quantity("tangent_radius", diagnostics.tangent_radius, "parameter")
+_FLOOR = _quantity("tangent_floor", diagnostics.tangent_curve, "loss", "eps")
 QUANTITIES = (
     _RADIUS,
     _FLOOR,
     _quantity("rayleigh", diagnostics.rayleigh, "1 / time"),
     _quantity("sharpness", diagnostics.hessian_ends, "loss / parameter^2"),
     _quantity("curvatures", diagnostics.hessian_ends, "loss / parameter^2"),
-    _quantity("hessian top", diagnostics.hessian_top, "loss / parameter^2"),
-    _quantity("kernel top", diagnostics.kernel_top, "1 / time"),
-    _quantity("kernel ends", diagnostics.kernel_ends, "1 / time"),
-    _quantity("kernel trace", diagnostics.kernel_moments, "1 / time"),
-    _quantity("effective rank", diagnostics.effective_rank, "1"),
-    _quantity("kernel drift", diagnostics.kernel_drift, "1"),
+    _quantity("hessian_top", diagnostics.hessian_top, "loss / parameter^2"),
+    _quantity("kernel_top", diagnostics.kernel_top, "1 / time"),
+    _quantity("kernel_ends", diagnostics.kernel_ends, "1 / time"),
+    _quantity("kernel_trace", diagnostics.kernel_moments, "1 / time"),
+    _quantity("effective_rank", diagnostics.effective_rank, "1"),
+    _quantity("kernel_drift", diagnostics.kernel_drift, "1"),
     _quantity("alignment", diagnostics.kernel_alignment, "1"),
     LazyDistance,
 )
@@ -135,6 +146,7 @@ class ObservationPlan:
                 'kappa = { kind = "tangent_radius", eps = 0.01 }, or leave the table out.'
             )
         taken = _TAKEN | {f"{name}_gradients" for name in self.quantities}
+        taken |= {f"{name}_uncertainty" for name in self.quantities}
         for name in self.quantities:
             if not name.isidentifier() or name in taken:
                 raise ValueError(
@@ -202,8 +214,9 @@ def observe(
         horizon: the horizon for which the flow was planned.
 
     Returns:
-        Each quantity along `observation_time`, NaN where the flow had ended before; its whole cost
-        in gradients as `<name>_gradients`; the seconds of all as `observation_seconds`.
+        Each quantity along `observation_time`, NaN where the flow had ended before; how far it may
+        be off as `<name>_uncertainty` (of eigenvalues the residuals); its whole cost in gradients
+        as `<name>_gradients`; the seconds of all as `observation_seconds`.
     """
     clock = time.perf_counter()
     times = plan.times(horizon)
@@ -215,6 +228,9 @@ def observe(
         meaning = {"long_name": quantity.meaning, "units": quantity.unit}
         cost = {"long_name": f"gradients spent on {name}, not in `gradients`", "units": "1"}
         data[name] = (dims, series.values.astype(float), meaning)
+        if series.uncertainty is not None:
+            off = {"long_name": f"how far {name} may be off", "units": quantity.unit}
+            data[f"{name}_uncertainty"] = (dims, series.uncertainty.astype(float), off)
         data[f"{name}_gradients"] = ((), series.gradients, cost)
     data = data.reindex({OBSERVED: times})
     data[OBSERVED].attrs = TIME | {"long_name": "flow time t of observations"}

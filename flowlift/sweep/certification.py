@@ -9,7 +9,9 @@ from ..tasks import Task
 
 # Variable: meaning, unit. NaN where no certificate was asked for, or the gradient was too large.
 CERTIFICATE = {
-    "least_eigenvalue": ("least eigenvalue of the Hessian at the end", "loss / parameter^2"),
+    "least_eigenvalue": ("no eigenvalue of the Hessian at the end is less", "loss / parameter^2"),
+    "least_curvature": ("least curvature seen at the end", "loss / parameter^2"),
+    "certificate_failure": ("probability that `least_eigenvalue` is no bound", "1"),
     "gradient_norm_bound": ("gradient norm below which that was computed", "loss / parameter"),
     "curvature_bound": ("negative curvature that counts as none", "loss / parameter^2"),
     "certificate_hvps": ("Hessian-vector products of the certificate, not in `hvps`", "1"),
@@ -36,8 +38,16 @@ def certificate_of(
         values["gradient_norm_bound"] = bound
         values["curvature_bound"] = plan.critical_curvature
         if solution.gradient_norm[-1] <= bound:
-            least = least_curvature(solution.model, task)
-            values |= {"least_eigenvalue": least.value, "certificate_hvps": float(least.products)}
+            c = plan.critical_curvature
+            least = least_curvature(
+                solution.model, task, settled=lambda seen: seen.bound >= -c or seen.lowest < -c
+            )
+            values |= {
+                "least_eigenvalue": least.bound,
+                "least_curvature": least.lowest,
+                "certificate_failure": least.failure,
+                "certificate_hvps": float(least.products),
+            }
     return {
         name: ((), values[name], {"long_name": meaning, "units": unit})
         for name, (meaning, unit) in CERTIFICATE.items()

@@ -35,7 +35,7 @@ def small_run():
     """The flow of the small lift, watched: one compilation for all tests of runs."""
     lift, task = small_lift(), small_task()
     watch = {
-        "kappa": diagnostics.observer("tangent radius", task, eps=EPS),
+        "kappa": diagnostics.observer("tangent_radius", task, eps=EPS),
         "rayleigh": diagnostics.observer("rayleigh", task),
     }
     save = flow.LogTimes(2, start=1e-2)

@@ -87,7 +87,7 @@ def test_both_inequalities_are_equalities_for_the_identity():
     """F = theta: kappa = |r| - sqrt(eps) and d sqrt(L)/ds = -1, margin 0 throughout."""
     target, eps = np.array([3.0, 4.0]), 0.01
     task, model = dense.identity_task(target), dense.Vector(jnp.zeros(2))
-    watch = {"kappa": diagnostics.observer("tangent radius", task, eps=eps)}
+    watch = {"kappa": diagnostics.observer("tangent_radius", task, eps=eps)}
     solution = flow.solve(model, task, 1.5, save=[0.5, 1.0], rtol=1e-9, observers=watch)
     kappa = solution.observations["kappa"]
     np.testing.assert_allclose(kappa, np.sqrt(solution.loss) - 0.1, rtol=1e-9)

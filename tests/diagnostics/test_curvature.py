@@ -20,7 +20,7 @@ def test_the_top_of_a_quadratic_within_its_budget():
     """H = diag(2 a): the 20 largest, by 3 + 2 products gradients."""
     scale = np.geomspace(1e-3, 1, 40)
     task = tasks.population(lambda m: jnp.sum(scale * m.theta**2))
-    top = diagnostics.observer("hessian top", task, count=20)
+    top = diagnostics.observer("hessian_top", task, count=20)
     values, cost = top.measure(dense.Vector(jnp.ones(40)))
     np.testing.assert_allclose(values, 2 * scale[::-1][:20], atol=1e-3 * 2)
     assert 43 <= int(cost) <= 120
@@ -32,9 +32,8 @@ def test_both_ends_and_the_top_are_those_of_the_dense_hessian(case):
     assert values[0] < 0 < values[-1]
     ends = diagnostics.hessian_ends(lift, task, rtol=1e-7, max_products=90)
     np.testing.assert_allclose([ends.lowest, ends.highest], values[[0, -1]], atol=1e-8 * values[-1])
-    top = diagnostics.hessian_top(lift, task, 20)
-    # The gradient that is shared, and the product that bounds |H|.
-    assert 1 + 2 * (int(top.products) + 1) <= 120
+    top = diagnostics.hessian_top(lift, task, 20, rtol=1e-3)
+    assert bool(top.complete)
     np.testing.assert_allclose(top.values, values[::-1][:20], atol=2e-3 * values[-1])
     vectors = np.asarray(top.vectors)
     assert not vectors[:, ~mask].any()
@@ -64,7 +63,7 @@ def test_padding_is_no_eigenvalue_even_when_the_space_closes():
     size = len(values)
     top = diagnostics.hessian_top(lift, task, size, max_products=4 * size)
     np.testing.assert_allclose(top.values, values[::-1], atol=1e-8 * values[-1])
-    with pytest.raises(ValueError, match=f"from 1 to the number of parameters {size}"):
+    with pytest.raises(ValueError, match=f"from 1 to {size}, but is {size + 1}"):
         diagnostics.hessian_top(lift, task, size + 1)
 
 
@@ -73,12 +72,15 @@ def test_the_least_curvature_is_the_least_eigenvalue(case):
     lift, task, values, _, mask = case
     assert not mask.all()
     least = diagnostics.least_curvature(lift, task)
-    # The dense Hessian comes from central differences.
-    assert least.value == pytest.approx(values[0], abs=1e-9 * values[-1])
-    assert least.products == mask.size
-    below = diagnostics.least_curvature(lift, task, dense=10)
-    assert values[0] - 1e-5 * values[-1] <= below.value <= values[0] + 1e-9 * values[-1]
-    assert below.products <= 120
+    # The dense Hessian of the test comes from central differences.
+    assert least.lowest == pytest.approx(values[0], abs=1e-9 * values[-1])
+    assert least.lowest - 1e-10 * values[-1] <= least.bound <= least.lowest
+    assert (least.products, least.failure) == (mask.sum(), 0)
+    krylov = diagnostics.least_curvature(lift, task, dense=10)
+    assert krylov.lowest == pytest.approx(values[0], abs=1e-9 * values[-1])
+    assert values[0] - 2e-6 * values[-1] <= krylov.bound <= values[0] + 1e-9 * values[-1]
+    assert krylov.products <= 300
+    assert krylov.failure == 1e-6
 
 
 def kind_of(loss, theta, **kwargs):
@@ -103,15 +105,19 @@ def test_minima_valleys_and_slopes_are_told_apart():
     slope = kind_of(lambda x: x[0] ** 2, [1.0, 0.0])
     assert (slope.kind, slope.gradient_norm) == (Kind.MOVING, pytest.approx(2.0))
     valley = kind_of(lambda x: (x[0] * x[1] - 1) ** 2, [1.0, 1.0])
-    assert (valley.kind, valley.sharpness) == (Kind.MINIMUM, pytest.approx(4.0))
+    # At second order a flat direction leaves open what it is: x_0^3 looks alike.
+    assert (valley.kind, valley.sharpness) == (Kind.STATIONARY, pytest.approx(4.0))
+    assert -1e-13 < valley.bound < 0
 
 
 @pytest.mark.slow
-def test_too_few_products_leave_it_undecided():
+def test_too_few_products_do_not_resolve_it():
     scale = jnp.linspace(0.0, 1.0, 60) ** 4
-    few = kind_of(lambda x: jnp.sum(scale * x**2), np.zeros(60), max_products=4, curvature=1e-8)
-    assert few.kind == Kind.UNDECIDED
-    assert few.residual > 1e-8 * few.sharpness
+    few = kind_of(lambda x: jnp.sum(scale * x**2), np.zeros(60), max_products=4, dense=0)
+    assert few.kind == Kind.NOT_RESOLVED
+    assert few.bound < -few.tolerance
+    assert "not resolved: |grad L| = 0" in few.message
+    assert kind_of(lambda x: jnp.sum(scale * x**2), np.zeros(60)).kind == Kind.STATIONARY
 
 
 @pytest.mark.slow

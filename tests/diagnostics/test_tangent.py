@@ -163,7 +163,7 @@ def test_observers_measure_along_a_flow_and_after_it(case):
     at = [list(solution.times).index(t) for t in (0.01, 10.0)]
     np.testing.assert_allclose(after.values, rayleigh[at], rtol=1e-9)
     assert (after.times.tolist(), after.gradients) == ([0.01, 10.0], 4)
-    drift = diagnostics.observer("kernel drift", task, reference=lift, products=30)
+    drift = diagnostics.observer("kernel_drift", task, reference=lift, products=30)
     series = diagnostics.measure_along(solution.snapshots, drift)
     assert 0 < series.values[0] < series.values[1]
     assert series.gradients == 2 * (2 + 6 * 30)
@@ -171,7 +171,7 @@ def test_observers_measure_along_a_flow_and_after_it(case):
 
 def test_unknown_observers_are_refused(case):
     _, task, *_ = case
-    with pytest.raises(ValueError, match="must be one of tangent radius"):
+    with pytest.raises(ValueError, match="must be one of tangent_radius"):
         diagnostics.observer("kapa", task)
     with pytest.raises(ValueError, match="at least one model"):
         diagnostics.measure_along({}, diagnostics.observer("rayleigh", task))
@@ -182,11 +182,11 @@ def test_every_observer_agrees_with_its_function(case):
     lift, task, _, k = case
     values = np.linalg.eigvalsh(k)[::-1]
     measured = lambda name, **kw: np.asarray(diagnostics.observer(name, task, **kw)(lift))
-    np.testing.assert_allclose(measured("kernel top", count=5, rtol=1e-8), values[:5], rtol=1e-10)
-    np.testing.assert_allclose(measured("kernel trace"), np.trace(k), rtol=1e-12)
-    np.testing.assert_allclose(measured("kernel ends", rtol=1e-8)[1], values[0], rtol=1e-10)
+    np.testing.assert_allclose(measured("kernel_top", count=5, rtol=1e-8), values[:5], rtol=1e-10)
+    np.testing.assert_allclose(measured("kernel_trace"), np.trace(k), rtol=1e-12)
+    np.testing.assert_allclose(measured("kernel_ends", rtol=1e-8)[1], values[0], rtol=1e-10)
     rank = np.trace(k) ** 2 / np.sum(k * k)
-    np.testing.assert_allclose(measured("effective rank"), rank, rtol=1e-12)
+    np.testing.assert_allclose(measured("effective_rank"), rank, rtol=1e-12)
     r = dense.residual(lift, task)
     aligned = r @ k @ r / (r @ r) / np.linalg.norm(k)
     np.testing.assert_allclose(measured("alignment")[0], aligned, rtol=1e-12)

@@ -78,7 +78,7 @@ def test_out_of_reach_is_infinite_and_the_floor_exact():
     assert np.isinf(radius.lower[0])
     truth = [dense.kappa(j, r, e) for e in eps[1:]]
     np.testing.assert_allclose(radius.kappa[1:], truth, rtol=1e-6)
-    assert np.asarray(diagnostics.observer("tangent floor", task)(lift)) == pytest.approx(floor)
+    assert np.asarray(diagnostics.observer("tangent_floor", task)(lift)) == pytest.approx(floor)
 
 
 @pytest.mark.slow

@@ -235,7 +235,7 @@ def test_a_planted_witness_is_good_at_precision_zero():
     lift, witness = draw(GATED, 30, FixedInDegree(3)), draw(GATED, 8, FixedInDegree(1), 7)
     at = np.flatnonzero(diagnostics.tree_copies(witness)["k"])[0]
     before = diagnostics.good_copies(lift, witness, "k", at, eta=0.0)
-    planted = diagnostics.plant(lift, witness, "k", at, at=4, seed=1)
+    planted = diagnostics.plant_in_tree(lift, witness, "k", at, at=4, seed=1)
     assert not before.any()
     assert np.flatnonzero(diagnostics.good_copies(planted, witness, "k", at, eta=0.0)).tolist() == [
         4
@@ -250,7 +250,7 @@ def test_a_planted_witness_is_good_at_precision_zero():
         planted.activations(xs)["k"][4], witness.activations(xs)["k"][at], rtol=1e-12
     )
     with pytest.raises(ValueError, match="enlarge it"):
-        diagnostics.plant(draw(GATED, 1, FixedInDegree(1)), witness, "k", at)
+        diagnostics.plant_in_tree(draw(GATED, 1, FixedInDegree(1)), witness, "k", at)
 
 
 def test_wrong_witnesses_are_refused():
@@ -366,7 +366,7 @@ def test_a_lift_of_a_million_edges():
     at = int(np.flatnonzero(diagnostics.tree_copies(lift)["h3"])[0])
     eta = 1.5
     edges = {"x->h1": Complete(), "h1->h2": FixedInDegree(2), "h2->h3": FixedInDegree(2)}
-    small = diagnostics.plant(draw(module, 7, FixedInDegree(2)), lift, "h3", at, at=0)
+    small = diagnostics.plant_in_tree(draw(module, 7, FixedInDegree(2)), lift, "h3", at, at=0)
     p = diagnostics.coverage_rate(
         small, "h3", copies=n, edges=edges, weights=dict.fromkeys(edges, Gaussian()), eta=eta
     )
