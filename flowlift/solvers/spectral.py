@@ -3,6 +3,7 @@
 One Lanczos process serves all.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -139,65 +140,88 @@ def ritz_pairs(
         # Turns 1 and 2 stay free for other uses of generic vectors; 3 and on are restarts.
         fresh = generic_vector(start.size, start.dtype, 1000 + turn)
         first = jnp.where(turn > 0, fresh, start)
-        return _further(operator, first, found, rtol, limit), turn + 1
+        search = _Search(found, rtol)
+
+        def until(krylov: Krylov) -> Bool[Array, ""]:
+            spent = found.products + krylov.size >= limit
+            return spent | _now_and_then(search.converged, krylov)
+
+        steps = min(limit, start.size)
+        krylov = lanczos(search.deflated(operator), search.without(first), steps, until)
+        return search.merged(krylov, turn), turn + 1
 
     return jax.lax.while_loop(going, look, (nothing, jnp.asarray(0)))[0]
 
 
-def _further(
-    operator: Operator, start: Vector, found: RitzPairs, rtol: float, limit: int
-) -> RitzPairs:
-    """The pairs after one more process, orthogonal to those that were found."""
-    count, known = len(found.values), jnp.isfinite(found.values)
-    vectors, least = found.vectors, found.values[-1]
-    modulus = jnp.max(jnp.where(known, jnp.abs(found.values), 0))
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Search:
+    """A process that looks for pairs orthogonal to those that were found, larger than the last.
 
-    def without(v: Vector) -> Vector:
+    Attributes:
+        found: the pairs so far, -inf where there are none yet.
+        rtol: of residuals, relative to the largest modulus.
+    """
+
+    found: RitzPairs
+    rtol: float
+
+    @property
+    def known(self) -> Array:
+        return jnp.isfinite(self.found.values)
+
+    @property
+    def modulus(self) -> Array:
+        return jnp.max(jnp.where(self.known, jnp.abs(self.found.values), 0))
+
+    def without(self, v: Vector) -> Vector:
+        """The part of v orthogonal to what was found."""
+        vectors = self.found.vectors
         return v - (vectors @ v) @ vectors
 
-    def deflated(v: Vector) -> Vector:
-        # What was found is no eigenvalue here but a small one, for when the space closes.
-        return without(operator(without(v))) - 2 * modulus * (vectors @ v) @ vectors
+    def deflated(self, operator: Operator) -> Operator:
+        """H without what was found, which becomes a small eigenvalue, for when the space closes."""
+        vectors, small = self.found.vectors, 2 * self.modulus
+        return lambda v: self.without(operator(self.without(v))) - small * (vectors @ v) @ vectors
 
-    def top(pairs: Ritz):
-        return jnp.maximum(pairs.size - 1 - jnp.arange(count), 0)
+    def top(self, pairs: Ritz) -> Array:
+        """Where the largest Ritz values are, as many as pairs are wanted."""
+        return jnp.maximum(pairs.size - 1 - jnp.arange(len(self.found.values)), 0)
 
-    def tolerance(pairs: Ritz) -> Array:
-        return rtol * jnp.maximum(modulus, jnp.abs(pairs.values[top(pairs)[0]]))
+    def tolerance(self, pairs: Ritz) -> Array:
+        largest = jnp.abs(pairs.values[self.top(pairs)[0]])
+        return self.rtol * jnp.maximum(self.modulus, largest)
 
-    def converged(krylov: Krylov) -> Bool[Array, ""]:
+    def converged(self, krylov: Krylov) -> Bool[Array, ""]:
+        """Whether all that is larger has settled, and the first that is not tells that it is."""
         pairs = ritz(krylov)
-        values, residuals = pairs.values[top(pairs)], pairs.residuals[top(pairs)]
-        larger = values > least + tolerance(pairs)
-        # The first that is not larger tells that the search is over, if it has settled a little.
-        gap = jnp.maximum(tolerance(pairs), _LITTLE * (least - values))
+        values, residuals = pairs.values[self.top(pairs)], pairs.residuals[self.top(pairs)]
+        least, tolerance = self.found.values[-1], self.tolerance(pairs)
+        larger = values > least + tolerance
+        gap = jnp.maximum(tolerance, _LITTLE * (least - values))
         first = jnp.cumsum(~larger) == 1
-        settled = jnp.where(larger, residuals <= tolerance(pairs), ~first | (residuals <= gap))
-        enough = krylov.size >= jnp.minimum(count + _PATIENCE * jnp.any(known), start.size)
+        settled = jnp.where(larger, residuals <= tolerance, ~first | (residuals <= gap))
+        count = len(self.found.values)
+        some = jnp.where(jnp.any(self.known), count + _PATIENCE, count)
+        enough = krylov.size >= jnp.minimum(some, krylov.basis.shape[1])
         return enough & jnp.all(settled)
 
-    def until(krylov: Krylov) -> Bool[Array, ""]:
-        spent = found.products + krylov.size >= limit
-        return spent | _now_and_then(converged, krylov)
-
-    krylov = lanczos(deflated, without(start), min(limit, start.size), until)
-    pairs = ritz(krylov)
-    chosen = top(pairs)
-    meant = jnp.arange(count) < pairs.size
-    values = jnp.where(meant, pairs.values[chosen], -jnp.inf)
-    fresh = pairs.coordinates[:, chosen].T @ krylov.basis[:-1]
-    whole = krylov.size == start.size
-    nothing = jnp.all(values <= least + tolerance(pairs)) | whole & ~jnp.any(known)
-    complete = nothing & (converged(krylov) | whole)
-    merged = jnp.concatenate([found.values, values])
-    order = jnp.argsort(-merged)[:count]
-    return RitzPairs(
-        merged[order],
-        jnp.concatenate([vectors, fresh])[order],
-        jnp.concatenate([found.residuals, pairs.residuals[chosen]])[order],
-        found.products + krylov.size,
-        complete,
-    )
+    def merged(self, krylov: Krylov, turns: Int[Array, ""]) -> RitzPairs:
+        """The largest of both, and whether the process has come to its end with nothing new."""
+        pairs, found = ritz(krylov), self.found
+        chosen, count = self.top(pairs), len(found.values)
+        values = jnp.where(jnp.arange(count) < pairs.size, pairs.values[chosen], -jnp.inf)
+        whole = krylov.size == krylov.basis.shape[1]
+        nothing = jnp.all(values <= found.values[-1] + self.tolerance(pairs)) & (turns > 0)
+        fresh = pairs.coordinates[:, chosen].T @ krylov.basis[:-1]
+        together = jnp.concatenate([found.values, values])
+        order = jnp.argsort(-together)[:count]
+        return RitzPairs(
+            together[order],
+            jnp.concatenate([found.vectors, fresh])[order],
+            jnp.concatenate([found.residuals, pairs.residuals[chosen]])[order],
+            found.products + krylov.size,
+            (whole & (turns == 0)) | (nothing & (self.converged(krylov) | whole)),
+        )
 
 
 def _now_and_then(condition: Callable[[Krylov], Bool[Array, ""]], krylov: Krylov):

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import xarray
 from jaxtyping import Float
@@ -96,7 +97,9 @@ class LazyDistance:
         distances = diagnostics.lazy_distance(flow, models)
         times = np.array(list(models))
         cost = 1 + 2 * int(flow.products) + len(models)
-        return Series(times, np.asarray(distances), cost, np.asarray(flow.error(times)))
+        return Series(
+            times, np.asarray(distances), cost, np.asarray(flow.error(jnp.asarray(times)))
+        )
 
 
 _RADIUS = _quantity("tangent_radius", diagnostics.tangent_radius, "parameter")

@@ -1,0 +1,147 @@
+"""What verdicts and eigenvalues rest on: bounds that hold as often as they say."""
+
+import dense
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowlift import diagnostics, tasks
+from flowlift.diagnostics import Kind
+from flowlift.solvers import generic_vector, ritz_pairs
+from flowlift.solvers.exclusion import Exclusion, component_quantile
+from flowlift.solvers.spectral import lanczos
+
+
+def quadratic(eigenvalues, dtype=jnp.float64):
+    """L = sum lambda x^2 / 2 at its critical point 0."""
+    scale = jnp.asarray(eigenvalues, dtype)
+    return dense.Vector(
+        jnp.zeros(len(eigenvalues), dtype)
+    ), lambda m: jnp.sum(scale * m.theta**2) / 2
+
+
+def test_a_start_has_a_small_component_as_often_as_the_law_says():
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((20_000, 50))
+    components = np.abs(points[:, 0]) / np.linalg.norm(points, axis=1)
+    for failure in (0.02, 0.3):
+        seen = np.mean(components < component_quantile(50, failure))
+        assert abs(seen - failure) < 4 * np.sqrt(failure / 20_000)
+    assert component_quantile(1, 0.1) == 1.0
+
+
+def test_the_bound_fails_exactly_as_often_as_it_says():
+    """H = diag(-1, 1, .., 1) closes after two products; after one the bound is a wager."""
+    size, failure = 30, 0.2
+    values = np.ones(size)
+    values[0] = -1.0
+    component = component_quantile(size, failure)
+    rng = np.random.default_rng(1)
+    starts = jnp.asarray(rng.standard_normal((400, size)))
+    one = jax.jit(lambda start: lanczos(lambda v: jnp.asarray(values) * v, start, 1))
+    fails = [Exclusion(one(s)).least_bound(component) > -1 for s in starts]
+    # A start without its component leaves beta small: the bound may miss, but no more often.
+    assert np.mean(fails) <= failure + 4 * np.sqrt(failure / 400)
+    spread = jax.jit(lambda start: lanczos(lambda v: jnp.linspace(-1.0, 1.0, size) * v, start, 12))
+    bounds = [Exclusion(spread(s)).least_bound(component) for s in starts[:100]]
+    assert max(bounds) <= -1 + 0.1
+    assert np.mean(np.array(bounds) > -1) <= failure
+    assert np.median(bounds) > -1.5
+
+
+@pytest.mark.parametrize("dense_up_to", [1000, 0])
+def test_a_weak_negative_curvature_is_no_minimum(dense_up_to):
+    """The least eigenvalue is -8.5e-4 where the sharpness is 20: a tolerance that hides it, too."""
+    model, loss = quadratic(np.concatenate([[-8.5e-4], np.linspace(0.01, 1, 37), [5.0, 20.0]]))
+    settings = {"gradient_norm": 1e-6, "dense": dense_up_to}
+    rough = diagnostics.critical_point(model, loss, **settings)
+    assert rough.kind is Kind.STATIONARY
+    assert -rough.tolerance <= rough.bound <= -8.5e-4
+    fine = diagnostics.critical_point(model, loss, curvature=1e-5, **settings)
+    assert fine.kind is Kind.SADDLE
+    assert fine.least == pytest.approx(-8.5e-4, rel=1e-2)
+    short = diagnostics.critical_point(model, loss, curvature=1e-5, max_products=4, **settings)
+    assert short.kind is (Kind.SADDLE if dense_up_to else Kind.NOT_RESOLVED)
+
+
+def test_what_is_not_finite_is_not_resolved_and_what_is_zero_is_flat():
+    model, loss = quadratic(np.ones(3))
+    broken = dense.Vector(jnp.full(3, jnp.nan))
+    for up_to in (1000, 0):
+        found = diagnostics.critical_point(broken, loss, gradient_norm=1.0, dense=up_to)
+        assert found.kind is Kind.NOT_RESOLVED
+        flat = diagnostics.critical_point(
+            model, lambda m: 0.0 * jnp.sum(m.theta), gradient_norm=1.0, dense=up_to
+        )
+        assert (flat.kind, flat.bound) == (Kind.STATIONARY, 0.0)
+
+
+def test_copies_of_a_multiple_eigenvalue_are_not_missed():
+    """One process sees one vector of an eigenspace, with every residual small."""
+    for values in ([5.0] * 3 + [3.0, 1.0] + [0.0] * 25, [2.0, 2.0, 1.0, 1.0, 0.5] * 6):
+        values = np.sort(values)[::-1]
+        product = lambda v, values=values: jnp.asarray(values) * v
+        pairs = ritz_pairs(product, generic_vector(30, jnp.float64), 4, rtol=1e-9)
+        np.testing.assert_allclose(pairs.values, values[:4], atol=1e-8)
+        assert bool(pairs.complete)
+    few = ritz_pairs(product, generic_vector(30, jnp.float64), 4, max_products=5)
+    assert not bool(few.complete)
+
+
+def test_eigenvalues_of_observers_have_residuals_and_are_marked_where_unsettled():
+    """A linear model with 3 outputs: each eigenvalue of its kernel occurs three times."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((12, 4)), rng.standard_normal((12, 3))
+    task = tasks.supervised(x, y, apply=lambda model, x: x @ model.theta.reshape(4, 3))
+    model = dense.Vector(jnp.zeros(12))
+    exact = np.repeat(np.linalg.eigvalsh(x @ x.T / 12)[::-1][:2], 3)[:5]
+    top = diagnostics.observer("kernel_top", task, count=5)
+    series = diagnostics.measure_along({0.0: model}, top)
+    np.testing.assert_allclose(series.values[0], exact, rtol=1e-6)
+    assert series.settled.all()
+    assert series.uncertainty.max() <= 1e-6 * exact[0]
+    short = diagnostics.observer("kernel_top", task, count=5, max_products=5)
+    assert np.isnan(short(model)[1:]).all()
+    assert np.isfinite(short.examine(model).value).all()
+
+
+def test_random_estimates_carry_their_standard_errors():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 40))
+    task = tasks.supervised(x, x[:, :1], apply=lambda model, x: x @ model.theta[:, None])
+    model = dense.Vector(jnp.zeros(40))
+    exact = np.trace(x @ x.T) / 60
+    off = []
+    for seed in range(6):
+        found = diagnostics.kernel_moments(model, task, products=24, seed=seed)
+        off.append((float(found.trace) - exact) / float(found.trace_error))
+    assert 0.1 < np.sqrt(np.mean(np.square(off))) < 3
+    assert float(diagnostics.kernel_moments(model, task, products=60).trace_error) == 0
+
+
+def refusal(call):
+    with pytest.raises(ValueError, match=r"^Arguments? ") as caught:
+        call()
+    return str(caught.value)
+
+
+def test_odd_inputs_get_a_sentence():
+    model, loss = quadratic(np.ones(3))
+    task = dense.identity_task([1.0, 2.0, 3.0])
+    complex_model = dense.Vector(jnp.ones(3, complex))
+    point = lambda m: diagnostics.critical_point(m, loss, gradient_norm=1e-3).gradient_norm
+    assert "traced by jax.jit" in refusal(lambda: jax.jit(point)(model))
+    assert "complex128" in refusal(lambda: point(complex_model))
+    assert "complex128" in refusal(lambda: diagnostics.rayleigh(complex_model, task))
+    whole = lambda m: diagnostics.tangent(m, task, trainable=lambda leaf: True)
+    assert "int64" in refusal(lambda: whole(dense.Vector(jnp.arange(3))))
+    for wrong in (0, 4, 2.5, True):
+        assert "from 1 to 3" in refusal(lambda w=wrong: diagnostics.kernel_top(model, task, w))
+        assert "from 1 to 3" in refusal(lambda w=wrong: diagnostics.hessian_top(model, loss, w))
+    assert "`failure`" in refusal(lambda: diagnostics.least_curvature(model, loss, failure=1.0))
+    number = np.float32(1e-3), jnp.asarray(1e-3)
+    for value in number:
+        found = diagnostics.critical_point(model, loss, gradient_norm=value)
+        assert found.kind is Kind.MINIMUM
+    assert int(diagnostics.kernel_top(model, task, np.int64(2)).values.size) == 2
