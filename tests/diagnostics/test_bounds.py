@@ -31,28 +31,25 @@ def test_a_start_has_a_small_component_as_often_as_the_law_says():
     assert component_quantile(1, 0.1) == 1.0
 
 
-def test_the_bound_fails_exactly_as_often_as_it_says():
-    """H = diag(-1, 1, .., 1) closes after two products; after one the bound is a wager."""
-    size, failure = 30, 0.2
-    values = np.ones(size)
-    values[0] = -1.0
+def test_the_bound_fails_as_often_as_it_says():
+    """H = diag(linspace(-1, 1)): after 12 of 30 products nothing has settled."""
+    size, failure, runs = 30, 0.2, 200
     component = component_quantile(size, failure)
-    rng = np.random.default_rng(1)
-    starts = jnp.asarray(rng.standard_normal((400, size)))
-    one = jax.jit(lambda start: lanczos(lambda v: jnp.asarray(values) * v, start, 1))
-    fails = [Exclusion(one(s)).least_bound(component) > -1 for s in starts]
-    # A start without its component leaves beta small: the bound may miss, but no more often.
-    assert np.mean(fails) <= failure + 4 * np.sqrt(failure / 400)
-    spread = jax.jit(lambda start: lanczos(lambda v: jnp.linspace(-1.0, 1.0, size) * v, start, 12))
-    bounds = [Exclusion(spread(s)).least_bound(component) for s in starts[:100]]
-    assert max(bounds) <= -1 + 0.1
-    assert np.mean(np.array(bounds) > -1) <= failure
-    assert np.median(bounds) > -1.5
+    values = jnp.linspace(-1.0, 1.0, size)
+    run = jax.jit(lambda start: lanczos(lambda v: values * v, start, 12))
+    starts = np.random.default_rng(1).standard_normal((runs, size))
+    bounds = np.array([Exclusion(run(jnp.asarray(s))).least_bound(component) for s in starts])
+    deviation = np.sqrt(failure * (1 - failure) / runs)
+    # No more often than stated, and not much less: it gives nothing away.
+    assert failure / 2 < np.mean(bounds > -1) <= failure + 3 * deviation
+    assert -1.1 < np.median(bounds) < -1
+    surer = Exclusion(run(jnp.asarray(starts[0]))).least_bound(component_quantile(size, 1e-6))
+    assert -2 < surer < bounds[0]
 
 
 @pytest.mark.parametrize("dense_up_to", [1000, 0])
 def test_a_weak_negative_curvature_is_no_minimum(dense_up_to):
-    """The least eigenvalue is -8.5e-4 where the sharpness is 20: a tolerance that hides it, too."""
+    """The least eigenvalue is -8.5e-4 where the sharpness is 20: also if the tolerance is 2e-3."""
     model, loss = quadratic(np.concatenate([[-8.5e-4], np.linspace(0.01, 1, 37), [5.0, 20.0]]))
     settings = {"gradient_norm": 1e-6, "dense": dense_up_to}
     rough = diagnostics.critical_point(model, loss, **settings)
@@ -60,7 +57,7 @@ def test_a_weak_negative_curvature_is_no_minimum(dense_up_to):
     assert -rough.tolerance <= rough.bound <= -8.5e-4
     fine = diagnostics.critical_point(model, loss, curvature=1e-5, **settings)
     assert fine.kind is Kind.SADDLE
-    assert fine.least == pytest.approx(-8.5e-4, rel=1e-2)
+    assert -8.5e-4 - 1e-12 <= fine.least < -fine.tolerance
     short = diagnostics.critical_point(model, loss, curvature=1e-5, max_products=4, **settings)
     assert short.kind is (Kind.SADDLE if dense_up_to else Kind.NOT_RESOLVED)
 
