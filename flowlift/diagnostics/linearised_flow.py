@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from ..solvers.lanczos import Krylov, ritz
 from ..solvers.spectral import lanczos
 from ..tasks import AbstractObjective, Task
+from .checks import positive
 from .tangent import Tangent, Theta, Trainable, Values, tangent
 
 
@@ -52,7 +53,8 @@ class LinearisedFlow(eqx.Module):
 
     def outputs(self, t: float | Array) -> Float[Array, "*times N"]:
         """f_lin(t) in L^2(D): F / sqrt(samples), flattened."""
-        return self.residual(t) + self.at.targets
+        residual = self.residual(t)
+        return residual + jnp.broadcast_to(self.at.targets, residual.shape)
 
     def error(self, t: float | Array) -> Float[Array, " *times"]:
         """Estimate of |r(t)'s error|, 2 t beta_m |<e_m, phi_1(-2 T t) e_1>| |r_0| (Saad 1992)."""
@@ -112,10 +114,7 @@ def linearised_flow(
     Raises:
         ValueError: if the loss is not squared, or the horizon is not positive and finite.
     """
-    if not 0 < horizon < float("inf"):
-        raise ValueError(
-            f"Argument `horizon` must be positive and finite, but is {horizon!r}; give a time."
-        )
+    horizon = positive("horizon", horizon)
     at = tangent(model, task, trainable, squared=True)
     return _linearised(at, jnp.asarray(horizon, at.theta.dtype), rtol, max_products)
 

@@ -50,7 +50,9 @@ class SpectralMeasure(eqx.Module):
         """The radius at one level: 0 from |r|^2 on, infinite below the floor."""
         mu = self.multiplier(eps)
         squared = jnp.sum(self.weights * (self.nodes / (self.nodes + mu)) / (self.nodes + mu))
-        kappa = jnp.where(eps < jnp.sum(self.weights), jnp.sqrt(squared), 0)
+        # In this order NaN is no radius 0.
+        kappa = jnp.where(eps >= jnp.sum(self.weights), 0, jnp.sqrt(squared))
+        kappa = jnp.where(jnp.isnan(jnp.sum(self.weights)), jnp.nan, kappa)
         return jnp.where(eps < self.floor, jnp.inf, kappa)
 
 

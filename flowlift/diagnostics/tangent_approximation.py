@@ -258,7 +258,8 @@ def _move(at: Tangent, levels: Array, rtol: Array, max_products: int) -> Move:
         step = -linear.pull((left @ gains) @ process.basis[:-1])
     else:
         step = -((values * gains) @ right) @ process.basis
-    step = jnp.where(levels[0] < residual @ residual, step, 0)
+    loss = residual @ residual
+    step = jnp.where(levels[0] < loss, step, jnp.where(jnp.isnan(loss), jnp.nan, 0))
     reached = residual + linear.push(step)
     return Move(step, jnp.linalg.norm(step), reached @ reached)
 

@@ -16,7 +16,8 @@ from jaxtyping import PyTree
 
 from ..lift import Purpose, stream
 from ..tasks import AbstractObjective, Task
-from .tangent import Trainable, live
+from .checks import check_concrete, non_negative
+from .tangent import Trainable, in_precision_of, live
 from .tangent_approximation import MAX_PRODUCTS, tangent_radius
 
 
@@ -80,9 +81,13 @@ def membership(
 
     Returns:
         The counts.
+
+    Raises:
+        ValueError: as for `tangent_curve`, or for a radius that is none.
     """
-    counts = [0, 0, 0]
+    kappa, counts = non_negative("kappa", kappa), [0, 0, 0]
     for model in models:
+        check_concrete("membership", model)
         radius = tangent_radius(model, task, eps, max_products=max_products, trainable=trainable)
         inside, outside = float(radius.kappa) <= kappa, float(radius.lower) > kappa
         counts[0 if inside else 1 if outside else 2] += 1
@@ -108,12 +113,11 @@ def ball_point(
         The model; the padding of lifts stays 0.
 
     Raises:
-        ValueError: for a negative or infinite radius.
+        ValueError: for a negative or infinite radius, or a model without real parameters.
     """
-    if not 0 <= radius < np.inf:
-        raise ValueError(
-            f"Argument `radius` must be finite and at least 0, but is {radius!r}; give R."
-        )
+    check_concrete("ball_point", model)
+    radius = non_negative("radius", radius)
+    in_precision_of(eqx.filter(model, trainable), None)
     mask = np.asarray(live(model, trainable)) > 0
     tree, rest = eqx.partition(model, trainable)
     theta, unravel = ravel_pytree(tree)

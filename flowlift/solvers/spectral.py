@@ -215,8 +215,10 @@ class _Search:
         fresh = pairs.coordinates[:, chosen].T @ krylov.basis[:-1]
         together = jnp.concatenate([found.values, values])
         order = jnp.argsort(-together)[:count]
+        # NaN is no eigenvalue, and no -inf either.
+        broken = jnp.any(jnp.isnan(pairs.values))
         return RitzPairs(
-            together[order],
+            jnp.where(broken, jnp.nan, together[order]),
             jnp.concatenate([found.vectors, fresh])[order],
             jnp.concatenate([found.residuals, pairs.residuals[chosen]])[order],
             found.products + krylov.size,

@@ -142,3 +142,15 @@ def test_odd_inputs_get_a_sentence():
         found = diagnostics.critical_point(model, loss, gradient_norm=value)
         assert found.kind is Kind.MINIMUM
     assert int(diagnostics.kernel_top(model, task, np.int64(2)).values.size) == 2
+
+
+def test_nan_is_nowhere_a_number():
+    """A radius of 0, a point counted as inside, an eigenvalue of -inf: each was one."""
+    broken, task = dense.Vector(jnp.full(3, jnp.nan)), dense.identity_task([1.0, 2.0, 3.0])
+    assert np.isnan(diagnostics.tangent_radius(broken, task, 0.1).kappa)
+    assert np.isnan(diagnostics.tangent_move(broken, task, 0.1).length)
+    assert diagnostics.membership([broken], task, 1.0, 0.1).undecided == 1
+    assert np.isnan(diagnostics.hessian_ends(broken, lambda m: jnp.sum(m.theta**3)).highest)
+    assert np.isnan(diagnostics.hessian_top(broken, lambda m: jnp.sum(m.theta**3), 2).values).all()
+    with pytest.raises(ValueError, match="must have trainable floating-point arrays"):
+        diagnostics.ball_point(dense.Vector(jnp.arange(3)), 1.0, 0)
