@@ -29,8 +29,10 @@ if TYPE_CHECKING:
         LossBelow,
         Outcome,
         Stagnation,
+        Trajectory,
         resume,
         solve,
+        trajectory,
     )
     from .lift import BernoulliInDegree, Complete, FixedInDegree, Lift, sample
 
@@ -46,8 +48,10 @@ _HOME = {
             "LossBelow",
             "Outcome",
             "Stagnation",
+            "Trajectory",
             "resume",
             "solve",
+            "trajectory",
         ],
         "flow",
     ),
@@ -69,6 +73,7 @@ __all__ = [
     "LossBelow",
     "Outcome",
     "Stagnation",
+    "Trajectory",
     "answers",
     "compare",
     "diagnostics",
@@ -83,6 +88,7 @@ __all__ = [
     "studies",
     "sweep",
     "tasks",
+    "trajectory",
 ]
 
 

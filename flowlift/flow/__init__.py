@@ -9,6 +9,7 @@ from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
 from .solve import ATOL, RTOL, check_settings, resume, solve
 from .stops import GradientNormBelow, LossBelow, Stagnation
+from .trajectory import Trajectory, trajectory
 
 __all__ = [
     "ATOL",
@@ -25,9 +26,11 @@ __all__ = [
     "LossBelow",
     "Outcome",
     "Stagnation",
+    "Trajectory",
     "check_settings",
     "dataset",
     "resume",
     "solve",
     "solve_each",
+    "trajectory",
 ]

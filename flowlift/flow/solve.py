@@ -322,8 +322,9 @@ def _check_trainable(model: PyTree, trainable: PyTree | Callable) -> None:
             "model."
         ) from None
     for path, leaf in jax.tree_util.tree_leaves_with_path(chosen):
-        if not eqx.is_inexact_array_like(leaf) or not eqx.is_array(leaf):
-            kind = leaf.dtype.name + " array" if eqx.is_array(leaf) else type(leaf).__name__
+        array = isinstance(leaf, jax.Array | np.ndarray)
+        if not (array and jnp.issubdtype(leaf.dtype, jnp.inexact)):
+            kind = f"{leaf.dtype} array" if array else type(leaf).__name__
             raise ValueError(
                 "Argument `trainable` must choose floating-point arrays, but chooses the leaf "
                 f"{jax.tree_util.keystr(path) or 'model'}, a {kind}; make it one, or choose "

@@ -1,10 +1,12 @@
 """Periodic signals: sums of given harmonics, on a uniform grid."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ..memory import check_memory
+from ..numbers import real, whole
 from ..precision import check_precision
 from .task import Task, supervised
 
@@ -35,10 +37,13 @@ def periodic(
             or samples that exceed the machine's memory.
     """
     check_precision(precision)
-    coefficients = {
-        k: np.broadcast_to(np.asarray([v, 0.0] if np.isscalar(v) else v), (2,))
-        for k, v in harmonics.items()
-    }
+    coefficients = _whole_frequencies(harmonics)
+    points = whole(samples)
+    if points is None:
+        raise ValueError(
+            f"Argument `samples` must be an integer, but is {samples!r}; give the grid points."
+        )
+    samples = points
     _check_harmonics(coefficients, samples, embedding)
     # The grid, its angles, the circle and the targets: five float64 a sample.
     check_memory("samples", samples, 40 * samples, "five numbers a sample")
@@ -61,6 +66,22 @@ def periodic(
         },
         facts={"target power": float(np.mean(np.square(targets)))},
     )
+
+
+def _whole_frequencies(harmonics: Mapping[Any, Any]) -> dict[int, np.ndarray]:
+    """(a_k, b_k) by frequency, a whole number: no other is periodic on the grid."""
+    found = {}
+    for k, value in harmonics.items():
+        number = whole(k)
+        if number is None or number in found:
+            raise ValueError(
+                "Argument `harmonics` must have different whole frequencies as keys, but has "
+                f"{k!r}; round it, or choose another period."
+            )
+        alone = real(value)
+        pair = value if alone is None else [alone, 0.0]
+        found[number] = np.broadcast_to(np.asarray(pair), (2,))
+    return found
 
 
 def _check_harmonics(coefficients, samples: int, embedding: str) -> None:

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from .losses import AbstractLoss, resolve_loss
@@ -192,6 +193,9 @@ def _check_data(arrays: Mapping[str, Array | np.ndarray]) -> None:
             f"their first axis, but hold {lengths}; reshape or drop samples."
         )
     for name, array in arrays.items():
+        # Data that are differentiated or batched have no values yet.
+        if isinstance(array, Tracer):
+            continue
         bad = np.count_nonzero(~np.isfinite(np.asarray(array)))
         if bad:
             raise ValueError(

@@ -60,6 +60,19 @@ def test_apply_serves_models_that_are_no_callables():
     )
 
 
+def test_periodic_takes_whole_frequencies_of_any_kind_and_no_others():
+    for harmonics in ({1.5: 1.0}, {True: 1.0}, {"1": 1.0}, {float("nan"): 1.0}):
+        with pytest.raises(ValueError, match="`harmonics` must have different whole frequencies"):
+            tasks.periodic(harmonics)
+    plain = tasks.periodic({1: 1.0, 2: (0.1, 0.2)}, samples=8)
+    other = tasks.periodic({np.int64(1): jnp.asarray(1.0), 2: [0.1, 0.2]}, samples=np.int64(8))
+    assert plain.provenance == other.provenance
+    assert type(other.provenance["samples"]) is int
+    np.testing.assert_array_equal(plain.objective.targets, other.objective.targets)
+    with pytest.raises(ValueError, match="`samples` must be an integer"):
+        tasks.periodic({1: 1.0}, samples=8.5)
+
+
 def test_periodic_targets_are_the_given_harmonics():
     task = tasks.periodic({0: (0.0, 0.3), 2: 1.5, 3: (0.5, -0.25)}, samples=16)
     targets = np.asarray(task.objective.targets)

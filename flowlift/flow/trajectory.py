@@ -1,0 +1,208 @@
+"""The flow as a pure function, for jax.jit, jax.vmap and jax.grad; `solve` is for long flows."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, PyTree
+
+from ..numbers import real, whole
+from ..precision import check_precision
+from ..solvers import BDF, RKC2, ExpRosenbrock
+from ..tasks import AbstractObjective, Task
+from .solve import ATOL, RTOL, resolve_objective
+
+_SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
+    "tsit5": diffrax.Tsit5,
+    "dopri8": diffrax.Dopri8,
+    "kvaerno5": diffrax.Kvaerno5,
+}
+# Diffrax's own default: the memory of a gradient grows with its logarithm.
+_MAX_STEPS = 4096
+
+
+class Trajectory(eqx.Module):
+    """theta(t) of a gradient flow at given times, and L there.
+
+    Attributes:
+        times: the times, (m,).
+        losses: L there, (m,); NaN at those that were not reached.
+        models: the model there, its trainable leaves with a leading axis m; likewise.
+        result: diffrax's code: successful, or why not all times were reached.
+    """
+
+    times: Float[Array, " m"]
+    losses: Float[Array, " m"]
+    models: PyTree
+    result: diffrax.RESULTS
+
+    @property
+    def success(self) -> Bool[Array, ""]:
+        """Whether all times were reached and all losses are finite."""
+        reached = self.result == diffrax.RESULTS.successful
+        return reached & jnp.isfinite(self.losses).all(axis=-1)
+
+
+def trajectory(
+    model: PyTree,
+    task: Task | AbstractObjective | Callable,
+    times: Float[Array, " m"] | Sequence[float],
+    *,
+    solver: str | diffrax.AbstractSolver = "tsit5",
+    rtol: float = RTOL,
+    atol: float = ATOL,
+    max_steps: int = _MAX_STEPS,
+    precision: str = "float64",
+    adjoint: diffrax.AbstractAdjoint | None = None,
+) -> Trajectory:
+    """theta(t) with d theta/dt = -grad L(theta), t = 0 at the model, as a pure function.
+
+    It may be compiled (jax.jit), batched (jax.vmap, over models, data or times) and differentiated
+    (jax.grad, jax.jvp with a suitable adjoint), with respect to the model's parameters, whatever L
+    depends on, and the times. Derivatives are of the numerical flow, whose steps are held fixed.
+    Arguments that are known are checked before any computation; traced ones have only shapes.
+
+    One call takes all steps: nothing is kept of what comes after a failure, there are no stopping
+    rules, budgets or checkpoints, and members of a batch wait for the one with most steps. `solve`
+    does all that, and takes the stiff solvers.
+
+    Cost: that of the solver's steps, and one loss per time. A gradient by the default adjoint costs
+    a small multiple of the flow, times log(max_steps) where steps are recomputed, and keeps
+    O(sqrt(max_steps)) states; see diffrax on adjoints.
+
+    Args:
+        model: any pytree that the task accepts; its floating-point arrays flow.
+        task: a task, an objective, or a callable model -> L.
+        times: increasing times from 0 on, (m,), the last one the end.
+        solver: "tsit5", "dopri8", "kvaerno5", or an adaptive solver of diffrax.
+        rtol: relative tolerance of theta per step, root mean square over the parameters.
+        atol: absolute tolerance, likewise.
+        max_steps: limit of attempted steps.
+        precision: "float64" or "float32"; the model, the data and the times are converted to it.
+        adjoint: how it is differentiated; None: `diffrax.RecursiveCheckpointAdjoint()`.
+
+    Returns:
+        The trajectory. A time that was not reached has a loss and a model of NaN, and every
+        gradient with respect to the model or the data of L is NaN then: nothing fails in silence.
+
+    Raises:
+        ValueError: for a bad argument, as far as arguments are known.
+    """
+    check_precision(precision)
+    built = _resolve(solver)
+    _check_limits(rtol, atol, max_steps, precision)
+    times = _times(times, precision)
+    objective = _cast(resolve_objective(task), precision)
+    theta, rest = eqx.partition(_cast(model, precision), eqx.is_inexact_array)
+    if not jax.tree.leaves(theta):
+        raise ValueError(
+            "Argument `model` must have floating-point arrays, but has none; make its parameters "
+            "arrays."
+        )
+    objective.check(model)
+    # Only arrays may be arguments of the integration, and what is differentiated must be one.
+    arrays, static = eqx.partition((objective, rest), eqx.is_array)
+    loss = lambda theta, arrays: _loss(theta, eqx.combine(arrays, static))
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, theta, arrays: _descent(loss, theta, arrays)),
+        built,
+        jnp.zeros_like(times[0]),
+        times[-1],
+        None,
+        theta,
+        args=arrays,
+        saveat=diffrax.SaveAt(ts=times, fn=lambda t, theta, arrays: (loss(theta, arrays), theta)),
+        stepsize_controller=diffrax.PIDController(rtol, atol),
+        adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        max_steps=None if max_steps is None else int(max_steps),
+        throw=False,
+    )
+    reached = jnp.isfinite(jnp.asarray(solution.ts))
+    start = (loss(theta, arrays), theta)
+    mark = lambda saved, start: _marked(saved, start, reached)
+    losses, thetas = jax.tree.map(mark, solution.ys, start)
+    return Trajectory(times, losses, eqx.combine(thetas, rest), solution.result)
+
+
+def _loss(theta: PyTree, others: tuple[AbstractObjective, PyTree]) -> Float[Array, ""]:
+    objective, rest = others
+    return objective(eqx.combine(theta, rest))
+
+
+def _descent(loss: Callable, theta: PyTree, arrays: PyTree) -> PyTree:
+    return jax.tree.map(jnp.negative, jax.grad(loss)(theta, arrays))
+
+
+def _marked(saved: Array, start: Array, reached: Bool[Array, " m"]) -> Array:
+    """NaN where a time was not reached, in derivatives too: diffrax leaves a constant there."""
+    reached = reached.reshape(-1, *[1] * start.ndim)
+    factor = jnp.where(reached, 0.0, jnp.nan).astype(saved.dtype)
+    return jnp.where(reached, saved, 0.0) + factor * start
+
+
+def _cast(tree: PyTree, precision: str) -> PyTree:
+    def cast(leaf):
+        if isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            if jnp.iscomplexobj(leaf):
+                raise ValueError(
+                    "Arguments `model` and `task` must hold real arrays, but one is complex; hold "
+                    "real and imaginary parts apart."
+                )
+            return jnp.asarray(leaf, precision)
+        return leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def _resolve(solver: Any) -> diffrax.AbstractSolver:
+    if isinstance(solver, str) and solver in _SOLVERS:
+        return _SOLVERS[solver]()
+    stock = isinstance(solver, diffrax.AbstractAdaptiveSolver)
+    if stock and not isinstance(solver, BDF | RKC2 | ExpRosenbrock):
+        return solver
+    raise ValueError(
+        f"Argument `solver` of trajectory must be {', '.join(map(repr, _SOLVERS))} or an adaptive "
+        f"solver of diffrax, but is {solver!r}; other solvers cannot be differentiated, and run "
+        "under flowlift.solve."
+    )
+
+
+def _check_limits(rtol, atol, max_steps, precision: str) -> None:
+    least = float(np.finfo(precision).eps)
+    for name, value, bound in (("rtol", rtol, least), ("atol", atol, 0.0)):
+        number = real(value)
+        if isinstance(value, Tracer):
+            continue
+        if number is None or not bound <= number < math.inf:
+            raise ValueError(
+                f"Argument `{name}` must be a finite number of at least {bound:.2g} in "
+                f"{precision}, but is {value!r}; raise it."
+            )
+    steps = whole(max_steps)
+    if steps is None or steps < 1:
+        raise ValueError(
+            f"Argument `max_steps` must be an integer of at least 1, but is {max_steps!r}; "
+            "give the limit of attempted steps."
+        )
+
+
+def _times(times: Any, precision: str) -> Float[Array, " m"]:
+    """The times as an array; what is known of them is checked."""
+    array = jnp.asarray(times, precision)
+    known = array.ndim == 1 and array.size > 0
+    if known and not isinstance(array, Tracer):
+        values = np.asarray(array)
+        ordered = np.isfinite(values).all() and (np.diff(values) > 0).all()
+        known = bool(ordered and values[0] >= 0 and values[-1] > 0)
+    if not known:
+        raise ValueError(
+            "Argument `times` must hold increasing finite times from 0 on, (m,), but is "
+            f"{times!r}; sort them."
+        )
+    return array
