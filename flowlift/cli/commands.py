@@ -74,8 +74,8 @@ class Plot:
     """The folder that `flowlift run` wrote."""
     output: Path | None = None
     """Folder of figures; by default RESULTS/figures."""
-    suffix: str = "png"
-    """png, pdf or svg."""
+    suffix: Literal["png", "pdf", "svg"] = "png"
+    """The format of the figures."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from .commands import CheckTolerance, Compare, Export, Plot, Report, Run, Status, Success
+from .outputs import existing_folder, folder_for, usable_file, usable_folder
 
 StudyCommand = TypeVar("StudyCommand", Run, Compare)
 Command = (
@@ -26,25 +28,58 @@ Command = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program `flowlift`.
 
+    Whatever ends it early is one line on standard error; with the flag --debug, anywhere, the
+    traceback stands before it.
+
     Args:
         arguments: the command line without the program's name; that of the process if None.
 
     Raises:
-        SystemExit: with status 2 for a refused argument, and with tyro's own for a wrong flag.
+        SystemExit: with status 2 for a refused argument, and with tyro's own for a wrong flag; 1
+            for what nobody foresaw; 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    debug, given = _DEBUG in given, [word for word in given if word != _DEBUG]
     try:
-        if given[:1] == ["run"]:
-            _run(given)
-        elif given[:1] == ["compare"]:
-            command, rest = _own_flags(Compare, given)
-            _compare(command, _study(command, rest))
-        else:
-            command = _parse(given)
-            _COMMANDS[type(command)](command)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"flowlift: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _obey(given)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        status, text = _last_words(error, given)
+        print("flowlift:", " ".join(text.split()), file=sys.stderr)
+        raise SystemExit(status) from None
+
+
+def _obey(given: list[str]) -> None:
+    if given[:1] == ["run"]:
+        _run(given)
+    elif given[:1] == ["compare"]:
+        command, rest = _own_flags(Compare, given)
+        _compare(command, _study(command, rest))
+    else:
+        command = _parse(given)
+        if not isinstance(command, Run | Compare):
+            existing_folder(command.results)
+        _COMMANDS[type(command)](command)
+
+
+_DEBUG = "--debug"
+# Those that compute keep what they finish.
+_RESUMED = ("run", "check-tolerance")
+
+
+def _last_words(error: BaseException, given: list[str]) -> tuple[int, str]:
+    """The exit status and the line that an exception ends in."""
+    if isinstance(error, KeyboardInterrupt):
+        kept = "what was finished is kept; the same command goes on from there."
+        return 130, f"interrupted; {kept if given[:1][0] in _RESUMED else 'nothing was kept.'}"
+    if isinstance(error, ValueError | OSError | ImportError) or str(error).startswith("Argument "):
+        return 2, str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return 1, (
+        f"not foreseen: {type(error).__name__} ({error}) at {place.filename}:{place.lineno}; "
+        f"{_DEBUG} shows the full traceback, please report it."
+    )
 
 
 def _parse(given: list[str]) -> Any:
@@ -70,9 +105,10 @@ def _study(command: Run | Compare, flags: list[str]) -> Any:
     _use_float64()
     from ..studies import Study, read_study
 
+    default = read_study(command.study, command.set, quick=getattr(command, "quick", False))
     return tyro.cli(
         Study,
-        default=read_study(command.study, command.set, quick=getattr(command, "quick", False)),
+        default=default,
         args=flags,
         prog=f"flowlift {type(command).__name__.lower()} {command.study}",
         config=(tyro.conf.AvoidSubcommands,),
@@ -97,7 +133,7 @@ def _run_study(command: Run, study, executor) -> None:
     from ..answers import as_text, study_of, summary
     from ..sweep import check_tolerance, run_study
 
-    output = command.output or Path("results") / study.name
+    output = folder_for(command.output, study.name)
     if command.until is None:
         results = run_study(
             study,
@@ -159,7 +195,7 @@ def _export(command: Export) -> None:
     _use_float64()
     from ..store import export, load
 
-    output = command.output or command.results / "export"
+    output = usable_file(command.output or command.results / "export")
     print(export(load(command.results), output, command.format, along=command.along))
 
 
@@ -168,7 +204,7 @@ def _compare(command: Compare, study) -> None:
     from ..compare import compare_on_study, comparison_table
     from ..plot import save_comparison
 
-    output = command.output or Path("results") / study.name / "compare"
+    output = folder_for(command.output, study.name, "compare")
     results = compare_on_study(
         study,
         size=command.size,
@@ -188,7 +224,8 @@ def _plot(command: Plot) -> None:
     from ..plot import save_figures
     from ..store import load
 
-    output, results = command.output or command.results / "figures", load(command.results)
+    output = usable_folder(command.output or command.results / "figures")
+    results = load(command.results)
     asked = study_of(results).question
     for file in save_figures(results, output, suffix=command.suffix, question=asked):
         print(file)
@@ -222,6 +259,8 @@ def _report(command: Report) -> None:
     from ..plot import write_report
     from ..store import load
 
+    if command.output is not None:
+        usable_file(command.output)
     otherwise = command.loss or command.time or command.delta is not None
     question = _question(command, load(command.results)) if otherwise else None
     print(write_report(command.results, command.output, question=question))

@@ -1,5 +1,6 @@
 """Comparing solvers on the flow of one lift of a study."""
 
+import dataclasses
 from typing import Any
 
 import xarray
@@ -7,7 +8,7 @@ import xarray
 from ..studies.kinds import build_module, build_task
 from ..studies.records import Study
 from ..sweep.cell import check_study, draw_lift
-from .curves import compare
+from .curves import checked_whole, compare
 
 
 def compare_on_study(
@@ -28,6 +29,12 @@ def compare_on_study(
     Raises:
         ValueError: as for `run_study` and `compare`.
     """
+    if size is not None:
+        size = checked_whole("size", size, 1)
+    if seed is not None:
+        seed = checked_whole("seed", seed, 0)
+    chosen = {} if size is None else {"sizes": (size,)}
+    study = dataclasses.replace(study, lift=dataclasses.replace(study.lift, **chosen))
     check_study(study)
     size = study.lift.sizes[0] if size is None else size
     seed = study.first_seed if seed is None else seed

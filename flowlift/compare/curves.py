@@ -15,6 +15,7 @@ from ..flow import SOLVERS, LogTimes, Outcome
 from ..flow.problem import make_problem
 from ..flow.schedule import resolve_times
 from ..flow.solve import resolve_objective
+from ..numbers import real, whole
 from .peers import Case, Run, check_solver, families, family, run, solver_label
 
 # Dense difference Jacobians of a reference cost P gradients each.
@@ -83,12 +84,15 @@ def compare(
         Failures are runs with their result code.
 
     Raises:
-        ValueError: for an unknown solver, no solver or tolerance, a tolerance that is no positive
-            number, or a reference of the same family as a solver.
+        ValueError: for an unknown solver, no solver or tolerance, a tolerance, budget or number of
+            repeats that is none, or a reference of the same family as a solver.
         ImportError: for SUNDIALS without scikit-sundae.
     """
+    rtols = _checked_rtols(rtols)
+    repeats = checked_whole("repeats", repeats, 0)
+    max_gradients = _checked_budget(max_gradients)
     judges = _judges(reference, solvers, _size(model, task, precision))
-    _check(solvers, rtols, judges)
+    _check(solvers, judges)
     times = _times(reference, save, horizon)
     problem = make_problem(model, resolve_objective(task), precision)
     case = Case(model, task, problem, times, precision, max_gradients)
@@ -135,18 +139,60 @@ def _judges(reference, solvers, size: int) -> tuple[str, ...]:
     return ("exprb", second) if family("exprb") in families(solvers) else ("exprb",)
 
 
-def _check(solvers, rtols, judges: tuple[str, ...]) -> None:
-    for name, values in (("solvers", solvers), ("rtols", rtols)):
-        if isinstance(values, str) or not len(values):
+def checked_whole(name: str, value: int, least: int) -> int:
+    """An integer of Python, NumPy or JAX as Python's.
+
+    Args:
+        name: the argument.
+        value: its value.
+        least: the least that is allowed.
+
+    Returns:
+        The integer.
+
+    Raises:
+        ValueError: if it is none, or below.
+    """
+    found = whole(value)
+    if found is None or found < least:
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least {least}, but is {value!r}; correct "
+            "it."
+        )
+    return found
+
+
+def _checked_rtols(rtols: Sequence[float]) -> list[float]:
+    _check_some("rtols", rtols)
+    found = [real(rtol) for rtol in rtols]
+    for rtol, given in zip(found, rtols, strict=True):
+        if rtol is None or not 0 < rtol < 1:
             raise ValueError(
-                f"Argument `{name}` must hold at least one of them, but is {values!r}."
-            )
-    for rtol in rtols:
-        if not (isinstance(rtol, int | float) and 0 < rtol < 1):
-            raise ValueError(
-                f"Argument `rtols` must hold numbers between 0 and 1, but holds {rtol!r}; "
+                f"Argument `rtols` must hold numbers between 0 and 1, but holds {given!r}; "
                 "give e.g. 1e-4."
             )
+    return [rtol for rtol in found if rtol is not None]
+
+
+def _checked_budget(max_gradients: float) -> float:
+    found = real(max_gradients)
+    if found is None or not found >= 1:
+        raise ValueError(
+            f"Argument `max_gradients` must be a number of at least 1, but is {max_gradients!r}; "
+            "give inf for no budget."
+        )
+    return found
+
+
+def _check_some(name: str, values) -> None:
+    if isinstance(values, str) or not len(values):
+        raise ValueError(
+            f"Argument `{name}` must hold at least one of them, but is {values!r}; add one."
+        )
+
+
+def _check(solvers, judges: tuple[str, ...]) -> None:
+    _check_some("solvers", solvers)
     for solver in (*solvers, *judges):
         check_solver(solver)
     for solver in solvers:

@@ -7,13 +7,25 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import signal
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from ..memory import in_gigabytes, machine_memory
 from .worker import ENVIRONMENT, follow_parent, prepare
+
+# More workers than this for each core only wait for one another; the factor leaves room for
+# machines that report fewer cores than they have.
+WORKERS_PER_CORE = 4
+# What a worker takes at least: Python, JAX and compiled code, as measured after a small flow.
+_WORKER_BYTES = 500_000_000
+# Seconds that workers have to write what they finished, once they are told to end.
+_GRACE = 5.0
 
 
 class SpawnedWorkers(concurrent.futures.Executor):
@@ -30,10 +42,10 @@ class SpawnedWorkers(concurrent.futures.Executor):
             count: number of processes.
 
         Raises:
-            ValueError: if it is below 1.
+            ValueError: if it is no integer of at least 1, above `WORKERS_PER_CORE` for each core,
+                or above what the memory holds.
         """
-        if count < 1:
-            raise ValueError(f"Argument `workers` must be at least 1, but is {count}; give e.g. 2.")
+        _check_count(count)
         self._count = count
         self._pool = self._new()
 
@@ -49,6 +61,23 @@ class SpawnedWorkers(concurrent.futures.Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As `concurrent.futures.Executor.shutdown`."""
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    def stop(self) -> None:
+        """End the processes: at once where nothing runs, else once what is finished is written.
+
+        What takes longer than five seconds to come to an end, such as a compilation, is killed:
+        no file is torn by that, and running flows have left checkpoints.
+        """
+        with _deaf_to_interrupts():
+            # The executor of this Python has no public way to its processes.
+            processes = list((self._pool._processes or {}).values())
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+            last = time.monotonic() + _GRACE
+            for process in processes:
+                process.join(max(0.0, last - time.monotonic()))
+                process.kill()
 
     def _new(self) -> concurrent.futures.ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
@@ -70,16 +99,19 @@ def spawned_workers(count: int) -> Iterator[SpawnedWorkers]:
         count: number of processes.
 
     Yields:
-        The executor. If the block is left by an exception, cells that wait are cancelled.
+        The executor. If the block is left by an exception, Ctrl-C among them, cells that wait are
+        cancelled, runs that are finished are written, and the processes end.
 
     Raises:
-        ValueError: if `count` is below 1.
+        ValueError: for a number that `SpawnedWorkers` refuses.
     """
     workers = SpawnedWorkers(count)
     try:
         yield workers
-    finally:
-        workers.shutdown(cancel_futures=True)
+    except BaseException:
+        workers.stop()
+        raise
+    workers.shutdown(cancel_futures=True)
 
 
 def compilations() -> Path:
@@ -144,6 +176,38 @@ def executor_of(
     if dask:
         return dask_workers(dask)
     return spawned_workers(workers) if workers else contextlib.nullcontext()
+
+
+def _check_count(count: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(
+            f"Argument `workers` must be an integer of at least 1, but is {count!r}; give e.g. 2."
+        )
+    cores = os.cpu_count() or 1
+    if count > WORKERS_PER_CORE * cores:
+        raise ValueError(
+            f"Argument `workers` must be at most {WORKERS_PER_CORE * cores}, {WORKERS_PER_CORE} "
+            f"for each core of this machine, but is {count}; give {cores}."
+        )
+    if count * _WORKER_BYTES > machine_memory():
+        raise ValueError(
+            f"Argument `workers` must fit into this machine's memory of "
+            f"{in_gigabytes(machine_memory())}, but {count} take at least "
+            f"{in_gigabytes(count * _WORKER_BYTES)}; lower it."
+        )
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """A second Ctrl-C while workers end changes nothing; only a main thread can be deaf."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

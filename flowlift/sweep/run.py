@@ -11,6 +11,7 @@ from ..store import Rates, clear_dead, latest
 from ..store.cells import index, load, write_study
 from ..studies.grid import Cell, cells, rows
 from ..studies.records import Study
+from .admission import check_every, check_grid
 from .cell import check_study
 from .dispatch import Dispatcher
 from .estimate import forecast
@@ -60,6 +61,8 @@ def run_study(
             f"Argument `shard` must be (i, n) with 0 <= i < n, but is {shard}; number the parts "
             "from 0."
         )
+    check_every(every)
+    check_grid(study)
     check_study(study)
     directory = Path(directory)
     write_study(study, directory)

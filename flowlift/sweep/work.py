@@ -70,6 +70,7 @@ def compute_and_store(
 
     Raises:
         StoreError: if results could not be written.
+        KeyboardInterrupt: on Ctrl-C, once the runs that are finished are written.
     """
     if not manner.insist and _claimed_by_others(cell, directory):
         return False
@@ -81,13 +82,17 @@ def compute_and_store(
     with Holder(directory, cell.runs, cell.size) as holder:
         bench = Bench(study, cell)
         keeper = _Keeper(bench.study, cell, directory, manner, before)
-        for seed, run in zip(missing.seeds, missing.runs, strict=True):
-            holder.begin(run, seed)
-            path = _checkpoint(directory, run)
-            data, solution = _one(bench, seed, path, manner, holder)
-            keeper.add(seed, run, data)
-            if on_run:
-                on_run(seed, solution)
+        try:
+            for seed, run in zip(missing.seeds, missing.runs, strict=True):
+                holder.begin(run, seed)
+                path = _checkpoint(directory, run)
+                data, solution = _one(bench, seed, path, manner, holder)
+                keeper.add(seed, run, data)
+                if on_run:
+                    on_run(seed, solution)
+        except KeyboardInterrupt:
+            keeper.write()
+            raise
         keeper.write()
     return True
 

@@ -9,6 +9,7 @@ import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -36,7 +37,12 @@ def compute(study: str, cell: Mapping[str, Any], directory: str, manner: Mapping
 
     Returns:
         False if the cell was left to another live writer.
+
+    Raises:
+        KeyboardInterrupt: if this worker was told to end.
     """
+    if _TOLD_TO_END:
+        raise KeyboardInterrupt
     if "jax" not in sys.modules:
         os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
     from .work import compute_described
@@ -51,10 +57,26 @@ def prepare() -> None:
 
 
 def follow_parent() -> None:
-    """End this process when its parent does: a pool whose master was killed would wait for ever."""
+    """End this process when its parent does: a pool whose master was killed would wait for ever.
+
+    Ctrl-C reaches the whole group of processes, but the master alone heeds it, and says to its
+    workers by SIGTERM when to end: they write what they finished first.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+
+
+# Signals by which this worker was told to end: at most one is heeded.
+_TOLD_TO_END: list[int] = []
+
+
+def _end(number: int, _) -> None:
+    _TOLD_TO_END.append(number)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _follow(sentinel: int) -> None:

@@ -1,0 +1,75 @@
+"""What a study's plan would take, estimated before anything is built, and refused if too much."""
+
+import math
+
+from ..memory import check_memory
+from ..numbers import real
+from ..studies.records import Study
+from ..studies.toml import axis_values, variants
+
+# A planned run: its identity, seed, place in a cell and line of the plan; 310 measured.
+_BYTES_PER_RUN = 300
+# Numbers that are kept for each run and save time.
+_RECORDS = 7
+# Planning takes 16 us a run and 0.5 ms a combination of further axes, as measured; it is done
+# before anything is said, and an hour of that is as good as never.
+_SECONDS_PER_RUN, _SECONDS_PER_POINT, _PATIENCE = 1.6e-5, 5e-4, 3600.0
+
+
+def check_every(every: float) -> None:
+    """Refuse an interval of writing that is no time.
+
+    Args:
+        every: seconds; infinite for once at the end.
+
+    Raises:
+        ValueError: if it is not positive.
+    """
+    seconds = real(every)
+    if seconds is None or not seconds > 0:
+        raise ValueError(
+            f"Argument `every` must be a positive number of seconds, but is {every!r}; give e.g. "
+            "60."
+        )
+
+
+def check_grid(study: Study) -> None:
+    """Refuse a grid whose plan or results exceed the machine, before anything of it is built.
+
+    Modules, tasks, lifts and save times are refused by those who build them. What a user's own
+    function builds is not estimated: nobody knows before it runs.
+
+    Args:
+        study: the study.
+
+    Raises:
+        ValueError: with the estimate.
+    """
+    points = math.prod(len(values) for values in axis_values(study).values())
+    _check_patience("vary", points, _SECONDS_PER_POINT, "combinations of further axes")
+    runs, numbers = 0, 0
+    for _, variant in variants(study):
+        here = sum(_length(variant.seeds_of(size)) for size in variant.lift.sizes)
+        runs, numbers = runs + here, numbers + here * _RECORDS * _times(variant)
+    check_memory("seeds", study.seeds, runs * _BYTES_PER_RUN, f"a plan of {runs} runs")
+    check_memory("seeds", study.seeds, numbers * 8, f"{numbers} numbers in the records of all runs")
+    _check_patience("seeds", runs, _SECONDS_PER_RUN, "runs")
+
+
+def _length(seeds: range) -> int:
+    # `len` overflows beyond 2^63 - 1.
+    return seeds.stop - seeds.start
+
+
+def _times(variant: Study) -> int:
+    """How many save times; none where `check_study` will refuse the horizon."""
+    horizon = variant.flow.horizon
+    return 1 + len(variant.flow.schedule.times(horizon)) if 0 < horizon < math.inf else 0
+
+
+def _check_patience(argument: str, count: int, seconds: float, what: str) -> None:
+    if count * seconds > _PATIENCE:
+        raise ValueError(
+            f"Argument `{argument}` must give a grid that is listed within an hour, but "
+            f"{count} {what} take about {count * seconds / 3600:.2g} hours; lower it."
+        )
