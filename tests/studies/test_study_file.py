@@ -119,7 +119,7 @@ def test_a_file_that_is_no_toml_or_not_there_is_refused(tmp_path):
     [
         ("flow.horizon=0", "`flow.horizon` must be a positive finite flow time"),
         ("flow.rtol=-1e-3", "`rtol` must be a finite number"),
-        ("flow.loss_below=-1.0", "`threshold` of LossBelow must be a positive"),
+        ("flow.loss_below=inf", "`threshold` of LossBelow must be"),
         ("flow.first_time=9.0", "`start` of LogTimes must lie between"),
         ("flow.max_steps=0", "`max_steps` must be an integer of at least 1"),
         ("flow.solver=tsit6", "`solver` must be a diffrax solver or one of"),
