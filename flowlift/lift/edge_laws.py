@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from ..numbers import real, whole
+
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
@@ -67,7 +69,8 @@ class BernoulliInDegree(AbstractBernoulli):
     mean: float
 
     def __post_init__(self):
-        _check_positive("mean", self.mean, type(self).__name__)
+        mean = _positive("mean", self.mean, type(self).__name__)
+        object.__setattr__(self, "mean", mean)
 
     def probability(self, n_sources: int, n_targets: int) -> float:
         """min(1, mean / n_u)."""
@@ -87,7 +90,8 @@ class BernoulliOutDegree(AbstractBernoulli):
     mean: float
 
     def __post_init__(self):
-        _check_positive("mean", self.mean, type(self).__name__)
+        mean = _positive("mean", self.mean, type(self).__name__)
+        object.__setattr__(self, "mean", mean)
 
     def probability(self, n_sources: int, n_targets: int) -> float:
         """min(1, mean / n_v)."""
@@ -105,11 +109,13 @@ class FixedInDegree(AbstractEdgeLaw):
     degree: int
 
     def __post_init__(self):
-        if isinstance(self.degree, bool) or not isinstance(self.degree, int) or self.degree < 1:
+        degree = whole(self.degree)
+        if degree is None or degree < 1:
             raise ValueError(
                 f"Argument `degree` of FixedInDegree must be an integer of at least 1, but is "
                 f"{self.degree!r}; give the in-degree."
             )
+        object.__setattr__(self, "degree", degree)
 
     def draw(self, n_sources: int, n_targets: int, rng: np.random.Generator) -> Pairs:
         """k distinct sources for each target."""
@@ -198,12 +204,16 @@ class OneToOne(AbstractEdgeLaw):
         return 1
 
 
-def _check_positive(name: str, value: float, owner: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+def _positive(name: str, value: float, owner: str) -> float:
+    """The number as Python's own: an integer stays one, as identities of runs hold it."""
+    number = whole(value)
+    number = real(value) if number is None else number
+    if number is None or not 0 < number < math.inf:
         raise ValueError(
             f"Argument `{name}` of {owner} must be a positive finite number, but is {value!r}; "
             "give the mean degree."
         )
+    return number
 
 
 def _bernoulli_pairs(n_sources: int, n_targets: int, p: float, rng) -> Pairs:

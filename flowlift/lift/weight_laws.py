@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from ..modules import Shape
+from ..numbers import real, whole
 
 
 class AbstractWeightLaw(abc.ABC):
@@ -34,7 +35,7 @@ class Gaussian(AbstractWeightLaw):
     scale: float = 1.0
 
     def __post_init__(self):
-        _check_scale(self.scale, type(self).__name__)
+        object.__setattr__(self, "scale", _scale(self.scale, type(self).__name__))
 
     def draw(self, count, shape, fan_in, n_sources, rng) -> np.ndarray:
         """scale times standard normals."""
@@ -54,7 +55,7 @@ class GaussianFanIn(AbstractWeightLaw):
     scale: float = 1.0
 
     def __post_init__(self):
-        _check_scale(self.scale, type(self).__name__)
+        object.__setattr__(self, "scale", _scale(self.scale, type(self).__name__))
 
     def draw(self, count, shape, fan_in, n_sources, rng) -> np.ndarray:
         """scale / sqrt(fan-in) times standard normals."""
@@ -72,7 +73,7 @@ class GaussianWidth(AbstractWeightLaw):
     scale: float = 1.0
 
     def __post_init__(self):
-        _check_scale(self.scale, type(self).__name__)
+        object.__setattr__(self, "scale", _scale(self.scale, type(self).__name__))
 
     def draw(self, count, shape, fan_in, n_sources, rng) -> np.ndarray:
         """scale / sqrt(n_u) times standard normals."""
@@ -92,7 +93,7 @@ class LecunNormal(AbstractWeightLaw):
     scale: float = 1.0
 
     def __post_init__(self):
-        _check_scale(self.scale, type(self).__name__)
+        object.__setattr__(self, "scale", _scale(self.scale, type(self).__name__))
 
     def draw(self, count, shape, fan_in, n_sources, rng) -> np.ndarray:
         """scale / sqrt(n_u x fan-in) times standard normals."""
@@ -110,7 +111,7 @@ class Uniform(AbstractWeightLaw):
     bound: float = 1.0
 
     def __post_init__(self):
-        _check_scale(self.bound, type(self).__name__)
+        object.__setattr__(self, "bound", _scale(self.bound, type(self).__name__))
 
     def draw(self, count, shape, fan_in, n_sources, rng) -> np.ndarray:
         """Uniform draws."""
@@ -126,9 +127,13 @@ class Zero(AbstractWeightLaw):
         return np.zeros((count, *shape))
 
 
-def _check_scale(value: float, owner: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+def _scale(value: float, owner: str) -> float:
+    """The number as Python's own: an integer stays one, as identities of runs hold it."""
+    number = whole(value)
+    number = real(value) if number is None else number
+    if number is None or not 0 < number < math.inf:
         raise ValueError(
             f"Argument of {owner} must be a positive finite number, but is {value!r}; "
             "give the scale, or use Zero()."
         )
+    return number

@@ -5,7 +5,7 @@ import xarray
 from matplotlib.axes import Axes
 
 from ..answers import PowerLaw, power_law
-from .style import axes_for, caption, label, seeds_per_size, size_axis
+from .style import axes_for, caption, label, loss_axis, seeds_per_size, size_axis
 
 _MARKERS = {True: ("o", "ended as asked"), False: ("x", "budget, limit or failure")}
 
@@ -36,7 +36,8 @@ def loss_vs_size(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
             ax.plot(where[chosen], losses[chosen], marker, color="C0", alpha=0.6, label=name)
     ax.plot(sizes, np.nanmedian(losses, axis=1), "-", color="0.2", label="median over seeds")
     _law(ax, sizes, power_law(data))
-    ax.set(yscale="log", xlabel=label(data["size"]), ylabel="loss L at the end")
+    ax.set(xlabel=label(data["size"]))
+    loss_axis(ax.yaxis, losses, "loss L at the end")
     size_axis(ax, sizes)
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8)

@@ -5,13 +5,13 @@ import xarray
 from matplotlib.axes import Axes
 
 from ..sweep import tolerance_floor
-from .style import axes_for, caption, label, ordered_colours, seeds_per_size
+from .style import axes_for, caption, label, loss_axis, ordered_colours, seeds_per_size
 
 _BAND = (0.1, 0.9)
 
 
 def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
-    """Loss against flow time on log-log axes: median over seeds, and the band of 80% of them.
+    """Loss against flow time, log-log if it is positive: median over seeds, band of 80% of them.
 
     A flow that has ended keeps its last loss: along the exact flow an upper bound of what follows.
     Leaving it out would let the curve rise as the fast flows of a size meet their stopping rule.
@@ -22,7 +22,8 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         ax: axes to draw into; a new figure if None.
 
     Returns:
-        The axes. t = 0 has no place on a logarithmic axis and is not drawn, nor is anything after
+        The axes. Where losses are not all positive its label says which axis they have.
+        t = 0 has no place on a logarithmic axis and is not drawn, nor is anything after
         the last flow has ended. Of a study, losses
         that its tolerances leave undetermined are hatched (`flowlift.sweep.tolerance_floor`).
     """
@@ -32,7 +33,8 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
         rows = loss if size is None else loss.sel(size=size)
         _band(ax, loss.time.values, rows, colour, "" if size is None else f"n = {size}")
-    ax.set(xscale="log", yscale="log", xlabel=label(loss.time), ylabel=label(data.loss))
+    ax.set(xscale="log", xlabel=label(loss.time))
+    loss_axis(ax.yaxis, loss.values, label(data.loss))
     floor = tolerance_floor(data) if "study" in data.attrs else 0.0
     shown = floor > 0 and ax.get_ylim()[0] < floor
     if shown:

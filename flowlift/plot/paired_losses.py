@@ -4,7 +4,7 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
-from .style import MARKERS, axes_for, caption, label_between_decades, ordered_colours
+from .style import MARKERS, axes_for, caption, label_between_decades, loss_axis, ordered_colours
 
 
 def paired_losses(
@@ -35,13 +35,14 @@ def paired_losses(
     if loss is not None:
         ax.axvline(loss, color="#D55E00", lw=0.8, ls=":")
         ax.axhline(loss, color="#D55E00", lw=0.8, ls=":")
-    ax.set(xscale="log", yscale="log", xlabel=f"loss L at the end, {names[0]}")
-    ax.set_ylabel(f"loss L at the end, {names[1]}")
-    limits = _limits(first, second)
+    losses = np.concatenate([d.final_loss.values.ravel() for d in (first, second)])
+    for axis, name in zip((ax.xaxis, ax.yaxis), names, strict=True):
+        loss_axis(axis, losses, f"loss L at the end, {name}")
+    limits = _limits(losses)
     ax.plot(limits, limits, color="0.5", lw=0.8, zorder=0)
     ax.set(xlim=limits, ylim=limits)
-    label_between_decades(ax.xaxis)
-    label_between_decades(ax.yaxis)
+    for axis in (ax.xaxis, ax.yaxis) if ax.get_xscale() == "log" else ():
+        label_between_decades(axis)
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8)
     caption(
@@ -53,8 +54,10 @@ def paired_losses(
     return ax
 
 
-def _limits(*data: xarray.Dataset) -> tuple[float, float]:
+def _limits(losses: np.ndarray) -> tuple[float, float]:
     """Of both axes alike, so that the diagonal is one."""
-    losses = np.concatenate([d.final_loss.values.ravel() for d in data])
-    losses = losses[np.isfinite(losses) & (losses > 0)]
+    losses = losses[np.isfinite(losses)]
+    if losses.size and losses.min() <= 0:
+        margin = 0.05 * (np.ptp(losses) or 1.0)
+        return losses.min() - margin, losses.max() + margin
     return (losses.min() / 1.5, losses.max() * 1.5) if losses.size else (0.1, 10.0)

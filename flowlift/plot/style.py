@@ -80,6 +80,37 @@ def label_between_decades(axis: Axis) -> None:
     axis.set_tick_params(which="minor", labelsize=7)
 
 
+def loss_axis(axis: Axis, losses: Any, name: str) -> None:
+    """An axis of losses, said on its label where it is not logarithmic: a loss may be negative.
+
+    Positive losses get a logarithmic axis. Where some are zero it is linear below the least
+    positive one, so that they are seen; where some are negative it is linear throughout.
+
+    Args:
+        axis: the axis.
+        losses: all losses drawn along it; those that are not finite count for nothing.
+        name: the label.
+    """
+    ax: Any = axis.axes
+    across = axis is ax.xaxis
+    scale, limits = (ax.set_xscale, ax.set_xlim) if across else (ax.set_yscale, ax.set_ylim)
+    values = np.asarray(losses, float)
+    values = values[np.isfinite(values)]
+    positive = values[values > 0]
+    if (values < 0).any() or (values.size and not positive.size):
+        scale("linear")
+        name = f"{name}  (linear axis: not all are positive)"
+    elif positive.size < values.size:
+        least = float(positive.min())
+        scale("symlog", linthresh=least)
+        # The axis is symmetric by itself, and nothing is below zero.
+        limits(-least)
+        name = f"{name}  (linear below {least:.1e}: some are 0)"
+    else:
+        scale("log")
+    axis.set_label_text(name)
+
+
 def seeds_per_size(loss: xarray.DataArray) -> str:
     """How many seeds the sizes have, in words: "100 seeds per lift size", "20 to 100 seeds ...".
 

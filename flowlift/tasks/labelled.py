@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..lift import Purpose, stream
+from ..numbers import whole
 from .task import Task, supervised
 
 PROBLEMS = ("regression", "classification")
@@ -80,7 +81,8 @@ def choose_samples(samples: int | None, total: int, seed: int) -> np.ndarray:
         ValueError: if `samples` is no integer from 1 to `total`.
     """
     count = total if samples is None else samples
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= total:
+    count = whole(count)
+    if count is None or not 1 <= count <= total:
         raise ValueError(
             f"Argument `samples` must be an integer from 1 to {total}, but is {samples!r}; "
             "give fewer, or None for all."

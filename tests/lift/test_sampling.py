@@ -261,3 +261,20 @@ def test_a_graph_that_is_no_lift_is_refused(edges, message):
 def test_meaningless_laws_are_refused(make):
     with pytest.raises(ValueError, match="must be"):
         make()
+
+
+def test_laws_take_numbers_of_numpy_and_jax_and_keep_them_as_python_s():
+    import jax.numpy as jnp
+
+    from flowlift.lift import BernoulliInDegree, FixedInDegree, Gaussian
+
+    for number in (np.int64(3), jnp.asarray(3), np.asarray(3)):
+        assert repr(FixedInDegree(number)) == "FixedInDegree(degree=3)"
+        # An integer stays one: identities of runs hold the number as it was written.
+        assert repr(BernoulliInDegree(number)) == "BernoulliInDegree(mean=3)"
+    assert repr(Gaussian(jnp.float32(0.5))) == "Gaussian(scale=0.5)"
+    for bad in (True, np.bool_(True), jnp.asarray(True), 1j, "2", jnp.ones(1)):
+        with pytest.raises(ValueError, match="must be"):
+            FixedInDegree(bad)
+        with pytest.raises(ValueError, match="must be"):
+            Gaussian(bad)

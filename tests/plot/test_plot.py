@@ -80,3 +80,24 @@ def test_figures_are_written_to_a_folder(results, tmp_path):
     files = plot.save_figures(results, tmp_path / "figures")
     assert [file.name for file in files] == ["loss_vs_time.png", "loss_vs_size.png"]
     assert all(plt.imread(file).shape[0] > 300 for file in files)
+
+
+def test_losses_that_are_not_positive_are_shown_and_the_label_says_how():
+    import jax.numpy as jnp
+
+    from flowlift import flow
+
+    start, scales = jnp.array([1.0, 0.5]), {}
+    for shift in (0.0, 1e-3, 2.0):
+        loss = lambda w, shift=shift: jnp.sum(w**2) - shift
+        data = flow.dataset(flow.solve(start, loss, 5.0, solver="tsit5", save=[0.5]))
+        # Zero, not below it: as a loss that is clipped, or exactly fitted.
+        data["loss"] = data.loss.clip(0.0) if shift == 1e-3 else data.loss
+        ax = plot.loss_vs_time(data)
+        scales[shift] = ax.get_yscale(), ax.get_ylabel()
+        low, high = ax.get_ylim()
+        assert low <= float(data.loss[1:].min()) < float(data.loss[1:].max()) <= high
+    assert [scale for scale, _ in scales.values()] == ["log", "symlog", "linear"]
+    assert "(" not in scales[0.0][1]
+    assert "some are 0" in scales[1e-3][1]
+    assert "linear axis: not all are positive" in scales[2.0][1]
