@@ -33,8 +33,8 @@ from flowlift.compare.curves import Curve, compare
 from flowlift.compare.peers import Case, run
 from flowlift.flow import AUTO, SOLVERS, LogTimes
 from flowlift.flow.problem import make_problem
-from flowlift.flow.solve import resolve_objective
 from flowlift.lift import FixedInDegree, Gaussian, sample
+from flowlift.tasks import resolve_objective
 
 HORIZONS = {
     "A_tanh": (1e4, 1e6),

@@ -1,6 +1,7 @@
 """Which floating-point type a computation runs in, said once."""
 
 import jax
+import numpy as np
 
 PRECISIONS = ("float64", "float32")
 
@@ -23,4 +24,21 @@ def check_precision(precision: str) -> None:
         raise ValueError(
             "Argument `precision` must be 'float32' while JAX's x64 mode is off, but is "
             "'float64'; call jax.config.update('jax_enable_x64', True) before making any array."
+        )
+
+
+def check_real(argument: str, array: object) -> None:
+    """Refuse complex numbers where their imaginary part would be lost.
+
+    Args:
+        argument: how the array is called.
+        array: an array, or what becomes one.
+
+    Raises:
+        ValueError: if it is complex.
+    """
+    if np.issubdtype(getattr(array, "dtype", None) or np.asarray(array).dtype, np.complexfloating):
+        raise ValueError(
+            f"Argument `{argument}` must be real, but is complex; give real and imaginary parts "
+            "as numbers of their own."
         )

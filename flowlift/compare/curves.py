@@ -14,8 +14,8 @@ import xarray
 from ..flow import SOLVERS, LogTimes, Outcome
 from ..flow.problem import make_problem
 from ..flow.schedule import resolve_times
-from ..flow.solve import resolve_objective
 from ..numbers import real, whole
+from ..tasks import resolve_objective
 from .peers import Case, Run, check_solver, families, family, run, solver_label
 
 # Dense difference Jacobians of a reference cost P gradients each.

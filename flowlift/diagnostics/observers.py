@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
-from ..flow.solve import resolve_objective
-from ..tasks import AbstractObjective, Task
+from ..tasks import AbstractObjective, Task, resolve_objective
 from .checks import check_concrete
 from .rayleigh import rayleigh
 from .sharpness import hessian_ends, hessian_top

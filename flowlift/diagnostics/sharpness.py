@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from ..flow.solve import resolve_objective
 from ..solvers import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spectral_ends
-from ..tasks import AbstractObjective, Task
+from ..tasks import AbstractObjective, Task, resolve_objective
 from .checks import is_traced, whole
 from .tangent import Theta, Trainable, in_precision_of, live
 

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
-from ..flow.solve import resolve_objective
 from ..lift import Lift
-from ..tasks import AbstractObjective, SquaredLoss, Supervised, Task
+from ..tasks import AbstractObjective, SquaredLoss, Supervised, Task, resolve_objective
 
 Theta = Float[Array, " P"]
 Values = Float[Array, " N"]

@@ -14,7 +14,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from ..lift import Purpose, stream
+from ..precision import check_real
+from ..streams import Purpose, stream
 from ..tasks import AbstractObjective, Task
 from .checks import check_concrete, non_negative
 from .tangent import Trainable, in_precision_of, live
@@ -120,6 +121,8 @@ def ball_point(
     in_precision_of(eqx.filter(model, trainable), None)
     mask = np.asarray(live(model, trainable)) > 0
     tree, rest = eqx.partition(model, trainable)
+    for leaf in jax.tree.leaves(tree):
+        check_real("model", leaf)
     theta, unravel = ravel_pytree(tree)
     rng = stream(seed, Purpose.PROBE, mask.size)
     direction = np.zeros(mask.size)

@@ -311,8 +311,8 @@ def _unpack(arrays: Arrays, settings: Settings, plan: Plan) -> Checkpoint:
 def _choose_again(settings: Settings, choice: Automatic) -> Settings:
     """The settings once the solvers that the choice names had taken over."""
     rtol, atol = settings.tolerances
-    size = settings.problem.start.size
-    method = observed(resolve_method(choice.names[-1], rtol, atol, settings.precision, size))
+    name, problem = choice.names[-1], settings.problem
+    method = observed(resolve_method(name, rtol, atol, settings.precision, problem))
     return dataclasses.replace(settings, method=method, choice=choice)
 
 

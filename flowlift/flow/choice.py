@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..solvers import generic_vector, spectral_ends
+from ..protocols import AbstractSmoothness
+from ..solvers import generic_vector, live_part, spectral_ends
 from .methods import Method
 from .outcome import Outcome
 from .problem import Flat, Problem
@@ -143,7 +144,7 @@ def _ends(problem: Problem) -> tuple[Array, Array]:
         return jax.jvp(lambda x: problem.value_and_grad(x)[1], (theta,), (vector,))[1]
 
     # A tolerance of zero: always all products, so that their number needs no reading back.
-    start = generic_vector(theta.size, theta.dtype)
+    start = live_part(generic_vector(theta.size, theta.dtype), problem.live)
     ends = spectral_ends(product, start, rtol=0.0, max_products=PRODUCTS)
     return ends.lowest, ends.highest
 
@@ -152,13 +153,13 @@ def declared_smooth(model: PyTree) -> bool | None:
     """What a model says of its smoothness, None if nothing.
 
     Args:
-        model: any pytree; a `Lift` declares it.
+        model: any pytree; a `Lift`, or another `flowlift.protocols.AbstractSmoothness`, declares
+            it.
 
     Returns:
         The declaration.
     """
-    smooth = getattr(model, "smooth", None)
-    return smooth if isinstance(smooth, bool) else None
+    return model.smooth if isinstance(model, AbstractSmoothness) else None
 
 
 def observed(method: Method) -> Method:

@@ -9,8 +9,9 @@ import numpy as np
 from jax.extend import core
 from jaxtyping import PyTree
 
+from ..protocols import AbstractSamplewise
 from ..tasks import AbstractObjective, Supervised
-from ..tasks.chunks import arrange
+from ..tasks.chunks import SAY_SO, arrange
 
 _SIZES = 2, 4
 
@@ -20,7 +21,9 @@ def chunk_samples(
 ) -> AbstractObjective:
     """Arrange the samples of an objective for gradients of a model.
 
-    A model may say how many samples at a time are fastest (`Lift.samples_per_pass`). `memory`
+    Only samples that are known to act each by itself are cut: those of a model under vmap, of one
+    that declares it (`flowlift.protocols.AbstractSamplewise`), or where the task says so of its
+    `apply`. Such a model may also say how many samples at a time are fastest. `memory`
     bounds what one gradient computes for the samples of a chunk, on each device: activations,
     their cotangents, and everything else whose size grows with the number of samples. The bound
     counts each array of the traced gradient as if none were freed before the end, so that it errs
@@ -37,7 +40,7 @@ def chunk_samples(
 
     Raises:
         ValueError: if `memory` is no positive integer, does not hold one sample, or the objective
-            has no samples.
+            has no samples, or has samples that may be coupled.
     """
     if not (memory is None or isinstance(memory, int | np.integer)):
         raise ValueError(
@@ -50,9 +53,16 @@ def chunk_samples(
                 f"but is {memory!r}; leave it out."
             )
         return objective
+    if not objective.separable:
+        if memory is not None:
+            raise ValueError(
+                "Argument `memory` must be None for a task whose `apply` may couple samples, but "
+                f"is {memory}; leave it out, or {SAY_SO}."
+            )
+        return objective
     size = objective.targets.shape[0]
-    if (fastest := getattr(model, "samples_per_pass", None)) is not None:
-        size = min(size, fastest)
+    if isinstance(model, AbstractSamplewise) and model.samples_per_pass is not None:
+        size = min(size, model.samples_per_pass)
     if memory is not None:
         per_sample = bytes_per_sample(model, objective)
         if memory < per_sample:

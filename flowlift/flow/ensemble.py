@@ -5,9 +5,9 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from ..tasks import AbstractObjective, Task
+from ..tasks import AbstractObjective, Task, resolve_objective
 from .solution import FlowSolution
-from .solve import resolve_objective, solve
+from .solve import solve
 
 
 def solve_each(

@@ -7,6 +7,7 @@ Within a leg, time is counted from its start: the field is autonomous, and float
 for large t.
 """
 
+import warnings
 from typing import Any, cast
 
 import diffrax
@@ -145,7 +146,7 @@ def advance(
     interpolated = [(inner, record)] * bool(inner.size) + [(snapshots, _theta)] * bool(
         snapshots.size
     )
-    solution = diffrax.diffeqsolve(
+    solution = _diffeqsolve(
         method.term,
         method.solver,
         jnp.zeros_like(save[-1]),
@@ -182,3 +183,10 @@ def _theta(t, state: State, args):
 
 
 observe_once = eqx.filter_jit(observe)
+
+
+def _diffeqsolve(*args: Any, **settings: Any) -> diffrax.Solution:
+    """Diffrax, without its warning of complex states: theta is real, whatever the model is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Complex dtype support in Diffrax")
+        return diffrax.diffeqsolve(*args, **settings)

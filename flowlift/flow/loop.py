@@ -165,8 +165,8 @@ def _take_over(settings: Settings, trace: Trace, plan: Plan, position: Position,
     if why is None:
         return settings, position, result
     choice = choice.after(f"{why} before t = {trace.time:.3g}")
-    size, tolerances = settings.problem.start.size, settings.tolerances
-    method = observed(resolve_method(choice.names[-1], *tolerances, settings.precision, size))
+    problem, tolerances = settings.problem, settings.tolerances
+    method = observed(resolve_method(choice.names[-1], *tolerances, settings.precision, problem))
     settings = dataclasses.replace(settings, method=method, choice=choice)
     leg = jnp.asarray(plan.horizon - trace.time, settings.precision)
     return settings, restart(settings.problem, method, position, leg), None

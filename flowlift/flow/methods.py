@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ..solvers import (
     BDF,
@@ -22,10 +22,11 @@ from ..solvers import (
     ProposedSteps,
     WorkController,
     WorkState,
+    live_scale,
 )
 from .limits import any_holds
 from .outcome import Outcome
-from .problem import Flat, State, field
+from .problem import Flat, Problem, State, field
 
 
 class Method(eqx.Module):
@@ -96,7 +97,7 @@ SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
 
 
 def resolve_method(
-    solver: str | diffrax.AbstractSolver, rtol: float, atol: float, precision: str, size: int
+    solver: str | diffrax.AbstractSolver, rtol: float, atol: float, precision: str, problem: Problem
 ) -> Method:
     """The method meant by a name or a diffrax solver.
 
@@ -105,7 +106,7 @@ def resolve_method(
         rtol: relative tolerance.
         atol: absolute tolerance.
         precision: "float64" or "float32".
-        size: number of parameters, for the cost of dense Jacobians.
+        problem: the problem: which coordinates count in norms, and the cost of dense Jacobians.
 
     Returns:
         The method.
@@ -113,16 +114,21 @@ def resolve_method(
     Raises:
         ValueError: for an unknown name, or a solver without error estimate.
     """
-    rtol_array, atol_array = (jnp.asarray(tolerance, precision) for tolerance in (rtol, atol))
-    built = _build(solver, rtol_array, atol_array)
+    live, size = problem.live, problem.start.size
+    # Padding is zero: without an absolute tolerance its error would be 0 / 0. So far above the
+    # least normal number that no scale makes it subnormal.
+    floor = 0 if live is None else 1e6 * float(np.finfo(precision).tiny)
+    rtol_array, atol_array = (jnp.asarray(x, precision) for x in (rtol, max(atol, floor)))
+    built = _build(solver, rtol_array, atol_array, live)
     if isinstance(built, BDF):
-        return _bdf_method(built, rtol_array, atol_array, solver)
+        return _bdf_method(built, rtol_array, atol_array, live, solver)
+    theta_norm = ThetaNorm(live)
     control = diffrax.PIDController(rtol=rtol_array, atol=atol_array, norm=theta_norm)
     name = _name(solver)
     points = _POINTS_PER_LEG if isinstance(built, _ACCURATE_INTERPOLANTS) else 1
     if isinstance(built, _REPORTING):
         # Such a step may cross a stiff layer exactly, where the integrals are not smooth.
-        norm = state_norm if isinstance(built, ExpRosenbrock) else theta_norm
+        norm = StateNorm(theta_norm) if isinstance(built, ExpRosenbrock) else theta_norm
         control = PredictiveController(rtol_array, atol_array, norm)
         controller = WorkController(control, startup=2, until=any_holds)
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
@@ -143,9 +149,9 @@ def resolve_method(
     return Method(built, controller, term, tally, name, points)
 
 
-def _bdf_method(built: BDF, rtol: Array, atol: Array, solver) -> Method:
-    built = dataclasses.replace(built, rtol=rtol, atol=atol, select=theta_of)
-    steps = ProposedSteps(rtol, atol, select=theta_of)
+def _bdf_method(built: BDF, rtol: Array, atol: Array, live: Array | None, solver) -> Method:
+    built = dataclasses.replace(built, rtol=rtol, atol=atol, live=live, select=theta_of)
+    steps = ProposedSteps(rtol, atol, select=theta_of, live=live)
     controller = WorkController(
         steps, startup=3, startup_products=2, regrowth=10.0, until=any_holds
     )
@@ -182,14 +188,34 @@ class CountedField(eqx.Module):
         return field(t, state, args)
 
 
-def theta_norm(error: State | PyTree) -> Float[Array, ""]:
-    """Root mean square over theta; the integrals take no part in error control."""
-    return optx.rms_norm(error[0])
+class ThetaNorm(eqx.Module):
+    """Root mean square over the coordinates of theta that count; integrals take no part.
+
+    Attributes:
+        live: how many of theta's leading coordinates count; None for all.
+    """
+
+    live: Int[Array, ""] | None = None
+
+    def __call__(self, error: State | PyTree) -> Float[Array, ""]:
+        """The norm of an error scaled by its tolerance."""
+        theta = error[0]
+        return optx.rms_norm(theta) / live_scale(theta.size, self.live, theta.dtype)
 
 
-def state_norm(error: State | PyTree) -> Float[Array, ""]:
-    """The largest of the root mean square over theta and those of the integrals."""
-    return jnp.stack([optx.rms_norm(leaf) for leaf in jax.tree.leaves(error)]).max()
+class StateNorm(eqx.Module):
+    """The largest of the root mean square over theta and those of the integrals.
+
+    Attributes:
+        theta: the norm of theta.
+    """
+
+    theta: ThetaNorm
+
+    def __call__(self, error: State | PyTree) -> Float[Array, ""]:
+        """The norm of an error scaled by its tolerance."""
+        rest = [optx.rms_norm(leaf) for leaf in jax.tree.leaves(error[1])]
+        return jnp.stack([self.theta(error), *rest]).max()
 
 
 def halting_outcome(state: WorkState) -> Outcome | None:
@@ -248,12 +274,14 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
         )
 
 
-def _build(solver, rtol: Array, atol: Array) -> diffrax.AbstractSolver:
+def _build(solver, rtol: Array, atol: Array, live: Array | None) -> diffrax.AbstractSolver:
     check_solver(solver)
     solver = SOLVERS[solver]() if isinstance(solver, str) else solver
     if isinstance(solver, ExpRosenbrock):
-        solver = dataclasses.replace(solver, rtol=rtol, atol=atol)
+        solver = dataclasses.replace(solver, rtol=rtol, atol=atol, live=live)
+    if isinstance(solver, RKC2):
+        solver = dataclasses.replace(solver, live=live)
     if isinstance(solver, diffrax.AbstractImplicitSolver):
-        finder = diffrax.VeryChord(rtol=cast(Any, rtol), atol=cast(Any, atol), norm=theta_norm)
+        finder = diffrax.VeryChord(rtol=cast(Any, rtol), atol=cast(Any, atol), norm=ThetaNorm(live))
         solver = eqx.tree_at(lambda s: s.root_finder, solver, finder)
     return solver

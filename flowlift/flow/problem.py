@@ -6,13 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from ..tasks import AbstractObjective, total
+from ..tasks import AbstractObjective, Population, Supervised, check_value, total
 from .chunking import chunk_samples
-
-Flat = Float[Array, " P"]
+from .coordinates import Coordinates, Flat, joined
 
 
 class Problem(eqx.Module):
@@ -24,20 +22,32 @@ class Problem(eqx.Module):
         theta0: the trainable leaves at the start, None elsewhere.
         rest: all other leaves, None where theta0 has one.
         objective: L.
+        coordinates: how the leaves make up the vector theta, complex ones and padding included.
     """
 
     theta0: PyTree
     rest: PyTree
     objective: AbstractObjective
+    coordinates: Coordinates = Coordinates()
 
     @property
     def start(self) -> Flat:
         """theta_0 as one vector."""
-        return ravel_pytree(self.theta0)[0]
+        return self.coordinates.flat(self.theta0)
+
+    @property
+    def live(self) -> Int[Array, ""] | None:
+        """How many of the vector's leading numbers count, the others being 0; None for all."""
+        return self.coordinates.live
+
+    @property
+    def dimension(self) -> int:
+        """The number of coordinates that count, on the host."""
+        return self.start.size if self.live is None else int(self.live)
 
     def model(self, theta: Flat) -> PyTree:
         """The model at theta."""
-        return eqx.combine(self._unravel(theta), self.rest)
+        return eqx.combine(joined(self._parts(theta), self.theta0), self.rest)
 
     # Nested in other compiled functions these are traced once, wherever and however often they
     # are called: diffrax traces a field a dozen times.
@@ -50,20 +60,21 @@ class Problem(eqx.Module):
     def value_and_grad(self, theta: Flat) -> tuple[Float[Array, ""], Flat]:
         """L and grad L from one pass."""
         value, gradient = self._total(jax.value_and_grad, theta)
-        return value, ravel_pytree(gradient)[0]
+        return value, self.coordinates.flat(gradient)
 
     def _total(self, derive: Callable, theta: Flat) -> PyTree:
-        """The sum over chunks of samples of derive(loss)(trainable leaves)."""
+        """The sum over chunks of samples of derive(loss)(real parts of the trainable leaves)."""
         arrays, static = eqx.partition(self.rest, eqx.is_array)
 
         def of_part(objective, at):
-            tree, arrays = at
-            return derive(lambda tree: objective(eqx.combine(tree, arrays, static)))(tree)
+            parts, arrays = at
+            whole = lambda parts: eqx.combine(joined(parts, self.theta0), arrays, static)
+            return derive(lambda parts: objective(whole(parts)))(parts)
 
-        return total(self.objective, of_part, (self._unravel(theta), arrays))
+        return total(self.objective, of_part, (self._parts(theta), arrays))
 
-    def _unravel(self, theta: Flat) -> PyTree:
-        return ravel_pytree(self.theta0)[1](theta)
+    def _parts(self, theta: Flat) -> PyTree:
+        return self.coordinates.tree(theta, self.theta0)
 
 
 def make_problem(
@@ -75,7 +86,8 @@ def make_problem(
 ) -> Problem:
     """Split a model into theta and the rest, and bring all floating-point data to one precision.
 
-    Samples are processed in chunks where that is faster, or where `memory` asks for it.
+    Samples are processed in chunks where that is faster, or where `memory` asks for it, if the
+    model is known to act on each by itself. Complex data become complex128 or complex64.
 
     Args:
         model: any pytree.
@@ -88,24 +100,62 @@ def make_problem(
         The problem.
 
     Raises:
-        ValueError: if no leaf is trainable, or one is not finite, or the memory is too small.
+        ValueError: if no leaf is trainable, or one is no floating-point array or not finite; if
+            L(model) is not defined; or if the memory is too small, or samples cannot be cut.
     """
     model, objective = _cast(model, precision), _cast(objective, precision)
-    theta0, rest = eqx.partition(model, trainable)
-    leaves = jax.tree_util.tree_leaves_with_path(theta0)
-    if not sum(leaf.size for _, leaf in leaves):
-        raise ValueError(
-            "Argument `model` must have trainable floating-point arrays, but has none; make its "
-            "parameters arrays, or change `trainable`."
-        )
-    for path, leaf in leaves:
+    theta0, rest = split_trainable(model, trainable)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(theta0):
         # On the host, where nothing needs compiling for each shape.
         if not np.isfinite(leaf).all():
             raise ValueError(
                 f"Argument `model` must be finite, but its leaf {jax.tree_util.keystr(path)} is "
                 "not; initialise it again."
             )
-    return Problem(theta0, rest, _cast(chunk_samples(model, objective, memory), precision))
+    objective.check(model)
+    if not isinstance(objective, Supervised | Population):
+        # The objectives of others, which may check less.
+        check_value(objective, model)
+    arranged = _cast(chunk_samples(model, objective, memory), precision)
+    return Problem(theta0, rest, arranged, Coordinates.of(model, theta0))
+
+
+def split_trainable(model: PyTree, trainable: PyTree | Callable) -> tuple[PyTree, PyTree]:
+    """The trainable leaves of a model, and the others.
+
+    Args:
+        model: any pytree.
+        trainable: which leaves flow, as for `equinox.partition`: a function of a leaf, or a tree
+            of True and False that is a prefix of the model.
+
+    Returns:
+        Both, None where the other has a leaf.
+
+    Raises:
+        ValueError: if none is chosen, or one that is no floating-point array, or `trainable` does
+            not fit the model.
+    """
+    try:
+        theta0, rest = eqx.partition(model, trainable)
+    except Exception as error:
+        raise ValueError(
+            "Argument `trainable` must be a function of a leaf, or True and False in the model's "
+            f"own structure or a prefix of it, but is {trainable!r:.80} ({_cause(error)}); build "
+            "it by jax.tree.map over the model."
+        ) from None
+    leaves = jax.tree_util.tree_leaves_with_path(theta0)
+    for path, leaf in leaves:
+        if not _is_float_array(leaf):
+            raise ValueError(
+                "Argument `trainable` must choose floating-point arrays, but chooses the leaf "
+                f"{jax.tree_util.keystr(path)}, {_kind(leaf)}; leave it out, or make it one."
+            )
+    if not sum(leaf.size for _, leaf in leaves):
+        raise ValueError(
+            "Argument `model` must have trainable floating-point arrays, but has none; make its "
+            "parameters arrays, or change `trainable`."
+        )
+    return theta0, rest
 
 
 class Quadratures(eqx.Module):
@@ -183,5 +233,22 @@ def _is_float_array(leaf) -> bool:
 
 def _cast(tree: PyTree, precision: str) -> PyTree:
     dynamic, static = eqx.partition(tree, _is_float_array)
-    dynamic = jax.tree.map(lambda leaf: jnp.asarray(leaf, precision), dynamic)
+    dynamic = jax.tree.map(lambda leaf: _in_precision(leaf, precision), dynamic)
     return eqx.combine(dynamic, static)
+
+
+def _in_precision(leaf: Array | np.ndarray, precision: str) -> Array:
+    complex_type = {"float64": "complex128", "float32": "complex64"}[precision]
+    is_complex = jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+    return jnp.asarray(leaf, complex_type if is_complex else precision)
+
+
+def _kind(leaf: object) -> str:
+    if isinstance(leaf, jax.Array | np.ndarray):
+        return f"an array of {leaf.dtype}"
+    return f"of type {type(leaf).__name__}"
+
+
+def _cause(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__

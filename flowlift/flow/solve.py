@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 
 from ..numbers import real, whole
 from ..precision import check_precision
-from ..tasks import AbstractObjective, Task, population
+from ..tasks import AbstractObjective, Task, resolve_objective
 from .checkpoints import Checkpoints
 from .choice import Automatic, choose, declared_smooth, observed, spectrum_at_start
 from .loop import integrate
@@ -107,11 +107,10 @@ def solve(
     _check_checkpoints(checkpoints)
     _check_trainable(model, trainable)
     problem = make_problem(model, objective, precision, trainable, memory)
-    problem.objective.check(eqx.combine(problem.theta0, problem.rest))
     _check_scale(problem, atol)
     choice = _choice(solver, model, problem, plan.horizon, rtol)
     name = solver if choice is None else choice.names[-1]
-    method = resolve_method(name, rtol, atol, precision, problem.start.size)
+    method = resolve_method(name, rtol, atol, precision, problem)
     method = method if choice is None else observed(method)
     watched = tuple((observers or {}).items())
     settings = Settings(problem, method, watched, precision, max_steps, (rtol, atol), choice)
@@ -173,34 +172,10 @@ def resume(
     return integrate(checkpoint, plan, throw)
 
 
-def resolve_objective(task: Task | AbstractObjective | Callable) -> AbstractObjective:
-    """The objective of a task, an objective, or a callable model -> L.
-
-    Args:
-        task: either of them.
-
-    Returns:
-        The objective.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if isinstance(task, Task):
-        return task.objective
-    if isinstance(task, AbstractObjective):
-        return task
-    if callable(task):
-        return population(task).objective
-    raise ValueError(
-        f"Argument `task` must be a Task, an objective or a callable model -> loss, but is "
-        f"{type(task).__name__}; see flowlift.tasks."
-    )
-
-
 def _choice(solver, model, problem: Problem, horizon: float, rtol: float) -> Automatic | None:
     if not (isinstance(solver, str) and solver == AUTO):
         return None
-    ends, size = spectrum_at_start(problem), problem.start.size
+    ends, size = spectrum_at_start(problem), problem.dimension
     return choose(size, horizon, rtol, ends, declared_smooth(model))
 
 
@@ -263,7 +238,7 @@ def _check_tolerances(rtol: float, atol: float, precision: str) -> None:
 
 def _check_scale(problem: Problem, atol: float) -> None:
     """A parameter of size zero has no relative error."""
-    if atol == 0 and bool((problem.start == 0).any()):
+    if atol == 0 and bool((problem.start[: problem.dimension] == 0).any()):
         raise ValueError(
             "Argument `atol` must be positive where parameters start at zero (a zero read-out?), "
             "but is 0; give the error that is negligible there, e.g. a thousandth of `rtol`."

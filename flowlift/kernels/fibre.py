@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Int32
+from jaxtyping import Array, Bool, Int, Int32
 from numpy.typing import ArrayLike
 
 from flowlift.kernels.slices import Slices, slice_rows
@@ -175,8 +175,12 @@ class Fibre(eqx.Module):
         """
         if self.is_complete or self.regular is not None:
             return values
-        real = jnp.arange(values.shape[0]) < self.count
-        return jnp.where(jax.lax.expand_dims(real, range(1, values.ndim)), values, 0)
+        real = jax.lax.expand_dims(self.real(), range(1, values.ndim))
+        return jnp.where(real, values, 0)
+
+    def real(self) -> Bool[Array, " edges"]:
+        """True for each edge, False for padding, (capacity,)."""
+        return jnp.arange(self.capacity, dtype=self.count.dtype) < self.count
 
 
 def _check_copies(n_sources: int, n_targets: int) -> None:

@@ -78,7 +78,7 @@ def tapped_edge(
     sources = jnp.repeat(fibre.sources.reshape(-1, width), m, axis=0)
     targets = None
     if fibre.regular is None:
-        targets = (fibre.targets[:, None] * m + jnp.arange(m, dtype=jnp.int32)).reshape(-1)
+        targets = (fibre.targets[:, None] * m + jnp.arange(m, dtype=jnp.int32)[None]).reshape(-1)
     rows = z.reshape(n * m, columns)
 
     def product(row, offset):

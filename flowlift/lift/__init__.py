@@ -1,5 +1,6 @@
 """Lifts of perceptron modules: laws, sampling, networks read, witnesses planted, files."""
 
+from ..streams import Purpose, check_seed, stream
 from .counts import copies_for_count, expected_counts
 from .edge_laws import (
     AbstractBernoulli,
@@ -15,7 +16,6 @@ from .lift import Lift, graph_digest
 from .plant import Planting, plant
 from .reading import read_equinox
 from .sampling import check_plan, from_edges, resolve_copies, sample
-from .streams import Purpose, check_seed, stream
 from .weight_laws import (
     AbstractWeightLaw,
     Gaussian,

@@ -8,16 +8,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from ..kernels import Fibre, samples_per_pass
 from ..modules import Constant, Edge, Input, PerceptronModule, Vertex, edge_name
+from ..precision import check_real
+from ..protocols import AbstractPadded, AbstractSamplewise, AbstractSmoothness
 from .fibre_sums import edge_sum
 
 ArrayLike = Array | np.ndarray
 
 
-class Lift(eqx.Module):
+class Lift(eqx.Module, AbstractSamplewise, AbstractPadded, AbstractSmoothness):
     """A lifted network: copies of vertices, sparse edges over base edges, one weight per edge.
 
     Theory, section 2 [paper: graph and homomorphism; read: the sums]. For a copy v' over v and
@@ -88,6 +90,18 @@ class Lift(eqx.Module):
         itemsize = max((w.dtype.itemsize for w in self.weights.values()), default=8)
         return samples_per_pass(copies * columns * itemsize, columns)
 
+    def live(self) -> "Lift":
+        """The lift with booleans for weights: True for those of edges, False for padding."""
+        masks = {
+            name: jnp.broadcast_to(_column(self.fibres[name].real(), w.ndim), w.shape)
+            for name, w in self.weights.items()
+        }
+        return eqx.tree_at(lambda lift: lift.weights, self, masks)
+
+    @property
+    def _dtype(self) -> jnp.dtype:
+        return jnp.result_type(*(w.dtype for w in self.weights.values()))
+
     def edges(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The lifted edges over one base edge, as plain arrays without padding.
 
@@ -103,7 +117,9 @@ class Lift(eqx.Module):
 
     def __call__(self, x: PyTree[ArrayLike]) -> PyTree[Array]:
         """The output for one sample, as equinox models have it; see `batch`."""
-        outputs = self.batch(jax.tree.map(lambda leaf: leaf[None], x))
+        one = lambda leaf: jnp.asarray(leaf)[None]
+        whole = isinstance(x, Mapping)
+        outputs = self.batch({k: one(v) for k, v in x.items()} if whole else one(x))
         return jax.tree.map(lambda leaf: leaf[0], outputs)
 
     def batch(self, xs: PyTree[ArrayLike]) -> PyTree[Array]:
@@ -142,11 +158,13 @@ class Lift(eqx.Module):
 
     def _activation(self, vertex: Vertex, xs: Mapping, y: dict[str, Array]) -> Array:
         if isinstance(vertex, Input):
-            return _from_data(xs[vertex.name], vertex.copies)
+            return _from_data(xs[vertex.name], vertex.copies, self._dtype)
         if isinstance(vertex, Constant):
-            return jnp.ones((1, 1), jnp.result_type(*xs.values()))
+            types = [jnp.asarray(x).dtype for x in xs.values()]
+            floats = [t for t in types if jnp.issubdtype(t, jnp.inexact)]
+            return jnp.ones((1, 1), jnp.result_type(*floats or [self._dtype]))
         zs = tuple(self._fibre_sum(e, y[e.source]) for e in self.module.entering(vertex.name))
-        samples = next(iter(xs.values())).shape[0]
+        samples = np.shape(next(iter(xs.values())))[0]
         result = vertex.map.batched(zs)
         return jnp.broadcast_to(result, (result.shape[0], samples, *result.shape[2:]))
 
@@ -182,15 +200,23 @@ def _check_inputs(module: PerceptronModule, xs: Mapping) -> None:
         )
     for vertex in module.inputs:
         expected = (() if vertex.copies is None else (vertex.copies,)) + vertex.shape
-        if xs[vertex.name].shape[1:] != expected:
+        given = np.shape(xs[vertex.name])
+        if not given or given[1:] != expected:
             raise ValueError(
                 f"Argument `xs` must have samples of shape {expected} for vertex "
-                f"{vertex.name!r}, but has {xs[vertex.name].shape[1:]}; reshape the data."
+                f"{vertex.name!r}, but has {given[1:]}; reshape the data."
             )
+        check_real(f"xs[{vertex.name!r}]", xs[vertex.name])
 
 
-def _from_data(x: ArrayLike, copies: int | None) -> Array:
+def _column(real: Bool[Array, " edges"], ndim: int) -> Array:
+    return real.reshape(-1, *[1] * (ndim - 1))
+
+
+def _from_data(x: ArrayLike, copies: int | None, dtype: jnp.dtype) -> Array:
     x = jnp.asarray(x)
+    # Integers and booleans, exactly; floating-point inputs keep their own precision.
+    x = x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(dtype)
     return x[None] if copies is None else jnp.moveaxis(x, 1, 0)
 
 

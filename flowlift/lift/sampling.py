@@ -9,10 +9,10 @@ import numpy as np
 from ..kernels import Fibre
 from ..memory import check_memory
 from ..modules import Edge, Identity, Output, PerceptronModule, Scalar, edge_name
-from ..precision import check_precision
+from ..precision import check_precision, check_real
+from ..streams import Purpose, check_seed, stream
 from .edge_laws import AbstractEdgeLaw, Complete, OneToOne
 from .lift import Lift, graph_digest
-from .streams import Purpose, check_seed, stream
 from .weight_laws import AbstractWeightLaw, Gaussian, Zero
 
 Sizes = dict[str, int]
@@ -285,6 +285,7 @@ def _checked_edges(module: PerceptronModule, edge: Edge, given) -> tuple:
             f"Argument `edges[{name!r}]` must have weights of shape {shape}, but has "
             f"{weights.shape}; one weight in W_e per edge."
         )
+    check_real(f"edges[{name!r}]", weights)
     if not np.isfinite(weights).all():
         raise ValueError(
             f"Argument `edges[{name!r}]` must have finite weights, but holds "

@@ -56,8 +56,25 @@ def check_function(function: str | Callable, owner: str) -> None:
 
 
 def resolve_function(function: str | Callable) -> Callable:
-    """The elementwise function that a name means."""
-    return POINTWISE[function] if isinstance(function, str) else function
+    """The elementwise function that a name means; a callable is applied to every entry by itself.
+
+    So a callable that would mix entries, of one copy or of several samples, cannot.
+
+    Args:
+        function: a name in `POINTWISE`, or a function of a number.
+
+    Returns:
+        A function of an array.
+    """
+    if isinstance(function, str):
+        return POINTWISE[function]
+    return functools.partial(_entrywise, function)
+
+
+def _entrywise(function: Callable, z: jax.Array) -> jax.Array:
+    for _ in range(z.ndim):
+        function = jax.vmap(function)
+    return function(z)
 
 
 def function_name(function: str | Callable, identity: str = "identity") -> str:

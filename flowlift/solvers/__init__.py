@@ -3,6 +3,7 @@
 from .bdf import BDF
 from .exprb import ExpRosenbrock
 from .lanczos import generic_vector
+from .parts import live_part, live_scale
 from .predictive import Estimate, PredictiveController
 from .proposals import Proposal, ProposedSteps
 from .rkc import RKC2
@@ -25,6 +26,8 @@ __all__ = [
     "WorkController",
     "WorkState",
     "generic_vector",
+    "live_part",
+    "live_scale",
     "ritz_pairs",
     "spectral_ends",
 ]

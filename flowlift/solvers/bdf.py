@@ -23,7 +23,7 @@ from .differences import (
     updated,
 )
 from .lanczos import generic_vector
-from .parts import Layout, Select
+from .parts import Layout, Select, live_scale
 from .proposals import Proposal
 from .work import Halt, StepReport, Work
 
@@ -91,6 +91,8 @@ class BDF(diffrax.AbstractAdaptiveSolver):
     Attributes:
         rtol: relative tolerance.
         atol: absolute tolerance.
+        live: how many leading coordinates of the flow's part count, the others being zeros that
+            never move; None for all.
         select: y -> the part that f depends on, one of its nodes; the rest is only integrated and
             takes no part in error control. None: all of y.
         capacity: largest Lanczos basis.
@@ -100,6 +102,7 @@ class BDF(diffrax.AbstractAdaptiveSolver):
 
     rtol: Float[Array, ""] | float = 1e-6
     atol: Float[Array, ""] | float = 1e-9
+    live: Int[Array, ""] | None = None
     select: Select | None = eqx.field(static=True, default=None)
     capacity: int = eqx.field(static=True, default=64)
     secants: int = eqx.field(static=True, default=20)
@@ -185,12 +188,14 @@ class BDF(diffrax.AbstractAdaptiveSolver):
                 return Curvature.dense(hessian, self.secants, point), jnp.full((), n)
 
             return jax.lax.cond(fresh, exact, lambda: (curvature, jnp.zeros((), int)))
-        curvature = jax.lax.cond(fresh, lambda: curvature.restarted(point, rich), lambda: curvature)
+        restarted = lambda: curvature.restarted(point, rich, self.live)
+        curvature = jax.lax.cond(fresh, restarted, lambda: curvature)
         lagged = equation.prediction.at[:n].set(curvature.point)
         return curvature.extended(lambda v: field.product(lagged, v), equation.c)
 
     def _weights(self, point):
-        return self.atol + self.rtol * jnp.abs(point)
+        scale = live_scale(point.size, self.live, point.dtype)
+        return (self.atol + self.rtol * jnp.abs(point)) * scale
 
     def _equation(self, state: BDFState, size: int) -> newton.Equation:
         prediction, psi = predicted(state.differences, state.order)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .lanczos import Krylov, Vector, generic_vector, ritz
+from .parts import live_part
 
 # A Ritz value with c theta beyond this must have converged: the chord iteration contracts what is
 # left out by at least as much.
@@ -19,6 +20,9 @@ _LEAST = 2
 # The update's eigenvalue is |w|^2 / omega. Where w and s are nearly orthogonal it is far too large,
 # corrections in that direction are suppressed, and an error grows there unseen.
 _ALIGNED = 0.01
+
+# Which generic vector: any, but the same for every length of the basis.
+_TURN = 64
 
 
 class Curvature(eqx.Module):
@@ -102,20 +106,23 @@ class Curvature(eqx.Module):
             lambda b: (b.krylov, b.values, b.coordinates), empty, (space, values, coordinates)
         )
 
-    def restarted(self, point: Vector, rich: Vector) -> "Curvature":
+    def restarted(
+        self, point: Vector, rich: Vector, live: Int[Array, ""] | None = None
+    ) -> "Curvature":
         """B = 0 at a new point, ready to be extended.
 
         Args:
             point: where H is taken from now on.
             rich: a vector rich in the directions that B should know. A random vector of equal
                 length is added, so that none is missed.
+            live: how many leading coordinates count, see `live_part`.
 
         Returns:
             The model.
         """
         capacity, secants = self.krylov.capacity, self.strengths.size
         new = Curvature.empty(capacity, secants, point)
-        noise = generic_vector(point.size, point.dtype, capacity)
+        noise = live_part(generic_vector(point.size, point.dtype, _TURN), live)
         length = jnp.linalg.norm(rich)
         known = jnp.where(jnp.isfinite(length) & (length > 0), rich / length, 0.0)
         space = self.krylov.restarted(noise / jnp.linalg.norm(noise) + known)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from .parts import Select, rate_of, split
+from .parts import Select, live_scale, rate_of, split
 from .phi import Projection, phi
 from .predictive import Estimate
 from .work import Halt, StepReport, Work
@@ -98,6 +98,8 @@ class ExpRosenbrock(diffrax.AbstractAdaptiveSolver[Bool[Array, ""]]):
     Attributes:
         rtol: relative tolerance, for the chains.
         atol: absolute tolerance, likewise.
+        live: how many leading coordinates of the flow's part count, the others being zeros that
+            never move; None for all.
         select: state -> the part that flows by itself, see `flowlift.solvers.parts`; None for all.
         max_basis: at most so many basis vectors.
     """
@@ -105,6 +107,7 @@ class ExpRosenbrock(diffrax.AbstractAdaptiveSolver[Bool[Array, ""]]):
     rtol: Real[Array, ""] | float = 1e-6
     atol: Real[Array, ""] | float = 1e-9
     select: Select | None = eqx.field(static=True, default=None)
+    live: Int[Array, ""] | None = None
     max_basis: int = eqx.field(static=True, default=256)
 
     term_structure: ClassVar[Any] = diffrax.ODETerm
@@ -165,6 +168,7 @@ class ExpRosenbrock(diffrax.AbstractAdaptiveSolver[Bool[Array, ""]]):
             limit=jnp.asarray(jnp.finfo(h.dtype).max, h.dtype),
         )
         scale = self.atol + self.rtol * jnp.abs(x0)
+        scale = scale * live_scale(x0.size, self.live, x0.dtype)
         weigh = lambda v: jnp.sqrt(jnp.mean((v / scale) ** 2))
 
         def stage(i, step: _Step) -> _Step:

@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 Select = Callable[[PyTree], PyTree]
 Rate = Callable[..., PyTree]
@@ -70,6 +70,37 @@ def split(
         return eqx.tree_at(select, unravel_rest(q), unravel(x), is_leaf=lambda leaf: leaf is None)
 
     return part, rest, join
+
+
+def live_part(vector: Float[Array, " P"], live: Int[Array, ""] | None) -> Float[Array, " P"]:
+    """The vector with zeros from the coordinate `live` on.
+
+    Args:
+        vector: a vector.
+        live: how many of its leading coordinates count; None for all.
+
+    Returns:
+        The vector.
+    """
+    return (
+        vector
+        if live is None
+        else jnp.where(jnp.arange(vector.size, dtype=live.dtype) < live, vector, 0)
+    )
+
+
+def live_scale(size: int, live: Int[Array, ""] | None, dtype) -> Float[Array, ""]:
+    """sqrt(live / P): a root mean square over P coordinates, divided by it, is one over the live.
+
+    Args:
+        size: P.
+        live: as for `live_part`.
+        dtype: of the result.
+
+    Returns:
+        The number; 1 for None.
+    """
+    return jnp.ones((), dtype) if live is None else jnp.sqrt(live.astype(dtype) / size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from .parts import Select
+from .parts import Select, live_scale
 
 
 class Proposal(eqx.Module):
@@ -30,11 +30,14 @@ class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
         rtol: relative tolerance.
         atol: absolute tolerance.
         select: y -> the part whose error counts; None: all of y.
+        live: how many leading coordinates of the flow's part count, the others being zeros that
+            never move; None for all.
     """
 
     rtol: Float[Array, ""] | float
     atol: Float[Array, ""] | float
     select: Select | None = eqx.field(static=True, default=None)
+    live: Int[Array, ""] | None = None
 
     def wrap(self, direction):
         """Nothing to do: steps are positive in either direction."""
@@ -75,7 +78,8 @@ class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
         def norm(y):
             ratios = jax.tree.map(jnp.divide, select(y), scale)
             squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(ratios))
-            return jnp.sqrt(squares / sum(leaf.size for leaf in jax.tree.leaves(scale)))
+            size = sum(leaf.size for leaf in jax.tree.leaves(scale))
+            return jnp.sqrt(squares / size) / live_scale(size, self.live, jnp.result_type(squares))
 
         return norm
 

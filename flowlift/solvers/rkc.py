@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .lanczos import Krylov, Operator, Vector, generic_vector, ritz
-from .parts import Rate, Select, curvature_operator, flow_part, rate_of
+from .parts import Rate, Select, curvature_operator, flow_part, live_part, rate_of
 from .predictive import Estimate
 from .spectral import lanczos
 from .work import Halt, StepReport, Work
@@ -91,6 +91,8 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState]):
     Appl. Math. 88 (1998); the coefficients are (2.3)-(2.7) there.
 
     Attributes:
+        live: how many leading coordinates of the flow's part count, the others being zeros that
+            never move; None for all.
         select: state -> the part that flows by itself, see `flowlift.solvers.parts`; None for all.
         radius: None, or (t, y, args) -> an upper bound of rho, where one is known.
         max_stages: the cap of s; None means 20000 in float64 and 400 in float32, where rounding
@@ -99,6 +101,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState]):
 
     select: Select | None = eqx.field(static=True, default=None)
     radius: Callable[..., Float[Array, ""]] | None = None
+    live: Int[Array, ""] | None = None
     max_stages: int | None = eqx.field(static=True, default=None)
 
     term_structure: ClassVar[Any] = diffrax.ODETerm
@@ -115,7 +118,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState]):
     def init(self, terms, t0, t1, y0, args) -> RKCState:
         """No work: it is done in the first step, where it is counted."""
         part = flow_part(self.select, y0)
-        vector = generic_vector(part.size, part.dtype)
+        vector = live_part(generic_vector(part.size, part.dtype), self.live)
         zero = jnp.zeros((), part.dtype)
         curvature = Curvature(zero, vector, jnp.full((), -1, int), jnp.asarray(True))
         return RKCState(jax.tree.map(jnp.zeros_like, y0), curvature)
@@ -202,7 +205,8 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState]):
         def estimate(_):
             # Symmetry shows in the second product.
             least = jnp.where(old.age < 0, 3, 1)
-            new, spent = estimate_curvature(operator, _blend(old.vector, before.probe), least)
+            start = _blend(old.vector, before.probe, self.live)
+            new, spent = estimate_curvature(operator, start, least)
             return dataclasses.replace(new, symmetric=old.symmetric & new.symmetric), spent
 
         return jax.lax.cond(before.estimate, estimate, lambda _: (old, jnp.asarray(0)), None)
@@ -355,9 +359,9 @@ def combine(coefficients, trees) -> PyTree:
     return jax.tree.map(leaf, *trees)
 
 
-def _blend(vector, probe):
+def _blend(vector, probe, live):
     """The last Ritz vector, the change of the rate if finite, and a little of everything."""
-    fresh = generic_vector(vector.size, vector.dtype)
+    fresh = live_part(generic_vector(vector.size, vector.dtype), live)
     length = jnp.linalg.norm(probe)
     usable = jnp.isfinite(length) & (length > 0)
     start = vector + jnp.where(usable, probe / jnp.where(usable, length, 1), 0)

@@ -7,14 +7,16 @@ from .gaussian_committee import GaussianCommittee, gaussian_committee
 from .logistic import LogisticExperiment, linear_model, logistic
 from .losses import AbstractLoss, CrossEntropy, PerSample, SquaredLoss, resolve_loss
 from .mnist1d import mnist1d
+from .outputs import predict
 from .periodic import periodic
 from .task import (
     AbstractObjective,
     Population,
     Supervised,
     Task,
+    check_value,
     population,
-    predict,
+    resolve_objective,
     supervised,
 )
 from .teachers import draw_teacher, student_teacher
@@ -30,6 +32,7 @@ __all__ = [
     "SquaredLoss",
     "Supervised",
     "Task",
+    "check_value",
     "diabetes",
     "digits",
     "draw_teacher",
@@ -41,6 +44,7 @@ __all__ = [
     "population",
     "predict",
     "resolve_loss",
+    "resolve_objective",
     "shard",
     "student_teacher",
     "supervised",

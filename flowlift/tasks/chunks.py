@@ -13,38 +13,51 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from .losses import AbstractLoss
-from .task import AbstractObjective, Supervised, Task, predict
+from .outputs import output_shapes, predict
+from .task import AbstractObjective, Supervised, Task, check_outputs
 
 _AXIS = "samples"
 Function = Callable[[AbstractObjective, PyTree], PyTree]
+# How a refusal to cut samples ends.
+SAY_SO = "say supervised(..., samplewise=True) if each output depends on its own sample alone"
+
+
+class Samples(eqx.Module):
+    """Some samples with their weights in the mean.
+
+    Attributes:
+        inputs: the samples x_i.
+        targets: the targets y_i.
+        weights: c_i, 1/n for the mean over n samples and 0 for padding.
+    """
+
+    inputs: PyTree[Array]
+    targets: PyTree[Array]
+    weights: Float[Array, "..."]
 
 
 class Part(AbstractObjective):
     """sum_i c_i ell(F(x_i), y_i) over some samples, with weights c_i.
 
     Attributes:
-        inputs: the samples x_i.
-        targets: the targets y_i.
-        weights: c_i, 1/n for the mean over n samples and 0 for padding.
+        samples: x_i, y_i and c_i.
         loss: ell.
         apply: as for `Supervised`.
     """
 
-    inputs: PyTree[Array]
-    targets: PyTree[Array]
-    weights: Float[Array, "..."]
-    loss: AbstractLoss = eqx.field(static=True)
-    apply: Callable | None = eqx.field(static=True, default=None)
+    samples: Samples
+    loss: AbstractLoss
+    apply: Callable | None = None
 
     def __call__(self, model: PyTree) -> Float[Array, ""]:
         """The weighted sum."""
-        outputs = predict(model, self.inputs, self.apply)
-        return jnp.vdot(self.weights, self.loss.per_sample(outputs, self.targets))
+        outputs = predict(model, self.samples.inputs, self.apply)
+        return jnp.vdot(self.samples.weights, self.loss.per_sample(outputs, self.samples.targets))
 
     def check(self, model: PyTree) -> None:
-        """Refuse a model whose outputs do not fit the targets, by shapes alone."""
-        outputs = eqx.filter_eval_shape(predict, model, self.inputs, self.apply)
-        self.loss.check(outputs.shape, self.targets.shape)
+        """Refuse a model whose outputs do not fit the targets; nothing is computed."""
+        outputs = output_shapes(model, self.samples.inputs, self.apply)
+        check_outputs(self.loss, outputs, self.samples.targets)
 
 
 class Chunked(AbstractObjective):
@@ -57,10 +70,16 @@ class Chunked(AbstractObjective):
     Attributes:
         parts: samples, targets and weights with two leading axes, (chunks, samples of a chunk);
             chunks are equally long, the last ones padded with the last sample at weight 0.
+        loss: ell.
+        apply: as for `Supervised`.
+        samples: n.
         mesh: None, or the devices over which chunks are spread.
     """
 
-    parts: Part
+    parts: Samples
+    loss: AbstractLoss
+    apply: Callable | None
+    samples: int = eqx.field(static=True)
     mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def __call__(self, model: PyTree) -> Float[Array, ""]:
@@ -70,8 +89,11 @@ class Chunked(AbstractObjective):
         return total(self, loss, dynamic)
 
     def check(self, model: PyTree) -> None:
-        """Refuse a model whose outputs do not fit the targets, by shapes alone."""
-        _first(self.parts).check(model)
+        """Refuse a model whose outputs do not fit the targets; in words of all n samples."""
+        whole = lambda x: jax.ShapeDtypeStruct((self.samples, *x.shape[2:]), x.dtype)
+        outputs = output_shapes(model, jax.tree.map(whole, self.parts.inputs), self.apply)
+        flat = self.parts.targets.reshape(-1, *self.parts.targets.shape[2:])
+        check_outputs(self.loss, outputs, flat[: self.samples])
 
 
 def total(objective: AbstractObjective, function: Function, at: PyTree) -> PyTree:
@@ -92,11 +114,17 @@ def total(objective: AbstractObjective, function: Function, at: PyTree) -> PyTre
     """
     if not isinstance(objective, Chunked):
         return function(objective, at)
-    if objective.mesh is None:
-        return _sum(function, objective.parts, at)
+    shared, static = eqx.partition((objective.loss, objective.apply), eqx.is_array)
 
-    def local(parts, at):
-        return jax.lax.psum(_sum(function, parts, at), _AXIS)
+    def of_samples(samples: Samples, both: tuple[PyTree, PyTree]) -> PyTree:
+        shared, at = both
+        return function(Part(samples, *eqx.combine(shared, static)), at)
+
+    if objective.mesh is None:
+        return _sum(of_samples, objective.parts, (shared, at))
+
+    def local(parts, both):
+        return jax.lax.psum(_sum(of_samples, parts, both), _AXIS)
 
     return jax.shard_map(
         local,
@@ -104,7 +132,7 @@ def total(objective: AbstractObjective, function: Function, at: PyTree) -> PyTre
         in_specs=(PartitionSpec(_AXIS), PartitionSpec()),
         out_specs=PartitionSpec(),
         check_vma=False,
-    )(objective.parts, at)
+    )(objective.parts, (shared, at))
 
 
 def shard(task: Task, devices: Sequence[Any] | None = None) -> Task:
@@ -121,13 +149,19 @@ def shard(task: Task, devices: Sequence[Any] | None = None) -> Task:
         The same task, sharded.
 
     Raises:
-        ValueError: if the task's loss is a closed form, or there are more devices than samples.
+        ValueError: if the task's loss is a closed form, its `apply` may couple samples, or there
+            are more devices than samples.
     """
     objective = task.objective
     if not isinstance(objective, Supervised):
         raise ValueError(
             "Argument `task` must have samples to spread over devices, but its objective is "
             f"{type(objective).__name__}; leave it on one device."
+        )
+    if not objective.separable:
+        raise ValueError(
+            "Argument `task` must act on each sample by itself to be spread over devices, but its "
+            f"`apply` may couple them; {SAY_SO}."
         )
     chosen = tuple(jax.devices() if devices is None else devices)
     if not 1 <= len(chosen) <= objective.targets.shape[0]:
@@ -156,20 +190,30 @@ def arrange(objective: Supervised, size: int) -> Supervised | Chunked:
     index = np.arange(n_chunks * length).reshape(n_chunks, length)
     cut = lambda leaf: np.asarray(leaf)[np.minimum(index, n - 1)]
     inputs, targets = jax.tree.map(cut, (objective.inputs, objective.targets))
-    dtype = jnp.result_type(float, *jax.tree.leaves(inputs))
-    weights = jnp.asarray(np.where(index < n, 1 / n, 0.0), dtype)
-    parts = Part(inputs, targets, weights, objective.loss, objective.apply)
+    weights = np.where(index < n, 1 / n, 0.0).astype(_real_type(inputs))
+    parts = Samples(inputs, targets, weights)  # pyright: ignore[reportArgumentType]
+    rest = objective.loss, objective.apply, n
     if across == 1:
-        return Chunked(jax.tree.map(jnp.asarray, parts))
+        return Chunked(jax.tree.map(jnp.asarray, parts), *rest)
     mesh = Mesh(np.asarray(objective.devices), (_AXIS,))
-    return Chunked(jax.device_put(parts, NamedSharding(mesh, PartitionSpec(_AXIS))), mesh)
+    return Chunked(
+        jax.device_put(parts, NamedSharding(mesh, PartitionSpec(_AXIS))), *rest, mesh=mesh
+    )
 
 
-def _first(parts: Part) -> Part:
+def _real_type(inputs: PyTree) -> np.dtype:
+    """The real type of the widest floating-point input, JAX's default if all are integers."""
+    types = [leaf.dtype for leaf in jax.tree.leaves(inputs)]
+    types = [t for t in types if jnp.issubdtype(t, jnp.inexact)]
+    widest = max((jnp.finfo(t).dtype for t in types), key=lambda t: t.itemsize, default=None)
+    return jax.dtypes.canonicalize_dtype(float) if widest is None else widest
+
+
+def _first(parts: Samples) -> Samples:
     return jax.tree.map(lambda leaf: leaf[0], parts)
 
 
-def _sum(function: Function, parts: Part, at: PyTree) -> PyTree:
+def _sum(function: Callable, parts: Samples, at: PyTree) -> PyTree:
     """The sum over the leading axis; the function is compiled once."""
     if parts.weights.shape[0] == 1:
         return function(_first(parts), at)

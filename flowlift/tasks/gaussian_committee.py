@@ -176,7 +176,7 @@ class _Pairs(eqx.Module):
     @property
     def kernel(self) -> Float[Array, "n m"]:
         """2 pi E relu(<w_i, x>) relu(<u_b, x>)."""
-        lengths = self.lengths[: len(self.sine), None] * self.lengths
+        lengths = self.lengths[: len(self.sine), None] * self.lengths[None]
         return lengths * (self.sine + self.rest * self.cosine)
 
     def normals(self) -> Float[Array, "n m d"]:
@@ -218,8 +218,8 @@ def _committee_loss_jvp(primals, tangents):
 def _gradient(students: Rows, teachers: Rows) -> Rows:
     """grad_i L = sum_b s_b (|u_b| sin(theta) w_i / |w_i| + (pi - theta) u_b) / (2 pi)."""
     pairs = _Pairs.of(students, teachers)
-    along = (pairs.sine * (pairs.signs * pairs.lengths)).sum(axis=1, keepdims=True)
-    across = (pairs.rest * pairs.signs) @ pairs.units
+    along = (pairs.sine * (pairs.signs * pairs.lengths)[None]).sum(axis=1, keepdims=True)
+    across = (pairs.rest * pairs.signs[None]) @ pairs.units
     return (along * pairs.directions[: len(students)] + across) / (2 * math.pi)
 
 
@@ -234,7 +234,7 @@ def _hessian_product(primals, tangents):
     pairs, n = _Pairs.of(students, teachers), len(students)
     own, normals, signs = pairs.directions[:n], pairs.normals(), pairs.signs
     lengths = pairs.lengths[:n, None]
-    stiff = pairs.sine * (signs * pairs.lengths) / jnp.where(lengths > 0, lengths, 1)
+    stiff = pairs.sine * (signs * pairs.lengths)[None] / jnp.where(lengths > 0, lengths, 1)
     along = jnp.sum(own * change, axis=1, keepdims=True)
     bent = jnp.einsum("ib,ibd->id", stiff * jnp.einsum("ibd,id->ib", normals, change), normals)
     result = stiff.sum(axis=1, keepdims=True) * (change - own * along) + bent

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..lift import Purpose, stream
 from ..numbers import whole
+from ..streams import Purpose, stream
 from .task import Task, supervised
 
 PROBLEMS = ("regression", "classification")

@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from ..lift import Lift, Purpose, from_edges, stream
+from ..lift import Lift, from_edges
 from ..modules import Edge, InnerProduct, Input, Output, PerceptronModule
+from ..streams import Purpose, stream
 from .task import Task, supervised
 
 

@@ -5,16 +5,22 @@ descent steps for this same L; multiplying L by c divides time by c (theory, sec
 """
 
 import abc
-import dataclasses
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
 class AbstractLoss(abc.ABC):
-    """A loss of outputs and targets, sample by sample."""
+    """A loss of outputs and targets, sample by sample.
+
+    That each sample's loss depends on its own output and target alone is part of the promise:
+    samples may be cut into chunks. A loss with arrays is an `equinox.Module` as well; its arrays
+    are data.
+    """
 
     @abc.abstractmethod
     def per_sample(self, outputs: Array, targets: Array) -> Float[Array, " samples"]:
@@ -24,17 +30,31 @@ class AbstractLoss(abc.ABC):
     def check(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
         """Raise ValueError unless outputs and targets of these shapes fit."""
 
+    def check_targets(self, outputs: jax.ShapeDtypeStruct, targets: Array) -> None:
+        """Raise ValueError unless these targets can be compared with such outputs.
 
-@dataclasses.dataclass(frozen=True)
-class SquaredLoss(AbstractLoss):
+        Args:
+            outputs: shape and type of the outputs.
+            targets: the targets themselves.
+        """
+        self.check(outputs.shape, targets.shape)
+
+
+class SquaredLoss(eqx.Module, AbstractLoss):
     """|F(x) - f*(x)|^2: the sum over outputs of squared residuals, without a factor 1/2.
 
-    L = mean over samples of it, the loss of theory, section 4.
+    Of complex outputs or targets it is the squared modulus. L = mean over samples of it, the loss
+    of theory, section 4.
     """
 
     def per_sample(self, outputs: Array, targets: Array) -> Float[Array, " samples"]:
         """The squared residual summed over all axes but the first."""
-        return jnp.sum((outputs - targets) ** 2, axis=tuple(range(1, outputs.ndim)))
+        targets = _exact(targets, outputs)
+        if jnp.iscomplexobj(outputs) or jnp.iscomplexobj(targets):
+            squares = (outputs.real - targets.real) ** 2 + (outputs.imag - targets.imag) ** 2
+        else:
+            squares = (outputs - targets) ** 2
+        return jnp.sum(squares, axis=tuple(range(1, outputs.ndim)))
 
     def check(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
         """Refuse shapes that would broadcast.
@@ -53,11 +73,10 @@ class SquaredLoss(AbstractLoss):
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class CrossEntropy(AbstractLoss):
+class CrossEntropy(eqx.Module, AbstractLoss):
     """Softmax cross-entropy -log softmax(F(x))[label], in nats; outputs are logits.
 
-    Targets are integer labels (samples,) or probabilities (samples, classes).
+    Targets are integer labels 0 .. C - 1, (samples,), or probabilities (samples, classes C).
     """
 
     def per_sample(self, outputs: Array, targets: Array) -> Float[Array, " samples"]:
@@ -65,7 +84,7 @@ class CrossEntropy(AbstractLoss):
         log_probability = jax.nn.log_softmax(outputs, axis=-1)
         if targets.ndim == 1:
             return -jnp.take_along_axis(log_probability, targets[:, None], axis=-1)[:, 0]
-        return -jnp.sum(targets * log_probability, axis=-1)
+        return -jnp.sum(_exact(targets, log_probability) * log_probability, axis=-1)
 
     def check(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
         """Refuse anything but (samples, classes) logits with fitting targets.
@@ -84,10 +103,34 @@ class CrossEntropy(AbstractLoss):
                 "copy per class."
             )
 
+    def check_targets(self, outputs: jax.ShapeDtypeStruct, targets: Array) -> None:
+        """Refuse labels that are none of the classes.
 
-@dataclasses.dataclass(frozen=True)
-class PerSample(AbstractLoss):
-    """Any callable ell(output, target) -> scalar for one sample.
+        Args:
+            outputs: shape and type of the outputs.
+            targets: the targets.
+
+        Raises:
+            ValueError: if shapes do not fit, logits are complex, or labels are no integers or lie
+                outside 0 .. C - 1.
+        """
+        self.check(outputs.shape, targets.shape)
+        if not jnp.issubdtype(outputs.dtype, jnp.floating):
+            raise ValueError(
+                f"Argument `model` must give real logits for cross-entropy, but gives "
+                f"{outputs.dtype}; take their modulus or real part."
+            )
+        if targets.ndim == 1:
+            _check_labels(targets, outputs.shape[1])
+        elif jnp.iscomplexobj(targets):
+            raise ValueError(
+                "Argument `targets` must hold real probabilities for cross-entropy, but holds "
+                f"{targets.dtype}; give probabilities."
+            )
+
+
+class PerSample(eqx.Module, AbstractLoss):
+    """Any callable ell(output, target) -> scalar for one sample, mapped over samples by vmap.
 
     Attributes:
         function: the callable, differentiable by JAX in its first argument.
@@ -95,27 +138,37 @@ class PerSample(AbstractLoss):
 
     function: Callable
 
-    def per_sample(self, outputs: Array, targets: Array) -> Float[Array, " samples"]:
+    def per_sample(self, outputs: Array, targets: Array) -> Array:
         """The callable under vmap."""
         return jax.vmap(self.function)(outputs, targets)
 
     def check(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
-        """Refuse a callable that does not give one number per sample.
+        """Nothing to refuse by shapes: what the callable returns is looked at, see `Supervised`."""
 
-        Args:
-            outputs: shape of the outputs.
-            targets: shape of the targets.
 
-        Raises:
-            ValueError: if it returns something else.
-        """
-        one = [jax.ShapeDtypeStruct(s[1:], jnp.float32) for s in (outputs, targets)]
-        result = jax.eval_shape(self.function, *one)
-        if getattr(result, "shape", None) != ():
-            raise ValueError(
-                f"Argument `loss` must return one number per sample, but returns {result}; "
-                "sum over the outputs."
-            )
+def _exact(targets: Array, outputs: Array) -> Array:
+    """Integers and booleans among floating-point outputs become floating-point numbers."""
+    if jnp.issubdtype(targets.dtype, jnp.inexact):
+        return targets
+    return targets.astype(jnp.finfo(outputs.dtype).dtype)
+
+
+def _check_labels(labels: Array, classes: int) -> None:
+    rule = f"Argument `targets` must hold integer labels from 0 to {classes - 1} for cross-entropy"
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"{rule}, but holds {labels.dtype}; convert them to integers, or give probabilities "
+            "(samples, classes)."
+        )
+    if isinstance(labels, jax.core.Tracer):  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    values = np.asarray(labels)
+    wrong = np.flatnonzero((values < 0) | (values >= classes))
+    if wrong.size:
+        raise ValueError(
+            f"{rule}, one for each output of the model, but sample {wrong[0]} has the label "
+            f"{values[wrong[0]]}; number the classes from 0, or give the model more outputs."
+        )
 
 
 LOSSES: dict[str, AbstractLoss] = {
@@ -140,7 +193,7 @@ def resolve_loss(loss: str | AbstractLoss | Callable) -> AbstractLoss:
         return loss
     if callable(loss):
         return PerSample(loss)
-    if loss not in LOSSES:
+    if not isinstance(loss, str) or loss not in LOSSES:
         raise ValueError(
             f"Argument `loss` must be callable or one of {', '.join(LOSSES)}, but is {loss!r}; "
             "choose one of them."

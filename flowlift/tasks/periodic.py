@@ -7,7 +7,7 @@ import numpy as np
 
 from ..memory import check_memory
 from ..numbers import real, whole
-from ..precision import check_precision
+from ..precision import check_precision, check_real
 from .task import Task, supervised
 
 
@@ -80,7 +80,7 @@ def _whole_frequencies(harmonics: Mapping[Any, Any]) -> dict[int, np.ndarray]:
             )
         alone = real(value)
         pair = value if alone is None else [alone, 0.0]
-        found[number] = np.broadcast_to(np.asarray(pair), (2,))
+        found[number] = np.asarray(pair)
     return found
 
 
@@ -95,6 +95,13 @@ def _check_harmonics(coefficients, samples: int, embedding: str) -> None:
             "Argument `harmonics` must hold frequencies from 0 to below samples / 2 = "
             f"{samples / 2:g}, but holds {sorted(coefficients)}; take more samples."
         )
+    for k, pair in coefficients.items():
+        check_real(f"harmonics[{k}]", pair)
+        if pair.shape != (2,) or not np.issubdtype(pair.dtype, np.number):
+            raise ValueError(
+                f"Argument `harmonics[{k}]` must be a number a_k or a pair (a_k, b_k), but is "
+                f"{pair.tolist()!r:.60}; give one of them."
+            )
     if not all(np.isfinite(c).all() for c in coefficients.values()):
         raise ValueError(
             f"Argument `harmonics` must have finite coefficients, but has {coefficients}; "

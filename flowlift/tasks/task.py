@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from .losses import AbstractLoss, resolve_loss
+from .outputs import one_sentence, output_shapes, predict
 
 
 class AbstractObjective(eqx.Module):
@@ -31,19 +31,32 @@ class AbstractObjective(eqx.Module):
 class Supervised(AbstractObjective):
     """L = (1/n) sum_i ell(F(x_i), y_i): the mean over samples of a loss of one sample.
 
+    The loss and `apply` are data where they are equinox modules: two instances of one class with
+    arrays of equal shapes share one compilation.
+
     Attributes:
         inputs: the samples x_i, arrays (samples, ...).
         targets: the targets y_i.
         loss: ell.
         apply: None, or apply(model, inputs) -> outputs for a model that is no callable.
         devices: over which samples are to be spread, see `shard`; none for JAX's default.
+        samplewise: whether `apply` is said to act on each sample by itself.
     """
 
     inputs: PyTree[Array]
     targets: PyTree[Array]
-    loss: AbstractLoss = eqx.field(static=True)
-    apply: Callable | None = eqx.field(static=True, default=None)
+    loss: AbstractLoss
+    apply: Callable | None = None
     devices: tuple[Any, ...] = eqx.field(static=True, default=())
+    samplewise: bool = eqx.field(static=True, default=False)
+
+    @property
+    def separable(self) -> bool:
+        """Whether samples are known to act each by itself, so that they may be cut into chunks.
+
+        Without `apply` they do by construction (vmap), or as the model declares.
+        """
+        return self.apply is None or self.samplewise
 
     def outputs(self, model: PyTree) -> PyTree[Array]:
         """F(x_i) for all samples, (samples, ...)."""
@@ -54,9 +67,16 @@ class Supervised(AbstractObjective):
         return jnp.mean(self.loss.per_sample(self.outputs(model), self.targets))
 
     def check(self, model: PyTree) -> None:
-        """Refuse a model whose outputs do not fit the targets, by shapes alone."""
-        outputs = output_shapes(model, self.inputs, self.apply)
-        self.loss.check(outputs.shape, self.targets.shape)
+        """Refuse a model whose outputs do not fit the targets; nothing is computed.
+
+        Args:
+            model: the model.
+
+        Raises:
+            ValueError: if the model does not take the inputs, does not return one array with an
+                output for each sample, or the loss does not take the outputs and targets.
+        """
+        check_outputs(self.loss, output_shapes(model, self.inputs, self.apply), self.targets)
 
 
 class Population(AbstractObjective):
@@ -73,20 +93,87 @@ class Population(AbstractObjective):
         return self.function(model)
 
     def check(self, model: PyTree) -> None:
-        """Refuse a function that does not return one number.
+        """Refuse a function that does not return one real number.
 
         Args:
             model: the model.
 
         Raises:
-            ValueError: if L(model) is no scalar.
+            ValueError: if L(model) is anything else.
         """
-        result = eqx.filter_eval_shape(self.function, model)
-        if getattr(result, "shape", None) != ():
-            raise ValueError(
-                f"Argument `loss` must return one number, but returns {result}; "
-                "average over the samples."
-            )
+        check_value(self, model)
+
+
+def check_outputs(loss: AbstractLoss, outputs: Any, targets: Array) -> None:
+    """Refuse outputs that a loss cannot compare with the targets, by shapes, types and labels.
+
+    Args:
+        loss: ell.
+        outputs: what the model returns, as shapes and types.
+        targets: the targets.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if not isinstance(outputs, jax.ShapeDtypeStruct):
+        raise ValueError(
+            f"Argument `model` must return one array, but returns {_named(outputs)}; return the "
+            "outputs alone, or give the task apply(model, inputs) that picks them."
+        )
+    if not jnp.issubdtype(outputs.dtype, jnp.inexact):
+        raise ValueError(
+            f"Argument `model` must return floating-point numbers, but returns {outputs.dtype}; "
+            "nothing flows through integers."
+        )
+    if outputs.shape[:1] != targets.shape[:1]:
+        raise ValueError(
+            f"Argument `model` must return one output for each of {targets.shape[0]} samples, but "
+            f"returns {outputs.shape}; keep samples on the first axis."
+        )
+    loss.check_targets(outputs, targets)
+    rule = "Argument `loss` must take the outputs of the model and the targets"
+    with one_sentence(rule, "change the loss or the data"):
+        each = jax.eval_shape(loss.per_sample, outputs, _struct(targets))
+    if getattr(each, "shape", None) != outputs.shape[:1] or not _is_real(each):
+        raise ValueError(
+            f"Argument `loss` must return one real number per sample, but returns {_named(each)}; "
+            "sum over the outputs, and take the modulus of complex ones."
+        )
+
+
+def check_value(objective: AbstractObjective, model: PyTree) -> None:
+    """Refuse a loss that does not return one real number.
+
+    Args:
+        objective: L.
+        model: the model.
+
+    Raises:
+        ValueError: if L(model) is anything else.
+    """
+    rule = "Argument `loss` must take the model"
+    with one_sentence(rule, "change the loss or the model"):
+        result = eqx.filter_eval_shape(objective, model)
+    if getattr(result, "shape", None) != () or not _is_real(result):
+        raise ValueError(
+            f"Argument `loss` must return one real floating-point number, but returns "
+            f"{_named(result)}; average over samples, and take the modulus of complex numbers."
+        )
+
+
+def _is_real(struct: Any) -> bool:
+    return jnp.issubdtype(struct.dtype, jnp.floating)
+
+
+def _struct(array: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+
+def _named(result: Any) -> str:
+    """What a function returned, in a few words."""
+    if hasattr(result, "shape") and hasattr(result, "dtype"):
+        return f"{result.dtype} of shape {tuple(result.shape)}"
+    return f"a {type(result).__name__}" if result is not None else "None"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +200,7 @@ def supervised(
     *,
     name: str = "supervised",
     apply: Callable | None = None,
+    samplewise: bool = False,
     provenance: Mapping[str, object] | None = None,
     facts: Mapping[str, object] | None = None,
 ) -> Task:
@@ -124,8 +212,11 @@ def supervised(
         loss: "squared" (|F - f*|^2 summed over outputs, no 1/2), "cross-entropy" (logits and
             labels), or ell(output, target) -> scalar of one sample. L is the mean over samples.
         name: a short name.
-        apply: None when the model is callable (a method `batch` is used if there is one, otherwise
-            the model is mapped over samples by vmap); else apply(model, inputs) -> outputs.
+        apply: None when the model is callable: a `Lift` or another
+            `flowlift.protocols.AbstractSamplewise` takes all samples at once, any other model is
+            mapped over samples by vmap; else apply(model, inputs) -> outputs.
+        samplewise: say True if apply(model, inputs)[i] depends on inputs[i] alone; only then may
+            samples be cut into chunks (`memory` of `solve`) or spread over devices (`shard`).
         provenance: where the data come from.
         facts: exact facts known of it.
 
@@ -133,14 +224,21 @@ def supervised(
         The task.
 
     Raises:
-        ValueError: if the data are not finite or their numbers of samples differ or are zero.
+        ValueError: if the data are no arrays of numbers, not finite, or their numbers of samples
+            differ or are zero.
     """
     arrays = {"targets": targets}
     leaves = jax.tree_util.tree_leaves_with_path(inputs)
     arrays |= {f"inputs{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
     _check_data(arrays)
+    _check_static("apply", apply)
+    _check_static("loss", loss)
     objective = Supervised(
-        jax.tree.map(jnp.asarray, inputs), jnp.asarray(targets), resolve_loss(loss), apply
+        jax.tree.map(jnp.asarray, inputs),
+        jnp.asarray(targets),
+        resolve_loss(loss),
+        apply,
+        samplewise=samplewise,
     )
     return Task(name, objective, provenance or {}, facts or {})
 
@@ -166,26 +264,54 @@ def population(
     return Task(name, Population(function), provenance or {}, facts or {})
 
 
-def predict(model: PyTree, inputs: PyTree[Array], apply: Callable | None = None) -> PyTree[Array]:
-    """Outputs of any model for many samples.
+def resolve_objective(task: Task | AbstractObjective | Callable) -> AbstractObjective:
+    """The objective of a task, an objective, or a callable model -> L.
 
     Args:
-        model: a `Lift` (anything with a method `batch`), any other callable of one sample, or
-            whatever `apply` accepts.
-        inputs: arrays (samples, ...).
-        apply: None, or apply(model, inputs).
+        task: either of them.
 
     Returns:
-        Outputs (samples, ...).
+        The objective.
+
+    Raises:
+        ValueError: for anything else.
     """
-    if apply is not None:
-        return apply(model, inputs)
-    if hasattr(model, "batch"):
-        return model.batch(inputs)
-    return jax.vmap(model)(inputs)
+    if isinstance(task, Task):
+        return task.objective
+    if isinstance(task, AbstractObjective):
+        return task
+    if callable(task):
+        return population(task).objective
+    raise ValueError(
+        f"Argument `task` must be a Task, an objective or a callable model -> loss, but is "
+        f"{type(task).__name__}; see flowlift.tasks."
+    )
 
 
-def _check_data(arrays: Mapping[str, Array | np.ndarray]) -> None:
+def _check_static(name: str, value: object) -> None:
+    """Refuse arrays that JAX cannot see: it would take their values for part of the program."""
+    for leaf in jax.tree.leaves(value):
+        try:
+            hash(leaf) if not hasattr(leaf, "dtype") else None
+        except TypeError:
+            raise ValueError(
+                f"Argument `{name}` must be an equinox.Module if it holds arrays, but is "
+                f"{type(leaf).__name__}, which has no hash; make it one."
+            ) from None
+
+
+def _check_data(arrays: Mapping[str, Any]) -> None:
+    for name, array in arrays.items():
+        if not hasattr(array, "__array__"):
+            raise ValueError(
+                f"Argument `{name}` must be an array (samples, ...), but is of type "
+                f"{type(array).__name__}, perhaps in a list; convert the whole by numpy.asarray."
+            )
+        dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
+        if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
+            raise ValueError(
+                f"Argument `{name}` must hold numbers, but holds {dtype}; encode them as numbers."
+            )
     lengths = {name: np.shape(array)[:1] for name, array in arrays.items()}
     if len(set(lengths.values())) != 1 or next(iter(lengths.values())) in ((), (0,)):
         raise ValueError(
@@ -202,45 +328,3 @@ def _check_data(arrays: Mapping[str, Array | np.ndarray]) -> None:
                 f"Argument `{name}` must be finite, but holds {bad} values that are not; "
                 "remove or impute them."
             )
-
-
-def output_shapes(model: PyTree, inputs: PyTree[Array], apply: Callable | None = None) -> Any:
-    """Shapes and types of `predict`, traced once for all models of one structure.
-
-    Args:
-        model: as for `predict`.
-        inputs: as for `predict`.
-        apply: as for `predict`.
-
-    Returns:
-        The outputs as `jax.ShapeDtypeStruct`.
-    """
-    arrays, rest = eqx.partition((model, inputs), _is_any_array)
-    shapes = jax.eval_shape(lambda: arrays)
-    try:
-        return _output_shapes(*_flat(shapes), *_flat(rest), apply)
-    except TypeError:
-        # Parts without a hash, arrays of NumPy that the model needs as numbers, or a model that
-        # refuses these inputs: it then says so again.
-        return eqx.filter_eval_shape(lambda model: predict(model, inputs, apply), model)
-
-
-@functools.lru_cache(maxsize=64)
-def _output_shapes(shapes, structure, rest, structure_of_rest, apply) -> Any:
-    arrays = jax.tree.unflatten(structure, shapes)
-    others = jax.tree.unflatten(structure_of_rest, rest)
-
-    def outputs(arrays):
-        model, inputs = eqx.combine(arrays, others)
-        return predict(model, inputs, apply)
-
-    return eqx.filter_eval_shape(outputs, arrays)
-
-
-def _flat(tree: PyTree) -> tuple[tuple, Any]:
-    leaves, structure = jax.tree.flatten(tree)
-    return tuple(leaves), structure
-
-
-def _is_any_array(leaf: object) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray)

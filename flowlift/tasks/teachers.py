@@ -5,11 +5,13 @@ import math
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..lift import Complete, Gaussian, GaussianFanIn, Purpose, sample, stream
+from ..lift import Complete, Gaussian, GaussianFanIn, sample
 from ..memory import check_memory
 from ..modules import InnerProduct, Input, PerceptronModule
 from ..precision import check_precision
-from .task import Task, predict, supervised
+from ..streams import Purpose, stream
+from .outputs import predict
+from .task import Task, supervised
 
 INPUT_LAWS = ("gaussian", "sphere", "uniform")
 
@@ -91,7 +93,7 @@ def student_teacher(
 
 
 def _check_teacher(samples: int, inputs: str, noise: float) -> None:
-    if not isinstance(samples, int) or samples < 1:
+    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
         raise ValueError(
             f"Argument `samples` must be an integer of at least 1, but is {samples!r}; "
             "give the number of samples."

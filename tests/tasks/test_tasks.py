@@ -11,9 +11,10 @@ import pytest
 
 from flowlift import flow, modules, tasks
 from flowlift.lift import FixedInDegree, sample
+from flowlift.protocols import AbstractSamplewise
 
 
-class Table(eqx.Module):
+class Table(eqx.Module, AbstractSamplewise):
     """A model that returns its parameters, whatever the input."""
 
     outputs: jax.Array | np.ndarray

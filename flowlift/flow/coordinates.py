@@ -1,0 +1,137 @@
+"""theta as one real vector: which numbers of the model's leaves stand where in it."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, PyTree
+
+from ..protocols import AbstractPadded
+from ..solvers import live_part
+
+Flat = Float[Array, " P"]
+
+
+class Coordinates(eqx.Module):
+    """How trainable leaves and one vector correspond.
+
+    A complex leaf z = x + i y gives the coordinates x and y, so that the flow of the vector is
+    dx/dt = -dL/dx, dy/dt = -dL/dy. Where a model declares padding, the coordinates that count come
+    first, in the order of the leaves, and the padding follows as zeros: models of one shape share
+    one compilation, however many of their coordinates count.
+
+    Attributes:
+        order: which number of the leaves each coordinate is; None where nothing is padded.
+        place: which coordinate each number of the leaves is, the inverse.
+        live: how many coordinates count, n <= P; None for all.
+    """
+
+    order: Int[Array, " P"] | None = None
+    place: Int[Array, " P"] | None = None
+    live: Int[Array, ""] | None = None
+
+    @staticmethod
+    def of(model: PyTree, theta0: PyTree) -> "Coordinates":
+        """The coordinates of the trainable leaves of a model; on the host.
+
+        Args:
+            model: the model.
+            theta0: its trainable leaves, None elsewhere.
+
+        Returns:
+            The coordinates.
+        """
+        if not _declares_padding(model):
+            return Coordinates()
+        masks = jax.tree.map(_mask, theta0, live_numbers(model), is_leaf=lambda z: z is None)
+        counts = np.concatenate([np.ravel(mask) for mask in jax.tree.leaves(masks)])
+        if counts.all():
+            return Coordinates()
+        order = np.argsort(~counts, kind="stable").astype(np.int32)
+        place = np.empty_like(order)
+        place[order] = np.arange(order.size, dtype=np.int32)
+        live = jnp.asarray(np.count_nonzero(counts), jnp.int32)
+        return Coordinates(jnp.asarray(order), jnp.asarray(place), live)
+
+    def flat(self, tree: PyTree) -> Flat:
+        """The vector of some trainable leaves."""
+        vector = ravel_pytree(real_parts(tree))[0]
+        if self.order is None or self.live is None:
+            return vector
+        vector = vector.at[self.order].get(mode="promise_in_bounds", unique_indices=True)
+        return live_part(vector, self.live)
+
+    def tree(self, vector: Flat, like: PyTree) -> PyTree:
+        """The real parts of the leaves, see `real_parts`, from the vector.
+
+        Args:
+            vector: theta.
+            like: trainable leaves.
+
+        Returns:
+            The tree.
+        """
+        if self.place is not None:
+            vector = vector.at[self.place].get(mode="promise_in_bounds", unique_indices=True)
+        return ravel_pytree(real_parts(like))[1](vector)
+
+
+def real_parts(tree: PyTree) -> PyTree:
+    """The tree with a pair (x, y) for each complex leaf x + i y."""
+    return jax.tree.map(lambda z: (z.real, z.imag) if jnp.iscomplexobj(z) else z, tree)
+
+
+def joined(parts: PyTree, like: PyTree) -> PyTree:
+    """The leaves from their real parts.
+
+    Args:
+        parts: as `real_parts` gives them.
+        like: leaves of the types that are wanted.
+
+    Returns:
+        The tree.
+    """
+
+    def leaf(z, part):
+        return jax.lax.complex(*part) if jnp.iscomplexobj(z) else part
+
+    return jax.tree.map(leaf, like, parts)
+
+
+def live_numbers(model: PyTree) -> PyTree:
+    """For each array of a model, which of its numbers count.
+
+    Args:
+        model: any pytree; models that declare padding may sit anywhere in it.
+
+    Returns:
+        The model with boolean arrays in the place of arrays.
+    """
+
+    def leaf(part):
+        declared = part.live() if isinstance(part, AbstractPadded) else part
+        return jax.tree.map(_all_true, declared)
+
+    return jax.tree.map(leaf, model, is_leaf=_is_padded)
+
+
+def _all_true(leaf: object) -> object:
+    if not isinstance(leaf, jax.Array | np.ndarray) or leaf.dtype == bool:
+        return leaf
+    return np.ones(leaf.shape, bool)
+
+
+def _mask(z: Array | None, mask) -> PyTree:
+    if z is None:
+        return None
+    mask = np.broadcast_to(mask, z.shape)
+    return (mask, mask) if jnp.iscomplexobj(z) else mask
+
+
+def _is_padded(part: object) -> bool:
+    return isinstance(part, AbstractPadded)
+
+
+def _declares_padding(model: PyTree) -> bool:
+    return any(_is_padded(part) for part in jax.tree.leaves(model, is_leaf=_is_padded))
