@@ -26,6 +26,9 @@ _LARGE = 2_000_000
 # A solver is judged after so many attempts; an explicit one by how many more it would need.
 WINDOW = 64
 _TOO_MANY = 1_000
+# A stiff one makes no progress if doubling the time takes so many attempts, over 1024 of them: a
+# sharp transition at a late time takes fewer.
+_CRAWLING = 100_000
 _EXPLICIT = ("tsit5", "dopri8")
 # Tighter than this, kinks make RKC2 reject more steps than its stages save.
 _LOOSE = 1e-4
@@ -177,13 +180,19 @@ def observed(method: Method) -> Method:
 
 
 def stalled(
-    name: str, result: Outcome | None, attempts: int, accepted: int, more: float
+    name: str,
+    result: Outcome | None,
+    attempts: int,
+    accepted: int,
+    more: float,
+    doubling: float,
 ) -> str | None:
     """Whether another solver should take over, after `WINDOW` attempts or at an end.
 
     An explicit method stalls when stability holds its steps down: then nearly all are accepted,
     and the number still needed is the time left over the step. Others stall when most steps are
-    rejected, or give up. An explicit flow that explodes is a result, and nobody else is tried.
+    rejected, when they are accepted but so short that time hardly grows, or give up. An explicit
+    flow that explodes is a result, and nobody else is tried.
 
     Args:
         name: the solver that runs.
@@ -191,6 +200,8 @@ def stalled(
         attempts: attempted steps lately.
         accepted: those of them that were accepted.
         more: the time left over the next step.
+        doubling: attempts that doubling the time would take at the measured pace, see
+            `flowlift.solvers.pace.Pace`.
 
     Returns:
         Why, or None.
@@ -198,8 +209,10 @@ def stalled(
     if name in _EXPLICIT:
         slow = result is None and attempts >= WINDOW and more > _TOO_MANY
         return f"would have needed {more:.2g} more steps" if slow else None
-    if result in (Outcome.TIME_UNDERFLOW, Outcome.SOLVER_FAILURE):
+    if result in (Outcome.TIME_UNDERFLOW, Outcome.NO_PROGRESS, Outcome.SOLVER_FAILURE):
         return f"ended by {str(result)!r}"
     if result is None and attempts >= WINDOW and 2 * accepted < attempts:
         return f"stalled, {attempts - accepted} of {attempts} steps rejected"
+    if result is None and doubling > _CRAWLING:
+        return f"would have needed {doubling:.2g} more steps to double the time"
     return None

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .legs import Position
-from .methods import halting_outcome, met
+from .methods import halting_outcome, met, stuck_outcome
 from .outcome import Outcome
 from .problem import RECORDED, Problem
 from .records import Plan
@@ -59,14 +59,11 @@ def interruption(position: Position, code: diffrax.RESULTS, stalled: bool) -> Ou
     """
     controller = position.controller
     halted = halting_outcome(controller)
-    # Steps shrink below the resolution of time because what they lead to is no finite number.
-    if halted is Outcome.TIME_UNDERFLOW and int(controller.non_finite) > 0:
-        return Outcome.NON_FINITE
     if halted is not None or met(controller):
         return halted
     if code not in (diffrax.RESULTS.successful, diffrax.RESULTS.max_steps_reached):
         return Outcome.SOLVER_FAILURE
-    return Outcome.TIME_UNDERFLOW if stalled else None
+    return stuck_outcome(controller) if stalled else None
 
 
 # Large against a step that rounding allows, small against the way to an edge that is not the cause.

@@ -161,7 +161,8 @@ def _take_over(settings: Settings, trace: Trace, plan: Plan, position: Position,
         return settings, position, result
     trace.judged = now
     more = (plan.horizon - trace.time) / max(float(controller.step), np.finfo(float).tiny)
-    why = stalled(choice.names[-1], result, attempts, accepted, more)
+    doubling = float(controller.pace.doubling)
+    why = stalled(choice.names[-1], result, attempts, accepted, more, doubling)
     if why is None:
         return settings, position, result
     choice = choice.after(f"{why} before t = {trace.time:.3g}")

@@ -223,6 +223,11 @@ def halting_outcome(state: WorkState) -> Outcome | None:
     return _OUTCOMES.get(Halt(int(state.halt)))
 
 
+def stuck_outcome(state: WorkState) -> Outcome:
+    """Why an integration whose steps have fallen below the resolution of time ends."""
+    return Outcome.NON_FINITE if bool(state.edge) else Outcome.TIME_UNDERFLOW
+
+
 def met(state: WorkState) -> bool:
     """Whether a stopping rule held after the last accepted step."""
     return int(state.halt) == Halt.CONDITION
@@ -234,6 +239,7 @@ _OUTCOMES = {
     Halt.NON_FINITE: Outcome.NON_FINITE,
     Halt.TIME_UNDERFLOW: Outcome.TIME_UNDERFLOW,
     Halt.NOT_SYMMETRIC: Outcome.NOT_SYMMETRIC,
+    Halt.NO_PROGRESS: Outcome.NO_PROGRESS,
 }
 _KEYS = itertools.count()
 _TALLIES: dict[int, int] = {}

@@ -14,6 +14,7 @@ class Outcome(enum.StrEnum):
     STEP_LIMIT = "step limit"
     NON_FINITE = "non-finite"
     TIME_UNDERFLOW = "time underflow"
+    NO_PROGRESS = "no progress"
     SOLVER_FAILURE = "solver failure"
     NOT_SYMMETRIC = "not symmetric"
     OUT_OF_MEMORY = "out of memory"
@@ -41,7 +42,8 @@ _REACHED = frozenset(
 )
 # A run of a study can also fail around its flow: those have no solver to blame.
 _FAILED = frozenset(
-    {Outcome.NON_FINITE, Outcome.TIME_UNDERFLOW, Outcome.SOLVER_FAILURE, Outcome.NOT_SYMMETRIC}
+    {Outcome.NON_FINITE, Outcome.TIME_UNDERFLOW, Outcome.NO_PROGRESS}
+    | {Outcome.SOLVER_FAILURE, Outcome.NOT_SYMMETRIC}
     | {Outcome.OUT_OF_MEMORY, Outcome.WORKER_CRASHED, Outcome.EXCEPTION}
 )
 _SENTENCES = {
@@ -57,6 +59,9 @@ _SENTENCES = {
     "weights' scale, or lower `rtol` if an explicit step overflowed.",
     Outcome.TIME_UNDERFLOW: "The step size fell below the resolution of time; the flow explodes or "
     "its field is not smooth: loosen `rtol`, or use float64.",
+    Outcome.NO_PROGRESS: "At the pace of the last 1024 attempted steps, doubling the time would take "
+    "more than 1e7 and more than `max_steps`: the field jumps or is singular there, or the flow is "
+    "too stiff for the solver; choose a solver for stiff problems, or stop the flow earlier.",
     Outcome.SOLVER_FAILURE: "The solver's own equations could not be solved; choose another "
     "solver or lower `rtol`.",
     Outcome.NOT_SYMMETRIC: "The Jacobian of the field is not symmetric, so that the field is no "

@@ -133,7 +133,8 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         hu, hv = jax.lax.map(lambda v: field.product(start, v), jnp.stack([u, v]))
         gap = jnp.abs(u @ hv - v @ hu)
         scale = jnp.linalg.norm(u) * jnp.linalg.norm(hv) + jnp.linalg.norm(v) * jnp.linalg.norm(hu)
-        symmetric = gap <= _ASYMMETRY * scale
+        # What is not finite says nothing about symmetry.
+        symmetric = ~(gap > _ASYMMETRY * scale)
         return BDFState(
             differences,
             step,

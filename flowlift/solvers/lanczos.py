@@ -26,8 +26,8 @@ class Krylov(eqx.Module):
         alpha: the diagonal of T, (M,).
         beta: beta_j couples v_j and v_{j+1}, (M,); 0 where the process was restarted.
         size: m, the number of products so far.
-        defect: the largest |<v_i, H v_j> - <v_j, H v_i>| / |H v_j| so far: rounding, if H is
-            symmetric; of order 1 if it is not at all.
+        defect: the largest |<v_i, H v_j> - <v_j, H v_i>|, i < j, so far, relative to the largest
+            |H v_i|, i <= j, then: rounding, if H is symmetric; of order 1 if it is not at all.
     """
 
     basis: Float[Array, "M1 P"]
@@ -58,8 +58,8 @@ class Krylov(eqx.Module):
 
     @property
     def symmetric(self) -> Bool[Array, ""]:
-        """Whether the defect is no more than rounding explains."""
-        return self.defect <= jnp.finfo(self.defect.dtype).eps ** 0.5
+        """Whether the defect is no more than rounding explains; what is not finite says nothing."""
+        return ~(self.defect > jnp.finfo(self.defect.dtype).eps ** 0.5)
 
     def restarted(self, first: Vector) -> "Krylov":
         """A new space of size 0.
@@ -99,13 +99,16 @@ class Krylov(eqx.Module):
         )
 
     def _defect(self, overlaps, image: Vector) -> Float[Array, ""]:
-        """The part of <v_i, H v_m>, i < m, that is not <v_m, H v_i>, relative to |H v_m|."""
+        """The part of <v_i, H v_m>, i < m, that is not <v_m, H v_i>, relative to |H|."""
         m = self.size
         # By construction <v_m, H v_i> is beta_{m-1} for i = m - 1, and 0 before.
         before = jnp.maximum(m - 1, 0)
         expected = jnp.zeros_like(overlaps).at[before].set(self.beta[before])
         difference = jnp.where(jnp.arange(overlaps.size) < m, overlaps - expected, 0)
-        scale = jnp.maximum(jnp.linalg.norm(image), jnp.finfo(image.dtype).tiny)
+        # Rounding is relative to the largest product: in the null space of H nothing else is left.
+        entries = jnp.concatenate([jnp.abs(self.alpha), jnp.abs(self.beta)])
+        scale = jnp.maximum(jnp.linalg.norm(image), jnp.max(entries))
+        scale = jnp.maximum(scale, jnp.finfo(image.dtype).tiny)
         return jnp.linalg.norm(difference) / scale
 
 

@@ -48,7 +48,7 @@ class Iteration(eqx.Module):
         curvature: the model of H.
         step: the last correction of d, its coupled part (n,).
         force: the coupled part of f before that step.
-        size: norm of the last step.
+        size: norm of the last step; infinite if it, or the field before it, was not finite.
         rate: estimate of the contraction; 1 where unknown.
         evaluations: evaluations of f.
         products: Hessian-vector products.
@@ -111,7 +111,7 @@ def solve(
             jnp.where(finish & again, _MAX_CG, 0),
         )
         size = equation.norm(step)
-        rate, small, failed = _verdict(equation, now, size, finish)
+        rate, small, failed = _verdict(equation, now, size, equation.norm(residual), finish)
         finite = jnp.isfinite(size) & jnp.isfinite(rates).all()
         failed |= ~finite
         correction = jnp.concatenate([now.correction[:n] + step, target[n:]])
@@ -120,7 +120,7 @@ def solve(
             model,
             step,
             force,
-            size,
+            jnp.where(finite, size, jnp.inf),
             rate,
             now.evaluations + 1,
             now.products + products,
@@ -161,7 +161,7 @@ def start(
     )
 
 
-def _verdict(equation: Equation, now: Iteration, size, finish):
+def _verdict(equation: Equation, now: Iteration, size, residual, finish):
     """The contraction with a new step of this size; whether it was the last, or in vain."""
     ratio, again = size / now.size, now.evaluations > 0
     # The first conjugate gradients follow a chord step, and are not comparable to it.
@@ -170,7 +170,10 @@ def _verdict(equation: Equation, now: Iteration, size, finish):
     measured = jnp.where(now.rate < 1, measured, ratio)
     rate = jnp.where(comparable, measured, now.rate)
     small = (rate < 1) & (rate * size < (1 - rate) * equation.tolerance)
-    small |= (finish & again & (0.05 * size < equation.tolerance)) | (size <= equation.floor)
+    small |= finish & again & (0.05 * size < equation.tolerance)
+    # Rounding shows in the residual. A small step alone proves nothing: where B holds far too much
+    # curvature every step is small, and stays as small as it was.
+    small |= (residual <= equation.floor) | (again & (size <= equation.floor) & (ratio < _SLOW))
     return rate, small, comparable & (ratio >= _SLOW) & ~small
 
 

@@ -55,7 +55,7 @@ class Projection(eqx.Module):
         tails: what A V has outside V, (K, P).
         lasts: to which vector each tail belongs, (K,); M for none.
         size: m.
-        defect: the largest asymmetry seen, relative.
+        defect: the largest asymmetry seen, relative to the largest product by then.
     """
 
     basis: Float[Array, "M P"]
@@ -151,7 +151,10 @@ class Projection(eqx.Module):
         seen = eqx.tree_at(lambda s: (s.basis, s.size), self, (basis, m + 1))
         column = seen.coordinates(image)
         earlier = jnp.arange(self.capacity) < m
-        scale = jnp.maximum(jnp.linalg.norm(image), jnp.finfo(vector.dtype).tiny)
+        # Relative to the largest product so far, as for `Krylov`.
+        lengths = jnp.stack([jnp.linalg.norm(image), jnp.max(jnp.abs(self.matrix))])
+        scale = jnp.maximum(jnp.max(lengths), jnp.max(jnp.linalg.norm(self.tails, axis=1)))
+        scale = jnp.maximum(scale, jnp.finfo(vector.dtype).tiny)
         defect = jnp.linalg.norm(jnp.where(earlier, column - predicted, 0)) / scale
         tails = self.tails - jnp.outer(self.tails @ vector, vector)
         grown = Projection(

@@ -15,8 +15,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-# Explicit methods recover from an overflow by a few reductions of the step by 5.
+from .pace import HOPELESS, Pace
+
+# A step may overflow where one 2^24 = 2e7 times shorter does not; further halving helps nobody.
 _NON_FINITE_ATTEMPTS = 24
+# What diffrax's and our controllers evaluate to choose a first step, unless it is given.
+_FIRST_STEP = 2
 
 
 class Work(eqx.Module):
@@ -54,6 +58,7 @@ class Halt(enum.IntEnum):
     TIME_UNDERFLOW = 4
     NOT_SYMMETRIC = 5
     CONDITION = 6
+    NO_PROGRESS = 7
 
 
 class StepReport(eqx.Module):
@@ -79,10 +84,13 @@ class WorkState(eqx.Module):
         attempts: attempted steps so far.
         accepted: accepted steps so far.
         step: the next step size, not shortened by the end of a segment.
+        pace: how fast time gets on.
         non_finite: attempts in a row whose result was not finite.
+        edge: whether the last rejected attempt was one of them.
         halt: a `Halt`.
         max_gradients: halt when so many evaluations are counted.
-        max_attempts: halt when so many steps are attempted.
+        max_attempts: halt when so many steps are attempted, or when doubling the time reached would
+            take more than that, and more than 1e7, at the pace of the last 1024 attempts.
     """
 
     inner: PyTree
@@ -90,7 +98,9 @@ class WorkState(eqx.Module):
     attempts: Int[Array, ""]
     accepted: Int[Array, ""]
     step: Float[Array, ""]
+    pace: Pace
     non_finite: Int[Array, ""]
+    edge: Bool[Array, ""]
     halt: Int[Array, ""]
     max_gradients: Float[Array, ""]
     max_attempts: Float[Array, ""]
@@ -126,12 +136,13 @@ class WorkState(eqx.Module):
             The memory.
         """
         return eqx.tree_at(
-            lambda s: (s.work, s.attempts, s.accepted, s.max_gradients, s.max_attempts),
+            lambda s: (s.work, s.attempts, s.accepted, s.pace, s.max_gradients, s.max_attempts),
             self,
             (
                 self.work + other.work,
                 other.attempts,
                 other.accepted,
+                other.pace.taken_over(),
                 other.max_gradients,
                 other.max_attempts,
             ),
@@ -139,9 +150,14 @@ class WorkState(eqx.Module):
 
 
 class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]):
-    """Counts work; halts on a budget, a step limit, non-finite values, time underflow or a rule.
+    """Counts work, rejects what is not finite, and halts: see `Halt`.
 
-    Steps are chosen by the wrapped controller alone.
+    Steps are chosen by the wrapped controller alone, but for one rule: an attempt whose result or
+    error is not finite is rejected and repeated with half the step, and the wrapped controller,
+    whose memory a NaN would poison, is not asked. An integration ends when 24 attempts in a row
+    were not finite (`NON_FINITE`), when the step falls below the resolution of time
+    (`NON_FINITE` if the last rejected attempt was not finite, else `TIME_UNDERFLOW`), when doubling
+    the time would take more attempts than it may have (`NO_PROGRESS`), or at a limit.
 
     Attributes:
         inner: any diffrax controller.
@@ -151,7 +167,8 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         until_accepted: further evaluations per attempt as long as no step has been accepted: a
             solver that reuses the last stage of a step as the first of the next has none to reuse,
             and diffrax's rollback makes it forget that it evaluated one.
-        startup: field evaluations of the solver's and the controller's `init`.
+        startup: field evaluations of the solver's and the controller's `init`; two of them are not
+            made, and not counted, where the first step `dt0` is given.
         startup_products: Jacobian-vector products there.
         regrowth: after a step shortened by the end of a segment, the next is at most so many
             times as long; finite for solvers whose memory is of the shortened step.
@@ -181,13 +198,16 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         inner = jax.tree.map(jnp.asarray, inner)
         infinite = jnp.asarray(jnp.inf, step.dtype)
         zero = jnp.zeros((), int)
+        startup = self.startup if dt0 is None else max(self.startup - _FIRST_STEP, 0)
         state = WorkState(
             inner=inner,
-            work=Work.of(self.startup, self.startup_products),
+            work=Work.of(startup, self.startup_products),
             attempts=zero,
             accepted=zero,
             step=step,
+            pace=Pace.zero(step),
             non_finite=zero,
+            edge=jnp.asarray(False),
             halt=zero,
             max_gradients=infinite,
             max_attempts=infinite,
@@ -197,14 +217,19 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     def adapt_step_size(
         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
     ):
-        """The inner controller's verdict, with the attempt counted."""
-        state = controller_state
+        """The inner controller's verdict on what is finite, with the attempt counted."""
+        state, taken = controller_state, jnp.asarray(t1 - t0)
         error, work, fault = self._unpack(y_error, state.accepted)
-        keep, next0, next1, made_jump, inner, result = self.inner.adapt_step_size(
+        verdict = self.inner.adapt_step_size(
             t0, t1, y0, y1_candidate, args, error, error_order, state.inner
         )
-        proposed, taken = next1 - next0, t1 - t0
-        finite = keep | _all_finite((y1_candidate, error))
+        finite = _all_finite((y1_candidate, error)) & jnp.isfinite(verdict[2])
+        keep, next0, next1, made_jump, inner, result = verdict
+        keep, next0 = finite & keep, jnp.where(finite, next0, t0)
+        next1 = jnp.where(finite, next1, t0 + taken / 2)
+        inner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), inner, state.inner)
+        result = diffrax.RESULTS.where(finite, result, diffrax.RESULTS.successful)
+        proposed = next1 - next0
         # A step shortened by the end of a segment says nothing against the longer one before it.
         shortened = keep & (taken < 0.999 * state.step)
         resumed = jnp.minimum(state.step, self.regrowth * taken)
@@ -212,10 +237,13 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
             inner=inner,
             work=state.work + work,
             attempts=state.attempts + 1,
-            accepted=state.accepted + keep,
+            accepted=state.accepted + keep.astype(int),
             step=jnp.where(shortened, jnp.maximum(proposed, resumed), proposed),
+            pace=state.pace.after(jnp.where(keep, taken, 0)),
             non_finite=jnp.where(finite, 0, state.non_finite + 1),
-            halt=fault,
+            edge=jnp.where(keep, state.edge, ~finite),
+            # What the solver found out where nothing was finite is no evidence.
+            halt=jnp.where(finite, fault, 0),
             max_gradients=state.max_gradients,
             max_attempts=state.max_attempts,
         )
@@ -250,13 +278,16 @@ def _all_finite(tree: PyTree):
 
 
 def _why_halt(state: WorkState, stuck, met) -> Int[Array, ""]:
+    hopeless = state.pace.doubling > jnp.maximum(state.max_attempts, HOPELESS)
     conditions = (
         (state.halt != Halt.NONE, state.halt),
+        (met, Halt.CONDITION),
         (state.non_finite >= _NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
+        (stuck & state.edge, Halt.NON_FINITE),
         (stuck, Halt.TIME_UNDERFLOW),
         (state.work.gradients >= state.max_gradients, Halt.BUDGET),
         (state.attempts >= state.max_attempts, Halt.STEP_LIMIT),
-        (met, Halt.CONDITION),
+        (hopeless, Halt.NO_PROGRESS),
     )
     reasons, codes = zip(*conditions, strict=True)
     # A weakly typed code would compile every second segment anew.

@@ -85,18 +85,18 @@ def test_auto_reads_the_smoothness_that_a_lift_declares():
 
 
 def test_a_stall_is_many_rejections_in_a_full_window_or_an_underflow():
-    assert stalled("bdf", None, 64, 31, 9.0) == "stalled, 33 of 64 steps rejected"
-    assert stalled("bdf", None, 64, 32, 9.0) is None
-    assert stalled("bdf", None, 40, 1, 9.0) is None
-    assert stalled("bdf", Outcome.BUDGET, 70, 10, 9.0) is None
-    assert stalled("bdf", Outcome.TIME_UNDERFLOW, 3, 1, 9.0) == "ended by 'time underflow'"
+    assert stalled("bdf", None, 64, 31, 9.0, 64.0) == "stalled, 33 of 64 steps rejected"
+    assert stalled("bdf", None, 64, 32, 9.0, 64.0) is None
+    assert stalled("bdf", None, 40, 1, 9.0, 64.0) is None
+    assert stalled("bdf", Outcome.BUDGET, 70, 10, 9.0, 64.0) is None
+    assert stalled("bdf", Outcome.TIME_UNDERFLOW, 3, 1, 9.0, 64.0) == "ended by 'time underflow'"
 
 
 def test_an_explicit_method_stalls_by_its_pace_and_not_by_an_explosion():
-    assert stalled("tsit5", None, 64, 64, 13e3) == "would have needed 1.3e+04 more steps"
-    assert stalled("tsit5", None, 64, 64, 300.0) is None
-    assert stalled("tsit5", None, 60, 60, 13e3) is None
-    assert stalled("tsit5", Outcome.TIME_UNDERFLOW, 70, 3, 13e3) is None
+    assert stalled("tsit5", None, 64, 64, 13e3, 64.0) == "would have needed 1.3e+04 more steps"
+    assert stalled("tsit5", None, 64, 64, 300.0, 64.0) is None
+    assert stalled("tsit5", None, 60, 60, 13e3, 64.0) is None
+    assert stalled("tsit5", Outcome.TIME_UNDERFLOW, 70, 3, 13e3, 64.0) is None
 
 
 def sharpening(m):
