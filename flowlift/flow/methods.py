@@ -24,6 +24,7 @@ from ..solvers import (
     WorkState,
     live_scale,
 )
+from ..solvers.pace import HOPELESS_IF_STABLE
 from .limits import any_holds
 from .outcome import Outcome
 from .problem import Flat, Problem, State, field
@@ -130,7 +131,9 @@ def resolve_method(
         # Such a step may cross a stiff layer exactly, where the integrals are not smooth.
         norm = StateNorm(theta_norm) if isinstance(built, ExpRosenbrock) else theta_norm
         control = PredictiveController(rtol_array, atol_array, norm)
-        controller = WorkController(control, startup=2, until=any_holds)
+        controller = WorkController(
+            control, startup=2, until=any_holds, patience=HOPELESS_IF_STABLE
+        )
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
     if isinstance(built, diffrax.AbstractERK):
         tableau = cast(diffrax.ButcherTableau, built.tableau)
@@ -153,7 +156,12 @@ def _bdf_method(built: BDF, rtol: Array, atol: Array, live: Array | None, solver
     built = dataclasses.replace(built, rtol=rtol, atol=atol, live=live, select=theta_of)
     steps = ProposedSteps(rtol, atol, select=theta_of, live=live)
     controller = WorkController(
-        steps, startup=3, startup_products=2, regrowth=10.0, until=any_holds
+        steps,
+        startup=3,
+        startup_products=2,
+        regrowth=10.0,
+        until=any_holds,
+        patience=HOPELESS_IF_STABLE,
     )
     return Method(
         built,

@@ -32,6 +32,8 @@ _MIN_FACTOR = 0.2
 _SAFETY = 0.9
 # Relative to the norm of the Jacobian's image; rounding errors of gradients stay far below.
 _ASYMMETRY = 1e-2
+# Largest rounding error of y, relative, that is believed; in float32 it is reached at c |H| = 1e6.
+_NOISIEST = 0.1
 
 
 class BDFState(eqx.Module):
@@ -205,6 +207,8 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         c = state.step / alpha(state.order, dtype)
         # Rounding of y, and of a gradient of terms as large as |H| |y|.
         noise = jnp.finfo(dtype).eps * (1 + c * jnp.max(state.curvature.values))
+        # Where all of y would be rounding, the curvature is out of date, not the field that bad.
+        noise = jnp.minimum(noise, _NOISIEST)
         floor = noise * jnp.sqrt(jnp.mean((prediction[:size] / weights) ** 2))
         tolerance = jnp.maximum(floor, jnp.minimum(0.03, jnp.sqrt(self.rtol)))
         return newton.Equation(prediction, psi, c, weights, tolerance, floor)

@@ -20,6 +20,9 @@ _LEAST = 2
 # The update's eigenvalue is |w|^2 / omega. Where w and s are nearly orthogonal it is far too large,
 # corrections in that direction are suppressed, and an error grows there unseen.
 _ALIGNED = 0.01
+# Nor may a secant claim curvature beyond all that was seen: the jump of a gradient over a tiny step
+# across a kink would suppress every later correction in its direction.
+_CREDIBLE = 100.0
 
 # Which generic vector: any, but the same for every length of the basis.
 _TURN = 64
@@ -212,8 +215,8 @@ class Curvature(eqx.Module):
     ) -> "Curvature":
         """The symmetric rank-one update with H step = image.
 
-        It is left out where it would not matter for this c, is not defined, or would make
-        I + c B indefinite.
+        It is left out where it would not matter for this c, is not defined, would make I + c B
+        indefinite, or claims a curvature far above 1 / c and all Ritz values.
 
         Args:
             step: s.
@@ -236,7 +239,9 @@ class Curvature(eqx.Module):
         matters = c * size > 1e-3 * length
         defined = jnp.abs(omega) > _ALIGNED * size * length
         definite = 1 + c * energy / omega > 0.1
-        good = wanted & matters & defined & definite & jnp.isfinite(omega)
+        largest = jnp.max(self._positive) + 1 / c
+        credible = size**2 <= _CREDIBLE * largest * jnp.abs(omega)
+        good = wanted & matters & defined & definite & credible & jnp.isfinite(omega)
         return self._with_secant(good, w, omega, modes, overlaps.at[slot].set(w @ w))
 
     def _with_secant(self, good, w, omega, modes, overlaps) -> "Curvature":

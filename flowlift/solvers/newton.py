@@ -111,7 +111,8 @@ def solve(
             jnp.where(finish & again, _MAX_CG, 0),
         )
         size = equation.norm(step)
-        rate, small, failed = _verdict(equation, now, size, equation.norm(residual), finish)
+        undone = now.step + equation.c * (now.force - force)
+        rate, small, failed = _verdict(equation, now, size, residual, undone, finish)
         finite = jnp.isfinite(size) & jnp.isfinite(rates).all()
         failed |= ~finite
         correction = jnp.concatenate([now.correction[:n] + step, target[n:]])
@@ -161,20 +162,29 @@ def start(
     )
 
 
-def _verdict(equation: Equation, now: Iteration, size, residual, finish):
-    """The contraction with a new step of this size; whether it was the last, or in vain."""
-    ratio, again = size / now.size, now.evaluations > 0
+def _verdict(equation: Equation, now: Iteration, size, residual, undone, finish):
+    """The contraction with a new step of this size; whether it was the last, or in vain.
+
+    A small step alone proves nothing: where B holds far more curvature than H, every step is small
+    and leaves the residual as it was. `undone` is by how much the step before has reduced it.
+    """
+    ratio, again, left = size / now.size, now.evaluations > 0, equation.norm(residual)
     # The first conjugate gradients follow a chord step, and are not comparable to it.
     comparable = jnp.where(finish, now.evaluations > 1, again)
     measured = jnp.where(finish, ratio, jnp.maximum(ratio, 0.3 * now.rate))
     measured = jnp.where(now.rate < 1, measured, ratio)
     rate = jnp.where(comparable, measured, now.rate)
-    small = (rate < 1) & (rate * size < (1 - rate) * equation.tolerance)
+    # What all Ritz values together cannot have suppressed is believed after a second look only.
+    stiffest = 1 + equation.c * jnp.max(now.curvature.values)
+    explained = again | (left <= 2 * stiffest * size + equation.tolerance)
+    small = (rate < 1) & (rate * size < (1 - rate) * equation.tolerance) & explained
     small |= finish & again & (0.05 * size < equation.tolerance)
-    # Rounding shows in the residual. A small step alone proves nothing: where B holds far too much
-    # curvature every step is small, and stays as small as it was.
-    small |= (residual <= equation.floor) | (again & (size <= equation.floor) & (ratio < _SLOW))
-    return rate, small, comparable & (ratio >= _SLOW) & ~small
+    small |= again & (size <= equation.floor) & (ratio < _SLOW)
+    idle = equation.norm(undone) < (1 - _SLOW) * equation.norm(residual + undone)
+    # Rounding shows in the residual itself.
+    resolved = left <= equation.floor
+    small = resolved | (small & ~(again & idle))
+    return rate, small, comparable & ((ratio >= _SLOW) | idle) & ~small
 
 
 def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation, limit):

@@ -9,6 +9,9 @@ WINDOW = 1024
 # An integration that would need more attempts than this to double the time it has reached is at
 # its end: each then gains less than 1e-7 of the time, the resolution of single precision.
 HOPELESS = 1e7
+# The same for solvers whose steps no stability bounds: ten times less, for only a field that is
+# singular or jumps can hold them down so far.
+HOPELESS_IF_STABLE = 1e6
 
 
 class Pace(eqx.Module):

@@ -89,8 +89,7 @@ class WorkState(eqx.Module):
         edge: whether the last rejected attempt was one of them.
         halt: a `Halt`.
         max_gradients: halt when so many evaluations are counted.
-        max_attempts: halt when so many steps are attempted, or when doubling the time reached would
-            take more than that, and more than 1e7, at the pace of the last 1024 attempts.
+        max_attempts: halt when so many steps are attempted.
     """
 
     inner: PyTree
@@ -185,6 +184,7 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     startup_products: int = eqx.field(static=True, default=0)
     regrowth: float = eqx.field(static=True, default=math.inf)
     until: Callable[[PyTree, PyTree], Bool[Array, ""]] | None = eqx.field(static=True, default=None)
+    patience: float | None = eqx.field(static=True, default=None)
 
     def wrap(self, direction) -> "WorkController":
         """Wraps the inner controller."""
@@ -249,13 +249,19 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
         )
         # A step of a few units in the last place may be rejected for ever without shrinking.
         stuck = (next1 <= next0) | (~keep & (proposed >= taken))
-        halt = _why_halt(new, stuck, self._met(keep, y1_candidate, args))
+        halt = _why_halt(new, stuck, self._met(keep, y1_candidate, args), self._hopeless(new))
         new = eqx.tree_at(lambda s: s.halt, new, halt)
         halted = diffrax.RESULTS.where(
             halt == Halt.NONE, diffrax.RESULTS.successful, diffrax.RESULTS.dt_min_reached
         )
         result = diffrax.RESULTS.where(result == diffrax.RESULTS.successful, halted, result)
         return keep, next0, next1, made_jump, new, result
+
+    def _hopeless(self, state: WorkState) -> Bool[Array, ""]:
+        patience = self.patience
+        if patience is None:
+            patience = jnp.maximum(state.max_attempts, HOPELESS)
+        return state.pace.doubling > patience
 
     def _met(self, keep, y, args) -> Bool[Array, ""]:
         until = self.until
@@ -277,8 +283,7 @@ def _all_finite(tree: PyTree):
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
 
 
-def _why_halt(state: WorkState, stuck, met) -> Int[Array, ""]:
-    hopeless = state.pace.doubling > jnp.maximum(state.max_attempts, HOPELESS)
+def _why_halt(state: WorkState, stuck, met, hopeless) -> Int[Array, ""]:
     conditions = (
         (state.halt != Halt.NONE, state.halt),
         (met, Halt.CONDITION),
