@@ -18,13 +18,11 @@ from ..solvers import (
     RKC2,
     ExpRosenbrock,
     Halt,
-    PredictiveController,
-    ProposedSteps,
     WorkController,
     WorkState,
     live_scale,
 )
-from ..solvers.pace import HOPELESS_IF_STABLE
+from ..solvers.tolerances import Tolerances
 from .limits import any_holds
 from .outcome import Outcome
 from .problem import Flat, Problem, State, field
@@ -92,8 +90,8 @@ SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
     "kvaerno5": diffrax.Kvaerno5,
     "bdf": BDF,
     "dense-bdf": lambda: BDF(dense=True),
-    "rkc2": lambda: RKC2(select=theta_of),
-    "exprb": lambda: ExpRosenbrock(select=theta_of),
+    "rkc2": RKC2,
+    "exprb": ExpRosenbrock,
 }
 
 
@@ -130,17 +128,15 @@ def resolve_method(
     if isinstance(built, _REPORTING):
         # Such a step may cross a stiff layer exactly, where the integrals are not smooth.
         norm = StateNorm(theta_norm) if isinstance(built, ExpRosenbrock) else theta_norm
-        control = PredictiveController(rtol_array, atol_array, norm)
-        controller = WorkController(
-            control, startup=2, until=any_holds, patience=HOPELESS_IF_STABLE
-        )
+        controller = built.default_controller(rtol_array, atol_array, norm, until=any_holds)
+        built = _own(built, controller, live)
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
     if isinstance(built, diffrax.AbstractERK):
         tableau = cast(diffrax.ButcherTableau, built.tableau)
         # One evaluation is saved where the last stage of a step is the first of the next.
         evaluations = tableau.num_stages - tableau.fsal
         reused = int(tableau.fsal)
-        controller = WorkController(
+        controller = cast(Any, WorkController)(
             control, evaluations, until_accepted=reused, startup=2, until=any_holds
         )
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
@@ -148,21 +144,15 @@ def resolve_method(
     _TALLIES[key] = 0
     tally = jnp.asarray(key)
     term = diffrax.ODETerm(CountedField(tally))
-    controller = WorkController(control, products=_jacobians(built) * (size + 2), until=any_holds)
+    controller = cast(Any, WorkController)(
+        control, products=_jacobians(built) * (size + 2), until=any_holds
+    )
     return Method(built, controller, term, tally, name, points)
 
 
 def _bdf_method(built: BDF, rtol: Array, atol: Array, live: Array | None, solver) -> Method:
-    built = dataclasses.replace(built, rtol=rtol, atol=atol, live=live, select=theta_of)
-    steps = ProposedSteps(rtol, atol, select=theta_of, live=live)
-    controller = WorkController(
-        steps,
-        startup=3,
-        startup_products=2,
-        regrowth=10.0,
-        until=any_holds,
-        patience=HOPELESS_IF_STABLE,
-    )
+    controller = BDF.default_controller(rtol, atol, theta_of, live, until=any_holds)
+    built = _own(built, controller, live)
     return Method(
         built,
         controller,
@@ -291,11 +281,23 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
 def _build(solver, rtol: Array, atol: Array, live: Array | None) -> diffrax.AbstractSolver:
     check_solver(solver)
     solver = SOLVERS[solver]() if isinstance(solver, str) else solver
-    if isinstance(solver, ExpRosenbrock):
-        solver = dataclasses.replace(solver, rtol=rtol, atol=atol, live=live)
-    if isinstance(solver, RKC2):
-        solver = dataclasses.replace(solver, live=live)
-    if isinstance(solver, diffrax.AbstractImplicitSolver):
-        finder = diffrax.VeryChord(rtol=cast(Any, rtol), atol=cast(Any, atol), norm=ThetaNorm(live))
-        solver = eqx.tree_at(lambda s: s.root_finder, solver, finder)
-    return solver
+    if isinstance(solver, diffrax.AbstractImplicitSolver) and not isinstance(solver, _OWN):
+        # What the user's root finder leaves to the controller is filled in, as diffrax does.
+        ours = {"rtol": rtol, "atol": atol, "norm": ThetaNorm(live)}
+        open_ = {k: v for k, v in ours.items() if getattr(solver.root_finder, k) is _LEFT_OPEN}
+        finder = dataclasses.replace(cast(Any, solver.root_finder), **open_)
+        solver = dataclasses.replace(cast(Any, solver), root_finder=finder)
+    return cast(diffrax.AbstractSolver, solver)
+
+
+def _own(solver, controller: WorkController, live: Array | None):
+    """One of our solvers with what it leaves open: the flow's part, the controller's tolerances."""
+    select = theta_of if solver.select is None else solver.select
+    return dataclasses.replace(
+        solver, select=select, live=live, root_finder=Tolerances.of(controller)
+    )
+
+
+_OWN = (BDF, RKC2, ExpRosenbrock)
+# diffrax's mark in a root finder for "as the controller".
+_LEFT_OPEN = diffrax.with_stepsize_controller_tols(optx.Newton)().rtol

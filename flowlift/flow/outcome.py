@@ -59,9 +59,9 @@ _SENTENCES = {
     "weights' scale, or lower `rtol` if an explicit step overflowed.",
     Outcome.TIME_UNDERFLOW: "The step size fell below the resolution of time; the flow explodes or "
     "its field is not smooth: loosen `rtol`, or use float64.",
-    Outcome.NO_PROGRESS: "At the pace of the last 1024 attempted steps, doubling the time would take "
-    "millions: the field jumps or is singular there, or the flow is far too stiff for an explicit "
-    "solver; stop the flow earlier, or choose another solver.",
+    Outcome.NO_PROGRESS: "At the pace of the last 1024 attempted steps, doubling the time would "
+    "take millions: the field jumps or is singular there, or the flow is far too stiff for an "
+    "explicit solver; stop the flow earlier, or choose another solver.",
     Outcome.SOLVER_FAILURE: "The solver's own equations could not be solved; choose another "
     "solver or lower `rtol`.",
     Outcome.NOT_SYMMETRIC: "The Jacobian of the field is not symmetric, so that the field is no "

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import diffrax
 import equinox as eqx
@@ -23,9 +23,11 @@ from .differences import (
     updated,
 )
 from .lanczos import generic_vector
+from .pace import HOPELESS_IF_STABLE
 from .parts import Layout, Select, live_scale
-from .proposals import Proposal
-from .work import Halt, StepReport, Work
+from .proposals import Proposal, ProposedSteps
+from .tolerances import check_controller, not_yet
+from .work import Halt, StepReport, Work, WorkController
 
 _MAX_FACTOR = 10.0
 _MIN_FACTOR = 0.2
@@ -58,7 +60,7 @@ class BDFState(eqx.Module):
     halt: Int[Array, ""]
 
 
-class BDF(diffrax.AbstractAdaptiveSolver):
+class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     """Stiff flows dy/dt = f(y) with symmetric Jacobian -H: NDF of orders 1 to 5, variable step.
 
     The step to t + h solves, for the correction d of the prediction p,
@@ -78,8 +80,8 @@ class BDF(diffrax.AbstractAdaptiveSolver):
 
     A step is accepted when the root mean square of error / (atol + rtol |y|) over the coupled
     components is at most 1. The solver chooses its own step and order; use it with
-    `WorkController(ProposedSteps(...))`. Dense output is the difference polynomial, as accurate as
-    the steps, and should be used: a step cut short costs several.
+    `BDF.default_controller(rtol, atol)`, which counts the work too. Dense output is the difference
+    polynomial, as accurate as the steps, and should be used: a step cut short costs several.
 
     Cost per step: 1 to 4 evaluations of f, no product while B serves; a fresh basis costs some
     dozens of products. Memory: capacity + secants + 20 vectors.
@@ -91,8 +93,8 @@ class BDF(diffrax.AbstractAdaptiveSolver):
     have kinks are integrated with many rejections; take a one-step method.
 
     Attributes:
-        rtol: relative tolerance.
-        atol: absolute tolerance.
+        rtol: relative tolerance; None: that of the controller.
+        atol: absolute tolerance; None: that of the controller.
         live: how many leading coordinates of the flow's part count, the others being zeros that
             never move; None for all.
         select: y -> the part that f depends on, one of its nodes; the rest is only integrated and
@@ -100,18 +102,48 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         capacity: largest Lanczos basis.
         secants: number of secants kept.
         dense: use all eigenpairs of H, from n products, instead of a Lanczos basis.
+        root_finder: the controller's tolerances, filled by diffrax.
     """
 
-    rtol: Float[Array, ""] | float = 1e-6
-    atol: Float[Array, ""] | float = 1e-9
+    rtol: Float[Array, ""] | float | None = None
+    atol: Float[Array, ""] | float | None = None
     live: Int[Array, ""] | None = None
     select: Select | None = eqx.field(static=True, default=None)
     capacity: int = eqx.field(static=True, default=64)
     secants: int = eqx.field(static=True, default=20)
     dense: bool = eqx.field(static=True, default=False)
+    root_finder: Any = eqx.field(default_factory=not_yet)
 
     term_structure: ClassVar = diffrax.ODETerm
     interpolation_cls: ClassVar[Callable[..., DifferenceInterpolation]] = DifferenceInterpolation
+
+    @property
+    def root_find_max_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Evaluations per iteration."""
+        return newton.MAX_ITERATIONS
+
+    @staticmethod
+    def default_controller(
+        rtol, atol, select: Select | None = None, live=None, **options
+    ) -> WorkController:
+        """The controller to pass to `diffrax.diffeqsolve` with this solver.
+
+        Args:
+            rtol: relative tolerance.
+            atol: absolute tolerance.
+            select: as for the solver.
+            live: as for the solver.
+            options: further arguments of `WorkController`.
+
+        Returns:
+            The controller; its state, saved by `SaveAt(controller_state=True)`, holds true counts
+            of work, and the `Halt` if diffrax's result is `dt_min_reached`.
+        """
+        # At the start: the first step, f, and two products that check the symmetry; a step much
+        # longer than the last one has no memory to go by.
+        settings = {"startup": 3, "startup_products": 2, "regrowth": _MAX_FACTOR}
+        settings |= {"patience": HOPELESS_IF_STABLE} | options
+        return cast(Any, WorkController)(ProposedSteps(rtol, atol, select, live), **settings)
 
     def order(self, terms) -> int:
         """The highest order."""
@@ -123,6 +155,7 @@ class BDF(diffrax.AbstractAdaptiveSolver):
 
     def init(self, terms, t0, t1, y0, args) -> BDFState:
         """Differences of order 1; two products check that the Jacobian is symmetric."""
+        check_controller(self, ProposedSteps)
         layout = Layout.of(self.select, y0)
         field = _Field.over(t0, t1, layout, terms, args)
         start = layout.ravel(y0)
@@ -197,8 +230,13 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         return curvature.extended(lambda v: field.product(lagged, v), equation.c)
 
     def _weights(self, point):
-        scale = live_scale(point.size, self.live, point.dtype)
-        return (self.atol + self.rtol * jnp.abs(point)) * scale
+        rtol, atol = self._tolerances()
+        return (atol + rtol * jnp.abs(point)) * live_scale(point.size, self.live, point.dtype)
+
+    def _tolerances(self):
+        given = self.root_finder
+        rtol = given.rtol if self.rtol is None else self.rtol
+        return rtol, given.atol if self.atol is None else self.atol
 
     def _equation(self, state: BDFState, size: int) -> newton.Equation:
         prediction, psi = predicted(state.differences, state.order)
@@ -210,7 +248,7 @@ class BDF(diffrax.AbstractAdaptiveSolver):
         # Where all of y would be rounding, the curvature is out of date, not the field that bad.
         noise = jnp.minimum(noise, _NOISIEST)
         floor = noise * jnp.sqrt(jnp.mean((prediction[:size] / weights) ** 2))
-        tolerance = jnp.maximum(floor, jnp.minimum(0.03, jnp.sqrt(self.rtol)))
+        tolerance = jnp.maximum(floor, jnp.minimum(0.03, jnp.sqrt(self._tolerances()[0])))
         return newton.Equation(prediction, psi, c, weights, tolerance, floor)
 
 

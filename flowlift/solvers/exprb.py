@@ -1,19 +1,22 @@
 """An adaptive exponential Rosenbrock method of order 5 with phi-functions by Lanczos chains."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, Real
 
+from .pace import HOPELESS_IF_STABLE
 from .parts import Select, live_scale, rate_of, split
 from .phi import Projection, phi
-from .predictive import Estimate
-from .work import Halt, StepReport, Work
+from .predictive import Estimate, PredictiveController
+from .tolerances import check_controller, not_yet
+from .work import Halt, StepReport, Work, WorkController
 
 NODES = np.array([1 / 4, 1 / 2, 9 / 10, 1.0])
 # Row i: what D_2, D_3, D_4 add, with phi_3 and with phi_4 of (c Z), to the stage at node i.
@@ -63,7 +66,9 @@ class _Step(eqx.Module):
     limit: Float[Array, ""]
 
 
-class ExpRosenbrock(diffrax.AbstractAdaptiveSolver[Bool[Array, ""]]):
+class ExpRosenbrock(
+    diffrax.AbstractAdaptiveSolver[Bool[Array, ""]], diffrax.AbstractImplicitSolver[Bool[Array, ""]]
+):
     """Order 5 with an embedded order 4: exact on linear flows, however stiff.
 
     With J the exact Jacobian at the start, Z = h J and D_i = F(U_i) - F_0 - J (U_i - u_0),
@@ -96,22 +101,46 @@ class ExpRosenbrock(diffrax.AbstractAdaptiveSolver[Bool[Array, ""]]):
     (pexprb54s4); the stiff order conditions are those of their J. Comput. Appl. Math. 255 (2014).
 
     Attributes:
-        rtol: relative tolerance, for the chains.
+        rtol: relative tolerance, for the chains; None: that of the controller.
         atol: absolute tolerance, likewise.
         live: how many leading coordinates of the flow's part count, the others being zeros that
             never move; None for all.
         select: state -> the part that flows by itself, see `flowlift.solvers.parts`; None for all.
         max_basis: at most so many basis vectors.
+        root_finder: the controller's tolerances, filled by diffrax.
     """
 
-    rtol: Real[Array, ""] | float = 1e-6
-    atol: Real[Array, ""] | float = 1e-9
+    rtol: Real[Array, ""] | float | None = None
+    atol: Real[Array, ""] | float | None = None
     select: Select | None = eqx.field(static=True, default=None)
     live: Int[Array, ""] | None = None
     max_basis: int = eqx.field(static=True, default=256)
+    root_finder: Any = eqx.field(default_factory=not_yet)
 
     term_structure: ClassVar[Any] = diffrax.ODETerm
     interpolation_cls: ClassVar[Any] = diffrax.ThirdOrderHermitePolynomialInterpolation
+
+    @property
+    def root_find_max_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """None is made: the name is diffrax's."""
+        return 0
+
+    @staticmethod
+    def default_controller(rtol, atol, norm=optx.rms_norm, **options) -> WorkController:
+        """The controller to pass to `diffrax.diffeqsolve` with this solver.
+
+        Args:
+            rtol: relative tolerance.
+            atol: absolute tolerance.
+            norm: of the scaled error.
+            options: further arguments of `WorkController`.
+
+        Returns:
+            The controller; its state, saved by `SaveAt(controller_state=True)`, holds true counts
+            of work, and the `Halt` if diffrax's result is `dt_min_reached`.
+        """
+        settings = {"startup": 2, "patience": HOPELESS_IF_STABLE} | options
+        return cast(Any, WorkController)(PredictiveController(rtol, atol, norm), **settings)
 
     def order(self, terms) -> int:
         """5."""
@@ -119,6 +148,7 @@ class ExpRosenbrock(diffrax.AbstractAdaptiveSolver[Bool[Array, ""]]):
 
     def init(self, terms, t0, t1, y0, args) -> Bool[Array, ""]:
         """Nothing is kept but whether J was symmetric so far."""
+        check_controller(self, PredictiveController)
         return jnp.asarray(True)
 
     def func(self, terms, t0, y0, args):
@@ -167,8 +197,10 @@ class ExpRosenbrock(diffrax.AbstractAdaptiveSolver[Bool[Array, ""]]):
             rate_others=blank_q,
             limit=jnp.asarray(jnp.finfo(h.dtype).max, h.dtype),
         )
-        scale = self.atol + self.rtol * jnp.abs(x0)
-        scale = scale * live_scale(x0.size, self.live, x0.dtype)
+        given = self.root_finder
+        rtol = given.rtol if self.rtol is None else self.rtol
+        atol = given.atol if self.atol is None else self.atol
+        scale = (atol + rtol * jnp.abs(x0)) * live_scale(x0.size, self.live, x0.dtype)
         weigh = lambda v: jnp.sqrt(jnp.mean((v / scale) ** 2))
 
         def stage(i, step: _Step) -> _Step:

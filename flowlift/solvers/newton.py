@@ -166,7 +166,18 @@ def _verdict(equation: Equation, now: Iteration, size, residual, undone, finish)
     """The contraction with a new step of this size; whether it was the last, or in vain.
 
     A small step alone proves nothing: where B holds far more curvature than H, every step is small
-    and leaves the residual as it was. `undone` is by how much the step before has reduced it.
+    and leaves the residual as it was.
+
+    Args:
+        equation: what is solved.
+        now: the state before the step.
+        size: norm of the step.
+        residual: c f - psi - d before it.
+        undone: by how much the step before has reduced the residual, (I + c H) of that step.
+        finish: whether steps after the first come from conjugate gradients.
+
+    Returns:
+        The contraction; whether the iteration has converged; whether it is given up.
     """
     ratio, again, left = size / now.size, now.evaluations > 0, equation.norm(residual)
     # The first conjugate gradients follow a chord step, and are not comparable to it.

@@ -51,7 +51,7 @@ class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
             return t0 + dt0, None
         direction = jnp.sign(terms.contr(t0, t1))
         first = func(terms, t0, y0, args)
-        norm = self._norm(y0)
+        norm = self._scaled(y0)
         size, speed = norm(y0), norm(first)
         h = jnp.where((size > 1e-5) & (speed > 1e-5), 0.01 * size / speed, 1e-6)
         h = jnp.minimum(h, t1 - t0)
@@ -71,17 +71,15 @@ class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
         next0 = jnp.where(keep, t1, t0)
         return keep, next0, next0 + step, False, None, diffrax.RESULTS.successful
 
-    def _norm(self, y0: PyTree):
-        select = self.select or _all
-        scale = jax.tree.map(lambda y: self.atol + self.rtol * jnp.abs(y), select(y0))
+    def norm(self, y: PyTree):
+        """Root mean square of the selected part."""
+        leaves = jax.tree.leaves((self.select or _all)(y))
+        squares, size = sum(jnp.sum(leaf**2) for leaf in leaves), sum(leaf.size for leaf in leaves)
+        return jnp.sqrt(squares / size) / live_scale(size, self.live, jnp.result_type(squares))
 
-        def norm(y):
-            ratios = jax.tree.map(jnp.divide, select(y), scale)
-            squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(ratios))
-            size = sum(leaf.size for leaf in jax.tree.leaves(scale))
-            return jnp.sqrt(squares / size) / live_scale(size, self.live, jnp.result_type(squares))
-
-        return norm
+    def _scaled(self, y0: PyTree):
+        scale = jax.tree.map(lambda y: self.atol + self.rtol * jnp.abs(y), y0)
+        return lambda y: self.norm(jax.tree.map(jnp.divide, y, scale))
 
 
 def _all(state: PyTree) -> PyTree:

@@ -2,19 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .lanczos import Krylov, Operator, Vector, generic_vector, ritz
+from .pace import HOPELESS_IF_STABLE
 from .parts import Rate, Select, curvature_operator, flow_part, live_part, rate_of
-from .predictive import Estimate
+from .predictive import Estimate, PredictiveController
 from .spectral import lanczos
-from .work import Halt, StepReport, Work
+from .tolerances import check_controller, not_yet
+from .work import Halt, StepReport, Work, WorkController
 
 # w_0 - 1 = DAMPING / s^2: all stages but the first are damped to about 1 - DAMPING / 3.
 DAMPING = 2 / 13
@@ -68,7 +71,7 @@ class _Attempt(eqx.Module):
     tries: Int[Array, ""]
 
 
-class RKC2(diffrax.AbstractAdaptiveSolver[RKCState]):
+class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSolver[RKCState]):
     """Second-order Runge-Kutta-Chebyshev with as many stages as stability asks for.
 
     s stages are stable for h rho <= 0.653 (s^2 - 1), rho the spectral radius: the cost per unit of
@@ -97,15 +100,39 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState]):
         radius: None, or (t, y, args) -> an upper bound of rho, where one is known.
         max_stages: the cap of s; None means 20000 in float64 and 400 in float32, where rounding
             would spoil more.
+        root_finder: the controller's tolerances, filled by diffrax; only to know the controller.
     """
 
     select: Select | None = eqx.field(static=True, default=None)
     radius: Callable[..., Float[Array, ""]] | None = None
     live: Int[Array, ""] | None = None
     max_stages: int | None = eqx.field(static=True, default=None)
+    root_finder: Any = eqx.field(default_factory=not_yet)
 
     term_structure: ClassVar[Any] = diffrax.ODETerm
     interpolation_cls: ClassVar[Any] = diffrax.ThirdOrderHermitePolynomialInterpolation
+
+    @property
+    def root_find_max_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """None is made: the name is diffrax's."""
+        return 0
+
+    @staticmethod
+    def default_controller(rtol, atol, norm=optx.rms_norm, **options) -> WorkController:
+        """The controller to pass to `diffrax.diffeqsolve` with this solver.
+
+        Args:
+            rtol: relative tolerance.
+            atol: absolute tolerance.
+            norm: of the scaled error.
+            options: further arguments of `WorkController`.
+
+        Returns:
+            The controller; its state, saved by `SaveAt(controller_state=True)`, holds true counts
+            of work, and the `Halt` if diffrax's result is `dt_min_reached`.
+        """
+        settings = {"startup": 2, "patience": HOPELESS_IF_STABLE} | options
+        return cast(Any, WorkController)(PredictiveController(rtol, atol, norm), **settings)
 
     def order(self, terms) -> int:
         """2."""
@@ -117,6 +144,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState]):
 
     def init(self, terms, t0, t1, y0, args) -> RKCState:
         """No work: it is done in the first step, where it is counted."""
+        check_controller(self, PredictiveController)
         part = flow_part(self.select, y0)
         vector = live_part(generic_vector(part.size, part.dtype), self.live)
         zero = jnp.zeros((), part.dtype)

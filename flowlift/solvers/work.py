@@ -8,6 +8,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Callable
+from typing import Any, cast
 
 import diffrax
 import equinox as eqx
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .pace import HOPELESS, Pace
+from .tolerances import Judge
 
 # A step may overflow where one 2^24 = 2e7 times shorter does not; further halving helps nobody.
 _NON_FINITE_ATTEMPTS = 24
@@ -148,7 +150,7 @@ class WorkState(eqx.Module):
         )
 
 
-class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]):
+class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float | None]):
     """Counts work, rejects what is not finite, and halts: see `Halt`.
 
     Steps are chosen by the wrapped controller alone, but for one rule: an attempt whose result or
@@ -185,6 +187,21 @@ class WorkController(diffrax.AbstractStepSizeController[WorkState, float | None]
     regrowth: float = eqx.field(static=True, default=math.inf)
     until: Callable[[PyTree, PyTree], Bool[Array, ""]] | None = eqx.field(static=True, default=None)
     patience: float | None = eqx.field(static=True, default=None)
+
+    @property
+    def rtol(self):  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The wrapped controller's."""
+        return cast(Any, self.inner).rtol
+
+    @property
+    def atol(self):  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The wrapped controller's."""
+        return cast(Any, self.inner).atol
+
+    @property
+    def norm(self):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The wrapped controller's, by which solvers know that their reports are understood."""
+        return Judge(self.inner, cast(Any, self.inner).norm)
 
     def wrap(self, direction) -> "WorkController":
         """Wraps the inner controller."""

@@ -92,6 +92,27 @@ def test_a_stall_is_many_rejections_in_a_full_window_or_an_underflow():
     assert stalled("bdf", Outcome.TIME_UNDERFLOW, 3, 1, 9.0, 64.0) == "ended by 'time underflow'"
 
 
+def test_a_stiff_solver_stalls_when_accepted_steps_gain_no_time():
+    assert stalled("bdf", None, 64, 64, 9e9, 1e4) is None
+    why = stalled("bdf", None, 64, 64, 9e9, 2e6)
+    assert why == "would have needed 2e+06 more steps to double the time"
+    assert stalled("bdf", Outcome.NO_PROGRESS, 64, 64, 9e9, 2e6) == "ended by 'no progress'"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rtol", [1e-3, 1e-4, 1e-6])
+def test_a_kink_without_a_way_on_ends_soon_and_at_the_kink(rtol):
+    """|w| reaches 0 at t = |w_0| and has no gradient there; the end is never far from the kink."""
+    for start in ([3.0, 4.1], [1.0, 2.0], [-0.3, 0.7]):
+        model = problems.Vector(jnp.array(start))
+        norm = lambda m: jnp.sqrt(jnp.sum(m.theta**2))
+        solution = flow.solve(model, norm, 10.0, rtol=rtol, atol=1e-3 * rtol)
+        assert solution.result == Outcome.NO_PROGRESS
+        assert solution.loss[-1] < 1e-6
+        assert solution.time > 0.999 * np.hypot(*start)
+        assert solution.stats.steps < 5_000
+
+
 def test_an_explicit_method_stalls_by_its_pace_and_not_by_an_explosion():
     assert stalled("tsit5", None, 64, 64, 13e3, 64.0) == "would have needed 1.3e+04 more steps"
     assert stalled("tsit5", None, 64, 64, 300.0, 64.0) is None

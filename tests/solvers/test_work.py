@@ -1,10 +1,16 @@
 """The controller that counts: when it halts."""
 
 import diffrax
+import jax
 import jax.numpy as jnp
 import pytest
 
-from flowlift.solvers import Halt, WorkController
+from flowlift.solvers import Halt, PredictiveController, WorkController
+from flowlift.solvers.lanczos import Krylov
+from flowlift.solvers.pace import WINDOW, Pace
+from flowlift.solvers.phi import Projection
+from flowlift.solvers.predictive import Estimate
+from flowlift.solvers.work import StepReport, Work
 
 
 @pytest.mark.parametrize(("threshold", "halted"), [(0.5, Halt.CONDITION), (-1.0, Halt.NONE)])
@@ -29,3 +35,63 @@ def test_a_condition_halts_at_the_first_accepted_step_where_it_holds(threshold, 
     assert int(solution.controller_state.halt) == halted
     # ln 2 = 0.693 lies between 5/8 and 6/8.
     assert float(solution.ts[0]) == pytest.approx(0.75 if halted else 2.0)
+
+
+def attempt(controller, state, candidate, error, step=1.0):
+    """One attempt of a solver that reports the error of a single number."""
+    report = StepReport(Estimate(jnp.asarray([error]), jnp.asarray(1e9)), Work.of(1))
+    t0, t1 = jnp.asarray(0.0), jnp.asarray(step)
+    y0, y1 = jnp.ones(1), jnp.asarray([candidate])
+    keep, _, following, _, new, _ = controller.adapt_step_size(
+        t0, t1, y0, y1, None, report, 3, state
+    )
+    return bool(keep), float(following), new
+
+
+def fresh(controller):
+    term = diffrax.ODETerm(lambda t, y, args: -y)
+    y0 = jnp.ones(1)
+    return controller.init(term, 0.0, jnp.asarray(10.0), y0, 1.0, None, term.vf, 3)[1]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "error"), [(jnp.nan, 0.0), (jnp.inf, 0.0), (1.0, jnp.inf), (jnp.nan, jnp.inf)]
+)
+def test_what_is_not_finite_is_rejected_with_half_the_step(candidate, error):
+    """The wrapped controller's memory stays as it was: a NaN in it would spoil every later step."""
+    controller = WorkController(PredictiveController(1e-3, 1e-6))
+    _, _, state = attempt(controller, fresh(controller), 0.9, 1e-4)
+    keep, following, after = attempt(controller, state, candidate, error)
+    assert not keep
+    assert following == 0.5
+    same = jax.tree.map(lambda a, b: bool(a == b), state.inner, after.inner)
+    assert all(jax.tree.leaves(same))
+    keep, following, _ = attempt(controller, after, 0.9, 1e-4, 0.5)
+    assert keep
+    assert 0.5 < following < 10
+
+
+def test_steps_that_gain_no_time_end_the_integration():
+    """1024 attempts that gain 1e-9 of the time each: doubling it would take 1e9."""
+    pace = Pace(jnp.asarray(1.0), jnp.asarray(0.0), jnp.asarray(0), jnp.asarray(0.0))
+    pace = jax.lax.fori_loop(0, WINDOW, lambda _, p: p.after(jnp.asarray(1e-9)), pace)
+    assert float(pace.doubling) == pytest.approx(1e9, rel=1e-5)
+    pace = jax.lax.fori_loop(0, WINDOW, lambda _, p: p.after(jnp.asarray(1e-3)), pace)
+    assert float(pace.doubling) == pytest.approx(1e3 * (1 + 1.024), rel=1e-5)
+    assert float(pace.time) == pytest.approx(2.024, rel=1e-5)
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-3])
+def test_asymmetry_is_relative_to_the_largest_product(gap):
+    """diag(1e16, 1, 1): rounding of the first entry is as large as the others, and is no fault."""
+    matrix = jnp.diag(jnp.array([1e16, 1.0, 1.0])) + gap * 1e16 * jnp.eye(3, k=1)
+    krylov = Krylov.empty(3, jnp.zeros(3)).restarted(jnp.array([1.0, 0.7, -0.4]))
+    projection = Projection.empty(3, jnp.zeros(3), 0, 1)
+    operator = lambda v: (matrix @ v, jnp.zeros(0))
+    direction = jnp.array([1.0, 0.7, -0.4])
+    for _ in range(3):
+        krylov = krylov.extended(lambda v: matrix @ v)
+        projection = projection.extend(direction, jnp.asarray(0), operator)
+        direction = projection.tails[0] + 1e-300
+    assert bool(krylov.symmetric) == (gap == 0)
+    assert bool(projection.symmetric) == (gap == 0)
