@@ -111,8 +111,7 @@ def solve(
             jnp.where(finish & again, _MAX_CG, 0),
         )
         size = equation.norm(step)
-        undone = now.step + equation.c * (now.force - force)
-        rate, small, failed = _verdict(equation, now, size, residual, undone, finish)
+        rate, small, failed = _verdict(equation, now, size, residual, force, finish)
         finite = jnp.isfinite(size) & jnp.isfinite(rates).all()
         failed |= ~finite
         correction = jnp.concatenate([now.correction[:n] + step, target[n:]])
@@ -162,7 +161,7 @@ def start(
     )
 
 
-def _verdict(equation: Equation, now: Iteration, size, residual, undone, finish):
+def _verdict(equation: Equation, now: Iteration, size, residual, force, finish):
     """The contraction with a new step of this size; whether it was the last, or in vain.
 
     A small step alone proves nothing: where B holds far more curvature than H, every step is small
@@ -173,7 +172,7 @@ def _verdict(equation: Equation, now: Iteration, size, residual, undone, finish)
         now: the state before the step.
         size: norm of the step.
         residual: c f - psi - d before it.
-        undone: by how much the step before has reduced the residual, (I + c H) of that step.
+        force: the coupled part of f there.
         finish: whether steps after the first come from conjugate gradients.
 
     Returns:
@@ -191,6 +190,8 @@ def _verdict(equation: Equation, now: Iteration, size, residual, undone, finish)
     small = (rate < 1) & (rate * size < (1 - rate) * equation.tolerance) & explained
     small |= finish & again & (0.05 * size < equation.tolerance)
     small |= again & (size <= equation.floor) & (ratio < _SLOW)
+    # By so much the step before has reduced the residual: (I + c H) of that step.
+    undone = now.step + equation.c * (now.force - force)
     idle = equation.norm(undone) < (1 - _SLOW) * equation.norm(residual + undone)
     # Rounding shows in the residual itself.
     resolved = left <= equation.floor
