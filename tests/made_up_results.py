@@ -9,6 +9,31 @@ from flowlift import studies
 ASKED = TEXT + "\n[question]\nlosses = [0.2, 0.05]\ntimes = [2.0]\ndelta = 0.25\n"
 
 
+def ended(results, at, loss, result):
+    """The same results, but some runs ended before the horizon.
+
+    Args:
+        results: as `made_up` gives them.
+        at: where each run ended, over the runs' dimensions; NaN: where it did.
+        loss: the loss there.
+        result: how, a word for all or one each.
+
+    Returns:
+        The results.
+    """
+    dims = results.final_loss.dims
+    at, loss = (np.broadcast_to(np.asarray(v, float), results.final_loss.shape) for v in (at, loss))
+    early = xarray.DataArray(np.isfinite(at), dims=dims)
+    end, last = (xarray.DataArray(v, dims=dims) for v in (at, loss))
+    words = np.broadcast_to(np.asarray(result, dtype="<U20"), at.shape)
+    return results.assign(
+        loss=results.loss.where(~early | (results.time <= end)),
+        final_loss=results.final_loss.where(~early, last),
+        end_time=results.end_time.where(~early, end),
+        result=xarray.where(early, xarray.DataArray(words, dims=dims), results.result),
+    )
+
+
 def made_up(study, final, axes=()):
     """Results as a store would give them: losses that fall from 1 to `final` at the horizon."""
     final = np.asarray(final, float)

@@ -2,7 +2,7 @@
 
 from .approximation import Approximation, best_seen, planted_witness
 from .crossing import LogisticCrossing, logistic_crossing
-from .learning import LearningNumber, learning_number
+from .learning import LearningNumber, learning_number, not_observed_in_words
 from .log_log_line import LogLogLine, log_log_line
 from .power_law import PowerLaw, fit_power_law, power_law
 from .probability import (
@@ -11,7 +11,6 @@ from .probability import (
     paired_difference,
     probability_table,
     success_probability,
-    survival,
 )
 from .questions import (
     Answer,
@@ -24,7 +23,17 @@ from .questions import (
     variant_studies,
 )
 from .summary import as_text, by_variant, further_axes, summary
-from .verdicts import converged, outcomes, there, time_to_loss
+from .survival import survival
+from .verdicts import (
+    common_end,
+    converged,
+    known_times,
+    last_known,
+    outcomes,
+    there,
+    time_to_loss,
+    verdicts,
+)
 
 __all__ = [
     "Answer",
@@ -37,14 +46,18 @@ __all__ = [
     "as_text",
     "best_seen",
     "by_variant",
+    "common_end",
     "converged",
     "fit_power_law",
     "further_axes",
     "half_width",
     "in_words",
+    "known_times",
+    "last_known",
     "learning_number",
     "log_log_line",
     "logistic_crossing",
+    "not_observed_in_words",
     "outcomes",
     "paired_comparisons",
     "paired_difference",
@@ -61,4 +74,5 @@ __all__ = [
     "time_to_loss",
     "variant_name",
     "variant_studies",
+    "verdicts",
 ]

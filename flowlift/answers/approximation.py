@@ -19,7 +19,7 @@ class Approximation:
 
     Attributes:
         size: the lift size.
-        loss: L there.
+        loss: the least L seen of it.
         seed: of the flow that reached it; None for a planted witness.
     """
 
@@ -29,7 +29,7 @@ class Approximation:
 
 
 def best_seen(results: xarray.Dataset, loss: float) -> Approximation | None:
-    """The smallest size whose best flow ended with L <= eps.
+    """The smallest size of which a flow was seen with L <= eps.
 
     Args:
         results: as given by `load`, of one variant (`by_variant`).
@@ -38,13 +38,19 @@ def best_seen(results: xarray.Dataset, loss: float) -> Approximation | None:
     Returns:
         The flow that bounds the approximation number; None if none reached the loss.
     """
-    final = results.final_loss.where(there(results))
+    # A flow that failed later had its least loss before; infinities are no losses.
+    least, last = _finite(results.loss).min("time"), _finite(results.final_loss)
+    least = least.where(~(last < least), last).fillna(last).where(there(results))
     for size in sorted(results["size"].values.tolist()):
-        losses = final.sel(size=size).values
+        losses = least.sel(size=size).values
         if np.any(losses <= loss):
             seed = int(results["seed"].values[np.nanargmin(losses)])
             return Approximation(size, float(np.nanmin(losses)), seed)
     return None
+
+
+def _finite(losses: xarray.DataArray) -> xarray.DataArray:
+    return losses.where(np.isfinite(losses))
 
 
 def planted_witness(study: Study, loss: float, witness: Lift | None = None) -> Approximation | None:

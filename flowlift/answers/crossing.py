@@ -25,7 +25,7 @@ class LogisticCrossing:
             or (n, inf) if all sizes lie on one side; else None.
         low: lower end of the profile-likelihood interval; 0 if it is open.
         high: upper end; inf if it is open.
-        slope: b, per unit of log n; inf if the data separate.
+        slope: b, per unit of log n; inf if the data separate; NaN if nothing was fitted.
         misfit: p-value of the deviance against a model with a free probability per size; NaN for
             fewer than three sizes or data that separate. Small: the curve is not logistic.
     """
@@ -36,6 +36,10 @@ class LogisticCrossing:
     high: float
     slope: float
     misfit: float
+
+
+# Where some runs were not observed there is nothing to fit.
+NOT_FITTED = LogisticCrossing(None, None, 0.0, np.inf, np.nan, np.nan)
 
 
 def logistic_crossing(

@@ -1,13 +1,15 @@
 """The learning number: from which size on the flow converges with probability 1 - delta."""
 
 import dataclasses
+from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pandas
 from scipy import stats
 from scipy.optimize import isotonic_regression
 
-from .crossing import LogisticCrossing, logistic_crossing
+from .crossing import NOT_FITTED, LogisticCrossing, logistic_crossing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,14 +17,18 @@ class LearningNumber:
     """The smallest size from which P(converged) >= 1 - delta (theory, section 4), as estimated.
 
     Attributes:
-        estimate: the smallest size whose monotone fit reaches 1 - delta; None if none does.
+        estimate: the smallest size whose monotone fit reaches 1 - delta; None if none does, or if
+            that depends on runs that were not observed.
         above: the learning number is greater than this size (None: not even the least size is
             excluded), and
         at_most: at most this one (None: no size suffices, or the data do not). If the probability
             does not fall with the size, both hold together with confidence `level`.
         delta: the failure probability allowed.
         level: the confidence.
-        logistic: the crossing of a logistic fit in log size, with its own interval.
+        logistic: the crossing of a logistic fit in log size, with its own interval; none is fitted
+            where runs were not observed.
+        unknown: how many runs were not observed and why, in words; empty if all were.
+        estimated: whether the estimate is known: if not, it depends on what was not observed.
     """
 
     estimate: int | None
@@ -31,6 +37,8 @@ class LearningNumber:
     delta: float
     level: float
     logistic: LogisticCrossing
+    unknown: str = ""
+    estimated: bool = True
 
 
 def learning_number(
@@ -49,6 +57,9 @@ def learning_number(
     the true learning number either walk errs with probability (1 - level) / 2 at most, however
     many sizes there are, since it must err at one given size first (fixed-sequence testing).
 
+    Runs that were not observed count as converged where a size is excluded and as not converged
+    where it suffices. The estimate is given if both ways of counting lead to the same.
+
     Args:
         table: as given by `success_probability`, of one variant, for increasing sizes.
         delta: in (0, 1).
@@ -64,22 +75,67 @@ def learning_number(
     """
     _check(table, delta, level)
     sizes, runs = table.index.to_numpy(), table["runs"].to_numpy()
-    successes = table["converged"].to_numpy()
+    least = table["converged"].to_numpy()
     if undecided_converge:
-        successes = successes + table["undecided"].to_numpy()
-    low, high = exact_interval(successes, runs, level)
-    fit = isotonic_regression(successes / runs, weights=runs).x
-    reached = np.flatnonzero(fit >= 1 - delta - 1e-12)
+        least = least + table["undecided"].to_numpy()
+    unseen = _not_observed(table)
+    most = least + unseen
+    low, high = exact_interval(least, runs, level)[0], exact_interval(most, runs, level)[1]
+    fits = {_estimate(sizes, successes, runs, 1 - delta) for successes in (least, most)}
     excluded = _leading(high < 1 - delta)
     sufficient = _leading((low >= 1 - delta)[::-1])
+    seen, known = not unseen.any(), len(fits) == 1
     return LearningNumber(
-        estimate=int(sizes[reached[0]]) if reached.size else None,
+        estimate=fits.pop() if known else None,
         above=int(sizes[excluded - 1]) if excluded else None,
         at_most=int(sizes[-sufficient]) if sufficient else None,
         delta=delta,
         level=level,
-        logistic=logistic_crossing(sizes, successes, runs, 1 - delta, level=level),
+        logistic=logistic_crossing(sizes, least, runs, 1 - delta, level=level)
+        if seen
+        else NOT_FITTED,
+        unknown="" if seen else not_observed_in_words(table),
+        estimated=known,
     )
+
+
+def not_observed_in_words(table: pandas.DataFrame) -> str:
+    """How many runs of a table were not observed, and why; empty if all were.
+
+    Args:
+        table: as given by `success_probability`.
+
+    Returns:
+        Such as "12 of 60 runs are not observed (12 stopped (loss below))".
+    """
+    unseen = int(_not_observed(table).sum())
+    if not unseen:
+        return ""
+    totals = Counter()
+    for words in table.reindex(columns=["why"], fill_value="")["why"].tolist():
+        for part in filter(None, words.split(", ")):
+            count, reason = part.split(" ", 1)
+            totals[reason] += int(count)
+    why = in_counts(totals)
+    runs = int(table["runs"].to_numpy().sum())
+    return f"{unseen} of {runs} runs are not observed" + (f": {why}" if why else "")
+
+
+def in_counts(counts: Mapping[str, int]) -> str:
+    """Reasons with their numbers in words: "1 failed (non-finite), 3 stopped (loss below)"."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()) if count)
+
+
+def _not_observed(table: pandas.DataFrame) -> np.ndarray:
+    column = "not observed"
+    return table[column].to_numpy() if column in table else np.zeros(len(table), int)
+
+
+def _estimate(sizes, successes, runs, target: float) -> int | None:
+    """The smallest size whose monotone fit reaches the target; more successes never raise it."""
+    fit = isotonic_regression(successes / runs, weights=runs).x
+    reached = np.flatnonzero(fit >= target - 1e-12)
+    return int(sizes[reached[0]]) if reached.size else None
 
 
 def exact_interval(successes, runs, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -99,17 +99,38 @@ def log_log_line(sizes: ArrayLike, values: ArrayLike, *, level: float = 0.95) ->
             f"{y.size} of {np.unique(n).size}; take more."
         )
     centre = float(np.mean(np.log(n)))
+    slope, intercept = weighted_line(np.log(n), np.ones_like(y), np.log(y))
     design = np.stack([np.ones_like(y), np.log(n) - centre], axis=1)
     inverse = np.linalg.inv(design.T @ design)
-    height, slope = inverse @ design.T @ np.log(y)
-    deviation = np.log(y) - design @ [height, slope]
+    deviation = np.log(y) - intercept - slope * np.log(n)
     leverage = np.einsum("pi,ij,pj->p", design, inverse, design)
     weighted = design * (deviation / np.maximum(1 - leverage, 1e-12))[:, None]
     covariance = inverse @ (weighted.T @ weighted) @ inverse
     half = _quantile(level, y.size) * np.sqrt(covariance[1, 1])
-    constant = float(np.exp(height - slope * centre))
+    constant = float(np.exp(intercept))
     ends = float(slope - half), float(slope + half)
     return LogLogLine(float(slope), *ends, constant, level, y.size, centre, covariance)
+
+
+def weighted_line(
+    x: Float[np.ndarray, " points"],
+    weights: Float[np.ndarray, " points"],
+    y: Float[np.ndarray, "points ..."],
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """The weighted least-squares line through points.
+
+    Args:
+        x: abscissae.
+        weights: of the points, at least two of them positive.
+        y: ordinates, several lines at once along further axes.
+
+    Returns:
+        Slope and intercept.
+    """
+    share = weights / weights.sum()
+    off = x - share @ x
+    slope = np.tensordot(share * off, y, 1) / (share @ off**2)
+    return slope, np.tensordot(share, y, 1) - slope * (share @ x)
 
 
 def _quantile(level: float, points: int) -> float:

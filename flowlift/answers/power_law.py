@@ -1,13 +1,16 @@
 """Loss against size: a power law, with an interval, where the data are one."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import xarray
 from scipy import stats
 
-from .verdicts import there
+from .learning import in_counts
+from .log_log_line import weighted_line
+from .verdicts import common_end, last_known, reasons, there
 
 _FEWEST_SIZES = 4
 _RESAMPLES = 2000
@@ -44,9 +47,9 @@ def power_law(
     Least squares of log L on log n over all seeds. The interval is a bootstrap over seeds within
     each size (BCa, Efron 1987; a percentile one where that is undefined), which supposes nothing
     of the spread. The fit is refused, not drawn, with fewer than four sizes or two seeds a size,
-    where losses are zero, where flows were stopped because the loss was met (their loss tells of
-    the stopping rule), and where the F-test of lack of fit against the spread over seeds rejects
-    the straight line.
+    where losses are not positive, where a flow was ended before the common end of all (by a rule,
+    whose threshold its loss then tells of, a budget or a failure) at no certified critical point,
+    and where the F-test of lack of fit against the spread over seeds rejects the straight line.
 
     Args:
         results: as given by `load`, of one variant (`by_variant`).
@@ -57,16 +60,20 @@ def power_law(
         The law or the refusal.
     """
     done = there(results)
-    sizes, losses, stopped = [], [], 0
+    unseen = done & ~last_known(results, common_end(results))
+    if unseen.any():
+        why = in_counts(Counter(reasons(results).values[unseen.values].tolist()))
+        return _refusal(
+            f"the losses of {int(unseen.sum())} of {int(done.sum())} flows at the common end are"
+            f" not observed: {why}",
+            level,
+        )
+    sizes, losses = [], []
     for size in results["size"].values.tolist():
-        runs = results.sel(size=size)
         here = done.sel(size=size).values
         if here.any():
             sizes.append(size)
-            losses.append(runs.final_loss.values[here])
-            stopped += int((runs.result.values[here] == "loss below").sum())
-    if stopped:
-        return _refusal(f"{stopped} flows were stopped because their loss was met", level)
+            losses.append(results.final_loss.sel(size=size).values[here])
     return fit_power_law(sizes, losses, level=level, significance=significance)
 
 
@@ -93,10 +100,10 @@ def fit_power_law(
     if min(len(values) for values in losses) < 2:
         return _refusal("a size has one seed, so that its spread is unknown", level)
     if not all(np.all((values > 0) & np.isfinite(values)) for values in losses):
-        return _refusal("a loss is zero or not finite", level)
+        return _refusal("a loss is not positive or not finite", level)
     x, y = np.log(np.asarray(sizes, float)), [np.log(values) for values in losses]
     counts = np.array([len(values) for values in y])
-    slope, intercept = _line(x, counts, np.array([values.mean() for values in y]))
+    slope, intercept = weighted_line(x, counts, np.array([values.mean() for values in y]))
     misfit = _lack_of_fit(x, y, slope, intercept)
     if misfit < significance:
         return _refusal(
@@ -108,14 +115,6 @@ def fit_power_law(
 
 def _refusal(reason: str, level: float, misfit: float = np.nan) -> PowerLaw:
     return PowerLaw(np.nan, np.nan, np.nan, np.nan, misfit, level, reason)
-
-
-def _line(x: np.ndarray, counts: np.ndarray, means: np.ndarray):
-    """Slope and intercept through the means (sizes, ...), weighted by numbers of seeds."""
-    weights = counts / counts.sum()
-    off = x - weights @ x
-    slope = np.tensordot(weights * off, means, 1) / (weights @ off**2)
-    return slope, np.tensordot(weights, means, 1) - slope * (weights @ x)
 
 
 def _lack_of_fit(x: np.ndarray, y: Sequence[np.ndarray], slope, intercept) -> float:
@@ -130,7 +129,7 @@ def _lack_of_fit(x: np.ndarray, y: Sequence[np.ndarray], slope, intercept) -> fl
 
 def _interval(x, counts, y: Sequence[np.ndarray], level: float) -> tuple[float, float]:
     def exponent(*samples, axis=-1):
-        return -_line(x, counts, np.stack([s.mean(axis=axis) for s in samples]))[0]
+        return -weighted_line(x, counts, np.stack([s.mean(axis=axis) for s in samples]))[0]
 
     ends = (np.nan, np.nan)
     for method in ("BCa", "percentile"):

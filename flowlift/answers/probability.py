@@ -1,16 +1,16 @@
-"""Probabilities of convergence: exact intervals, survival, paired tests."""
+"""Probabilities of convergence: exact intervals and paired tests."""
 
 import itertools
-import warnings
+from collections import Counter
 
 import numpy as np
 import pandas
 import xarray
 from scipy import stats
 
-from .learning import exact_interval
+from .learning import exact_interval, in_counts
 from .summary import by_variant, further_axes, index_of
-from .verdicts import converged, outcomes, there, time_to_loss
+from .verdicts import NO, NOT_OBSERVED, YES, outcomes, there, verdicts
 
 
 def success_probability(
@@ -18,103 +18,96 @@ def success_probability(
 ) -> pandas.DataFrame:
     """P(L <= loss by `time`) per lift size over the draw of graph and weights (theory, section 4).
 
-    Every run is counted under one of three outcomes, see `outcomes`: converged, stuck, undecided.
-    `probability` with its exact interval (Clopper & Pearson 1934) counts the undecided as not
-    converged, which is what was seen **by this time**; `possible` counts them as converged. The
-    probability of the limit t -> infinity lies between, and so with confidence `level` at least
-    between `low` and `at most`.
+    Every run is counted once, see `verdicts` and `outcomes`:
+
+    - `converged`: the loss was met by then;
+    - `stuck`: ended above it at a certified critical point;
+    - `not yet` (with a time) or `undecided` (without): seen above it at that time, or at the common
+      end of all flows; the loss may fall later;
+    - `not observed`: nobody computed what happened by then, for the reasons in `why`.
+
+    `low` and `high` hold P with confidence `level`, whatever the unobserved runs would have done:
+    exact intervals (Clopper & Pearson 1934), the lower end with these as failures, the upper end
+    with them as successes. `probability` is the share of runs, known only where all were observed.
+
+    `possible` counts all but the stuck as converged. The probability of the limit t -> infinity
+    lies between, and so with confidence `level` at least between `low` and `at most`.
 
     Args:
-        results: as given by `load`.
-        loss: eps.
-        time: by which flow time; None: by the end of each flow.
-        level: of the interval.
+        results: as given by `load` or `flowlift.gather`.
+        loss: eps, a finite number.
+        time: by which flow time; None: by the common end of the flows.
+        level: of the intervals.
 
     Returns:
-        A table indexed by the study's further axes, if any, and the lift size: `runs`,
-        `converged`, `stuck`, `undecided`; `probability` with `low` and `high`; `possible` with
-        its upper end `at most`. Sizes of which no run has been done have no row.
+        A table indexed by the further axes, if any, and the lift size, with the columns `runs`,
+        the five counts, `probability` (NaN where it is not known), `low`, `high`, `possible`,
+        `at most`, and `why`, in words. Sizes of which no run has been done have no row.
+
+    Raises:
+        ValueError: if `loss` is not finite or `time` not positive.
     """
-    words = outcomes(results, loss, time).transpose(*results.final_loss.dims)
+    counted = _words(results, loss, time)
     rows, index = [], []
     for selection, _ in by_variant(results):
         for size in results["size"].values.tolist():
-            outcome = words.sel(selection | {"size": size}).values
-            if (outcome != "").any():
-                rows.append([int((outcome == word).sum()) for word in OUTCOMES])
+            here = counted.sel(selection | {"size": size})
+            words = here.word.values[here.word.values != ""]
+            if words.size:
+                whys = Counter(str(why) for why in here.why.values if why)
+                rows.append([*(int((words == word).sum()) for word in OUTCOMES), in_counts(whys)])
                 index.append((*selection.values(), size))
-    counts = pandas.DataFrame(
-        rows, index=index_of(further_axes(results), index), columns=list(OUTCOMES)
+    table = pandas.DataFrame(
+        rows, index=index_of(further_axes(results), index), columns=[*OUTCOMES, "why"]
     )
-    return probability_table(counts, level)
+    return probability_table(table, level)
 
 
-OUTCOMES = ("converged", "stuck", "undecided")
+def _words(results: xarray.Dataset, loss: float, time: float | None) -> xarray.Dataset:
+    """The outcome of every run, disjoint, and why it was not observed where it was not."""
+    seen, word = verdicts(results, loss, time), outcomes(results, loss, time)
+    # In the limit a flow that was not observed is undecided; a table tells the two apart.
+    word = xarray.where((seen.verdict == NOT_OBSERVED) & (word != "stuck"), NOT_OBSERVED, word)
+    data = xarray.Dataset({"word": word, "why": seen.why})
+    return data.transpose(*results.final_loss.dims)
+
+
+OUTCOMES = ("converged", "stuck", "not yet", "undecided", NOT_OBSERVED)
 
 
 def probability_table(counts: pandas.DataFrame, level: float = 0.95) -> pandas.DataFrame:
     """Shares and exact intervals of counted outcomes.
 
     Args:
-        counts: columns `converged`, `stuck` and `undecided`, a row per size.
+        counts: a row per size; columns `converged`, `stuck` and `undecided`, and, where there are
+            any, `not yet`, `not observed` and `why`.
         level: of the intervals.
 
     Returns:
         The table, as `success_probability` gives it.
     """
-    runs = counts[list(OUTCOMES)].sum(axis=1)
-    generous = counts["converged"] + counts["undecided"]
-    low, high = exact_interval(counts["converged"], runs, level)
-    table = counts.assign(
-        probability=counts["converged"] / runs,
-        low=low,
-        high=high,
-        possible=generous / runs,
-        **{"at most": exact_interval(generous, runs, level)[1]},
+    table = counts.assign(**{c: 0 for c in OUTCOMES if c not in counts})
+    table = table if "why" in counts else table.assign(why="")
+    runs = table[list(OUTCOMES)].sum(axis=1)
+    least = table["converged"]
+    most, ever = least + table[NOT_OBSERVED], runs - table["stuck"]
+    table = table.assign(
+        probability=(least / runs).where(table[NOT_OBSERVED] == 0),
+        low=exact_interval(least, runs, level)[0],
+        high=exact_interval(most, runs, level)[1],
+        possible=ever / runs,
+        **{"at most": exact_interval(ever, runs, level)[1]},
         runs=runs,
     )
-    columns = ["runs", *OUTCOMES, "probability", "low", "high", "possible", "at most"]
+    columns = ["runs", *OUTCOMES, "probability", "low", "high", "possible", "at most", "why"]
     return table.reindex(columns=columns)
-
-
-def survival(results: xarray.Dataset, loss: float, size: int, *, level: float = 0.95):
-    """The share of flows of one size that have not met a loss by t (Kaplan & Meier 1958).
-
-    Flows that ended before are right-censored where they ended.
-
-    Args:
-        results: as given by `load`.
-        loss: eps.
-        size: the lift size.
-        level: of the pointwise interval (log-log transformed).
-
-    Returns:
-        A table with columns `time`, `share`, `low`, `high`: a step function from share 1 at t = 0,
-        with the number `censored` at each time. The interval is NaN where the share is 0 or 1.
-    """
-    times, met = time_to_loss(results, loss)
-    done = there(results).sel(size=size).values
-    times, met = times.sel(size=size).values[done], met.sel(size=size).values[done]
-    curve = stats.ecdf(stats.CensoredData(uncensored=times[met], right=times[~met])).sf
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        interval = curve.confidence_interval(level, method="log-log")
-    return pandas.DataFrame(
-        {
-            "time": curve.quantiles,
-            "share": curve.probabilities,
-            "low": interval.low.probabilities,
-            "high": interval.high.probabilities,
-            "censored": [int((times[~met] == time).sum()) for time in curve.quantiles],
-        }
-    )
 
 
 def paired_difference(first: xarray.DataArray, second: xarray.DataArray) -> float:
     """The exact McNemar test of two success patterns on the same sizes and seeds.
 
     Args:
-        first: booleans, as given by `converged`.
+        first: booleans, e.g. "yes" among the `verdicts` where all runs were observed.
         second: those of another solver, law or task, with the same seeds.
 
     Returns:
@@ -134,17 +127,21 @@ def paired_comparisons(
     weights where the axis is the solver, the same seeds elsewhere. Sizes are pooled, since their
     lifts are independent; the other axes are not, since theirs share seeds.
 
+    Runs of which only one, or none, was observed are left out of the four counts. `p` is then the
+    greatest p-value that any outcome of theirs would give, so that a small one rests on nothing
+    that was not seen.
+
     Args:
         results: as given by `load`.
-        loss: eps.
-        time: by which flow time; None: by the end of each flow.
+        loss: eps, a finite number.
+        time: by which flow time; None: by the common end of each variant's flows.
 
     Returns:
         A row per pair of values: `axis`, `first`, `second`, `elsewhere` (the values along the
-        other axes), `pairs`, `both`, `only first`, `only second`, `neither`, and `p`, the p-value
-        of "both succeed equally often", not adjusted for the number of rows.
+        other axes), `pairs`, `both`, `only first`, `only second`, `neither`, `not observed`, and
+        `p`, the p-value of "both succeed equally often", not adjusted for the number of rows.
     """
-    met, done = converged(results, loss, time), there(results)
+    seen, done = verdicts(results, loss, time).verdict, there(results)
     axes, rows = further_axes(results), []
     for axis in axes:
         others = [other for other in axes if other != axis]
@@ -153,24 +150,38 @@ def paired_comparisons(
             for one, two in itertools.combinations(results[axis].values.tolist(), 2):
                 first, second = ({**here, axis: value} for value in (one, two))
                 both_there = done.sel(first, drop=True) & done.sel(second, drop=True)
-                pairs = [met.sel(at, drop=True).values[both_there.values] for at in (first, second)]
+                pair = [seen.sel(at, drop=True).values[both_there.values] for at in (first, second)]
                 rows.append(
                     {"axis": axis, "first": one, "second": two}
                     | {"elsewhere": ", ".join(f"{k} = {v}" for k, v in here.items())}
-                    | _counts_of_pairs(*pairs)
+                    | _counts_of_pairs(*pair)
                 )
     return pandas.DataFrame(rows)
 
 
 def _counts_of_pairs(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    count = lambda one, two: int(((first == one) & (second == two)).sum())
+    only = count(YES, NO), count(NO, YES)
+    unseen = (first == NOT_OBSERVED) | (second == NOT_OBSERVED)
+    # What the unobserved could add to either kind of discordant pairs.
+    room = int((unseen & (first != NO) & (second != YES)).sum())
+    other = int((unseen & (first != YES) & (second != NO)).sum())
     return {
         "pairs": len(first),
-        "both": int((first & second).sum()),
-        "only first": int((first & ~second).sum()),
-        "only second": int((~first & second).sum()),
-        "neither": int((~first & ~second).sum()),
-        "p": paired_difference(xarray.DataArray(first), xarray.DataArray(second)),
+        "both": count(YES, YES),
+        "only first": only[0],
+        "only second": only[1],
+        "neither": count(NO, NO),
+        "not observed": int(unseen.sum()),
+        "p": _greatest_p(only, (room, other)),
     }
+
+
+def _greatest_p(only: tuple[int, int], room: tuple[int, int]) -> float:
+    """The p-value grows as the rarer kind of discordant pairs comes nearer to the other."""
+    (fewer, space), (more, _) = sorted(zip(only, room, strict=True), key=lambda pair: pair[0])
+    fewer = min(more, fewer + space)
+    return 1.0 if more == 0 else float(stats.binomtest(fewer, fewer + more).pvalue)
 
 
 def half_width(runs: int, probability: float = 0.5, *, level: float = 0.95) -> float:

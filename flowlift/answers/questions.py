@@ -14,7 +14,7 @@ from ..studies.grid import axis_names
 from ..studies.records import Question, Study
 from ..studies.toml import structure_study, variants
 from .crossing import LogisticCrossing
-from .learning import LearningNumber, learning_number
+from .learning import LearningNumber, learning_number, not_observed_in_words
 from .probability import success_probability
 from .summary import by_variant
 
@@ -25,7 +25,7 @@ class Answer:
 
     Attributes:
         loss: eps.
-        time: t; None for the end of each flow.
+        time: t; None for the common end of each variant's flows.
         table: as given by `success_probability`.
         numbers: per variant of the study, its values along the further axes, the learning number
             with the undecided counted as not converged, and that with them counted as converged.
@@ -39,8 +39,13 @@ class Answer:
     @property
     def event(self) -> str:
         """The event whose probability is asked for."""
-        until = "by the end of each flow" if self.time is None else f"by t = {self.time:g}"
+        until = "by the end of the flows" if self.time is None else f"by t = {self.time:g}"
         return f"L ≤ {self.loss:g} {until}"
+
+    @property
+    def not_observed(self) -> str:
+        """How many runs say nothing of the event, and why, in words; empty if all do."""
+        return not_observed_in_words(self.table)
 
 
 def study_of(results: xarray.Dataset) -> Study:
@@ -51,7 +56,15 @@ def study_of(results: xarray.Dataset) -> Study:
 
     Returns:
         The study.
+
+    Raises:
+        ValueError: if they were gathered from solutions and belong to none.
     """
+    if "study" not in results.attrs:
+        raise ValueError(
+            "Argument `results` must belong to a study, but was gathered from solutions; load a "
+            "folder that `flowlift run` wrote."
+        )
     return structure_study(tomllib.loads(results.attrs["study"]))
 
 
@@ -95,7 +108,7 @@ def question_of(
     Raises:
         ValueError: if neither the study nor the arguments give a loss.
     """
-    asked = study_of(results).question
+    asked = study_of(results).question if "study" in results.attrs else None
     if asked is None and not losses:
         raise ValueError(
             "Argument `losses` must be given, since the study file holds no table [question]; give "
@@ -179,14 +192,20 @@ def in_words(number: LearningNumber) -> str:
     confidence = f"{100 * number.level:g}% confidence"
     if number.above is None and number.at_most is None:
         span = f"not bounded by these runs at {confidence}"
+        span = f"not known: {number.unknown}; {span}" if number.unknown else span
     elif number.at_most is None:
-        span = f"above {number.above} with {confidence}, no size suffices yet"
+        known = "is known to suffice" if number.unknown else "suffices yet"
+        span = f"above {number.above} with {confidence}, no size {known}"
     elif number.above is None:
         span = f"at most {number.at_most} with {confidence}, no size is excluded"
     else:
         span = f"above {number.above} and at most {number.at_most} with {confidence}"
+    if number.unknown and not span.startswith("not known"):
+        span = f"{span}, whatever became of what was not seen ({number.unknown})"
     seen = "no size reaches it" if number.estimate is None else f"{number.estimate}"
-    return f"{span}; monotone fit: {seen}; logistic fit: {_crossing(number.logistic)}"
+    seen = seen if number.estimated else "not known"
+    fit = "none, as runs are not observed" if number.unknown else _crossing(number.logistic)
+    return f"{span}; monotone fit: {seen}; logistic fit: {fit}"
 
 
 def _crossing(fit: LogisticCrossing) -> str:

@@ -1,61 +1,140 @@
-"""What counts as a success: one predicate on stored results, at any loss and any time."""
+"""What was seen of each flow: one predicate on stored results, at any loss and any time."""
 
 import numpy as np
 import xarray
 
+from ..flow import Outcome
 
-def converged(results: xarray.Dataset, loss: float, time: float | None = None) -> xarray.DataArray:
-    """Whether the loss was at most `loss` at some time up to `time`.
+# Times of flows in single precision are rounded: 2^-23 is 1.2e-7, and a horizon is a few sums.
+_SAME_TIME = 5e-7
+YES, NO, NOT_OBSERVED = "yes", "no", "not observed"
+_RULES = (Outcome.LOSS_BELOW, Outcome.GRADIENT_BELOW, Outcome.STAGNATION)
 
-    Along the exact flow the loss never rises, so this says the same of the limit of small losses:
-    once below, always below. A flow that has not converged is *undecided*, never a proven failure:
-    its loss may fall later, and a budget, a limit or a failure may have ended it.
+
+def verdicts(results: xarray.Dataset, loss: float, time: float | None = None) -> xarray.Dataset:
+    """Whether each flow had a loss of at most `loss` by `time`, as far as that was observed.
+
+    Along the exact flow the loss never rises: once below, always below; still above at some time,
+    above at all times before. So L(t) <= eps is
+
+    - "yes" if L <= eps at a save time up to t, or at the flow's own end if that came by then;
+    - "no" if L > eps at a save time from t on or at the flow's own end if that came later, or if
+      the flow had ended at a critical point that is certified, above eps: no to within the bounds
+      of the certificate, see `outcomes`;
+    - "not observed" else. Then the flow had ended before t, above eps, or it met the loss between
+      two save times with t between them. What it would have done after its end nobody has
+      computed; a loss that is not finite says nothing.
+
+    Without a time it is asked what happened by the common end of all flows of a variant, the
+    greatest time at which one ended at its horizon. Where none did, there is no common end: flows
+    that neither met the loss nor are certified are not observed.
+
+    Args:
+        results: as given by `load` or `flowlift.gather`.
+        loss: eps, a finite number.
+        time: t > 0; None: by the common end.
+
+    Returns:
+        Two words per run: `verdict`, one of the three, and `why`, the reason where it is "not
+        observed". Both are empty where no run has been done.
+
+    Raises:
+        ValueError: if `loss` is not finite or `time` not positive.
+    """
+    check_event(loss, time)
+    known = known_times(results, loss)
+    until = common_end(results) if time is None else time
+    # Without a time, what was met at any time was met by the end.
+    met = np.isfinite(known.met_from) if time is None else up_to(known.met_from, until)
+    no = ~met & from_on(known.above_to, until)
+    word = xarray.where(met, YES, xarray.where(no, NO, NOT_OBSERVED))
+    later = np.isfinite(known.met_from)
+    why = xarray.where(later, "between save times", reasons(results))
+    data = xarray.Dataset({"verdict": word, "why": xarray.where(met | no, "", why)})
+    return xarray.where(there(results), data, "").transpose(*results.final_loss.dims)
+
+
+def known_times(results: xarray.Dataset, loss: float) -> xarray.Dataset:
+    """All that was seen of an event L <= eps, as two times per run.
 
     Args:
         results: as given by `load`.
-        loss: eps > 0.
+        loss: eps, a finite number.
+
+    Returns:
+        `met_from`: the first save time, or the flow's own end, with L <= eps; from then on it
+        holds; infinite if there is none. `above_to`: the last of these times with L > eps: up to
+        then it does not hold; infinite for a flow that ended above eps at a certified critical
+        point, minus infinity if there is none. Between the two nothing is known.
+    """
+    below, above = _at_most(results.loss, loss), _above(results.loss, loss)
+    ended_below, ended_above = (f(results.final_loss, loss) for f in (_at_most, _above))
+    met_on_grid = results.time.where(below).min("time")
+    met_from = np.fmin(met_on_grid, results.end_time.where(ended_below)).fillna(np.inf)
+    above_on_grid = results.time.where(above).max("time")
+    above_to = np.fmax(above_on_grid, results.end_time.where(ended_above)).fillna(-np.inf)
+    at_rest = stuck(results) & there(results) & ended_above & np.isinf(met_from)
+    data = xarray.Dataset({"met_from": met_from, "above_to": above_to.where(~at_rest, np.inf)})
+    return data.transpose(*results.final_loss.dims)
+
+
+def converged(results: xarray.Dataset, loss: float, time: float | None = None) -> xarray.DataArray:
+    """Whether a loss of at most `loss` was seen at some time up to `time`.
+
+    False says neither that the flow fails nor that it was watched so long: see `verdicts`.
+
+    Args:
+        results: as given by `load`.
+        loss: eps, a finite number.
         time: up to which flow time to look; None: all that was computed.
 
     Returns:
-        Booleans over `size` and `seed`; only where `there` is true do they mean anything.
+        Booleans over the further axes, `size` and `seed`.
 
     Raises:
-        ValueError: if `loss` or `time` is not positive.
+        ValueError: if `loss` is not finite or `time` not positive.
     """
-    _check_positive("loss", loss)
-    until = np.inf if time is None else time
-    _check_positive("time", until)
-    on_grid = ((results.loss <= loss) & (results.time <= until)).any("time")
-    at_end = (results.final_loss <= loss) & (results.end_time <= until)
-    return (on_grid | at_end).rename("converged")
+    check_event(loss, time)
+    when = known_times(results, loss).met_from
+    met = np.isfinite(when) if time is None else np.isfinite(when) & up_to(when, time)
+    return met.rename("converged")
 
 
 def outcomes(results: xarray.Dataset, loss: float, time: float | None = None) -> xarray.DataArray:
-    """One of three words for every run: "converged", "stuck" or "undecided".
+    """One word for every run: what it did by a time, or what will become of it.
 
-    Converged: see `converged`. Stuck: the flow had ended, above `loss`, at a critical point that
-    was certified when it was run (`[flow] critical_gradient_norm`, `critical_curvature`): the
-    gradient norm at most one bound, no Hessian eigenvalue below minus the other; both are stored
-    with the run. Undecided is all else: the horizon, a budget or a failure ended it, or `time`
-    came, while the loss still fell. A saddle is undecided: the flow leaves it.
+    With a time: "converged" and "not yet" are the yes and the no of `verdicts`, and "not observed"
+    is what it says. Without a time the limit t -> infinity is asked for: "converged" if the loss
+    was met, else "undecided", since the loss may still fall; a saddle is undecided, the flow leaves
+    it.
 
-    The bounds are those of rounding and patience, no proof that the limit is that point: a
+    In either case "stuck" is a flow that had ended, above `loss`, at a critical point that was
+    certified when it was run (`[flow] critical_gradient_norm`, `critical_curvature`): the gradient
+    norm at most one bound, no Hessian eigenvalue below minus the other; both are stored with the
+    run. The bounds are those of rounding and patience, no proof that the limit is that point: a
     critical point with a flat direction may be left, or its loss fall further, at a rate below the
     first bound squared.
 
     Args:
         results: as given by `load`. Where a store is older than certificates, none is stuck.
-        loss: eps > 0.
-        time: by which flow time; None: by the end of each flow.
+        loss: eps, a finite number.
+        time: by which flow time; None: ever.
 
     Returns:
-        Words over `size` and `seed`, empty where no run has been done.
+        Words over the further axes, `size` and `seed`, empty where no run has been done.
+
+    Raises:
+        ValueError: if `loss` is not finite or `time` not positive.
     """
-    met = converged(results, loss, time)
-    above = (results.final_loss > loss) & (results.end_time <= (np.inf if time is None else time))
-    otherwise = xarray.where(stuck(results) & above, "stuck", "undecided")
-    words = xarray.where(met, "converged", otherwise)
-    return xarray.where(there(results), words, "").rename("outcome")
+    word = verdicts(results, loss, time).verdict
+    never = np.isposinf(known_times(results, loss).above_to)
+    if time is None:
+        at_rest, others = never, xarray.where(there(results), "undecided", "")
+    else:
+        at_rest, others = never & up_to(results.end_time, time), word
+        others = xarray.where(word == NO, "not yet", others)
+    words = xarray.where(at_rest, "stuck", xarray.where(word == YES, "converged", others))
+    return words.transpose(*results.final_loss.dims).rename("outcome")
 
 
 def stuck(results: xarray.Dataset) -> xarray.DataArray:
@@ -80,26 +159,100 @@ def there(results: xarray.Dataset) -> xarray.DataArray:
     return np.isfinite(results.end_time)
 
 
-def time_to_loss(results: xarray.Dataset, loss: float) -> tuple[xarray.DataArray, xarray.DataArray]:
-    """When each flow first met a loss, to within one save interval, or where it was censored.
+def common_end(results: xarray.Dataset) -> xarray.DataArray:
+    """The time by which a variant's flows can be compared, where they were not ended by a rule.
 
     Args:
         results: as given by `load`.
-        loss: eps > 0.
+
+    Returns:
+        Over the further axes, the greatest time at which a flow ended at its horizon; infinite
+        where none did.
+    """
+    at_horizon = results.end_time.where(results.result == Outcome.HORIZON.value)
+    return at_horizon.max(("size", "seed")).fillna(np.inf)
+
+
+def last_known(results: xarray.Dataset, time: float | xarray.DataArray) -> xarray.DataArray:
+    """Whether the last loss of each flow is its loss at a time: else it is an upper bound of that.
+
+    Args:
+        results: as given by `load`.
+        time: t.
+
+    Returns:
+        True where the flow reached t or ended before at a certified critical point.
+    """
+    finite = np.isfinite(results.final_loss)
+    return finite & (from_on(results.end_time, time) | stuck(results))
+
+
+def reasons(results: xarray.Dataset) -> xarray.DataArray:
+    """Why a flow was not observed any longer, from its result code and its last loss."""
+    named = {outcome.value: _reason(outcome) for outcome in Outcome}
+    words = np.vectorize(lambda code: named.get(str(code), str(code)), otypes=[object])
+    why = results.result.copy(data=words(results.result.values).astype(str))
+    # Whatever its code says, nothing was seen of a flow whose last loss is no number.
+    broken = ~np.isfinite(results.final_loss) & (results.result == Outcome.HORIZON.value)
+    return xarray.where(broken, _reason(Outcome.NON_FINITE), why)
+
+
+def _reason(outcome: Outcome) -> str:
+    if outcome is Outcome.HORIZON:
+        return "ended at the horizon"
+    if outcome in _RULES:
+        return f"stopped ({outcome.value})"
+    return f"{'failed' if outcome.failed else 'out of'} ({outcome.value})"
+
+
+def time_to_loss(results: xarray.Dataset, loss: float) -> tuple[xarray.DataArray, xarray.DataArray]:
+    """When each flow first met a loss, to within one save interval, or how long it was watched.
+
+    Args:
+        results: as given by `load`.
+        loss: eps, a finite number.
 
     Returns:
         Times over `size` and `seed`: the first save time with L <= loss (or the flow's own end),
         else the time reached; and whether the loss was met there.
 
     Raises:
-        ValueError: if `loss` is not positive.
+        ValueError: if `loss` is not finite.
     """
-    met = converged(results, loss)
-    on_grid = results.time.where(results.loss <= loss).min("time")
-    end = results.end_time.where(results.final_loss <= loss)
-    return xarray.where(met, np.fmin(on_grid, end), results.end_time), met
+    when = known_times(results, loss).met_from
+    met = np.isfinite(when)
+    return when.where(met, results.end_time), met
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"Argument `{name}` must be positive, but is {value!r}; raise it.")
+def check_event(loss: float, time: float | None) -> None:
+    """Refuse an event that has no meaning.
+
+    Args:
+        loss: eps.
+        time: t or None.
+
+    Raises:
+        ValueError: if `loss` is not finite or `time` not positive.
+    """
+    if not np.isfinite(loss):
+        raise ValueError(f"Argument `loss` must be a finite number, but is {loss!r}; give eps.")
+    if time is not None and not time > 0:
+        raise ValueError(f"Argument `time` must be positive, but is {time!r}; raise it.")
+
+
+def _at_most(values, loss: float):
+    return np.isfinite(values) & (values <= loss)
+
+
+def _above(values, loss: float):
+    return np.isfinite(values) & (values > loss)
+
+
+def up_to(values, time):
+    """Whether times are at most a time, to the rounding of times."""
+    return values <= time * (1 + _SAME_TIME)
+
+
+def from_on(values, time):
+    """Whether times are at least a time, to the rounding of times."""
+    return values >= time * (1 - _SAME_TIME)

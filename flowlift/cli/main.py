@@ -239,6 +239,8 @@ def _success(command: Success) -> None:
     question = _question(command, results)
     for answer in answers(results, question):
         print(f"P({answer.event})\n{as_text(answer.table)}\n")
+        if answer.not_observed:
+            print(f"{answer.not_observed}. The intervals hold whatever these would have done.")
         for variant, number, generous in answer.numbers:
             where = f" ({variant_name(variant)})" if variant else ""
             print(f"Learning number at delta = {question.delta:g}{where}: {in_words(number)}.")

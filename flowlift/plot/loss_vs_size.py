@@ -1,48 +1,77 @@
 """Final loss against lift size."""
 
+from typing import Any
+
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
-from ..answers import PowerLaw, power_law
+from ..answers import PowerLaw, common_end, last_known, power_law, there
+from .bounds import quantile
 from .style import axes_for, caption, label, loss_axis, seeds_per_size, size_axis
 
-_MARKERS = {True: ("o", "ended as asked"), False: ("x", "budget, limit or failure")}
+# Flows known at the common end; ended by a rule before; by a budget, a limit or a failure.
+_KNOWN, _RULE, _BROKEN = "known", "rule", "broken"
+_MARKERS = {
+    _KNOWN: ({"marker": "o"}, "at the common end"),
+    _RULE: ({"marker": "v", "mfc": "none"}, "stopped by a rule: at most"),
+    _BROKEN: ({"marker": "x"}, "budget, limit or failure: at most"),
+}
 
 
 def loss_vs_size(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
-    """Final loss against lift size on log-log axes: every seed a point, the median a line.
+    """Loss at the common end of the flows against lift size, on log-log axes.
+
+    A flow that ended before the others, at no certified critical point, says no more than an upper
+    bound: where a rule stopped it at a threshold its loss tells of the threshold. Such flows have
+    hollow marks, or crosses, and no median or power law rests on their losses.
 
     Args:
-        data: a study's results (`flowlift.store.load`).
+        data: a study's results (`flowlift.store.load`), of one variant.
         ax: axes to draw into; a new figure if None.
 
     Returns:
-        The axes. Flows that ended by a budget, a limit or a failure have a mark of their own; a
-        power law is drawn where the data allow one (`flowlift.answers.power_law`).
+        The axes: a point per seed; the median where it is known, whatever became of flows that had
+        ended; a power law where the data allow one (`flowlift.answers.power_law`).
     """
-    from ..flow import Outcome
-
     ax = axes_for(ax)
     sizes, losses = data["size"].values, data.final_loss.transpose("size", "seed").values
-    reached = {outcome.value: outcome.reached for outcome in Outcome}
-    verdicts = np.vectorize(lambda r: reached.get(str(r), False), otypes=[bool])(
-        data.result.transpose("size", "seed").values
-    )
+    kinds = _kinds(data)
     where = np.broadcast_to(sizes[:, None], losses.shape)
-    for verdict, (marker, name) in _MARKERS.items():
-        chosen = (verdicts == verdict) & np.isfinite(losses)
+    for kind, (style, name) in _MARKERS.items():
+        chosen = (kinds == kind) & np.isfinite(losses)
         if chosen.any():
-            ax.plot(where[chosen], losses[chosen], marker, color="C0", alpha=0.6, label=name)
-    ax.plot(sizes, np.nanmedian(losses, axis=1), "-", color="0.2", label="median over seeds")
+            points: dict[str, Any] = {"color": "C0", "alpha": 0.6, "ls": "", **style}
+            ax.plot(where[chosen], losses[chosen], label=name, **points)
+    medians = [_median(row, kind) for row, kind in zip(losses, kinds, strict=True)]
+    if np.isfinite(medians).any():
+        ax.plot(sizes, medians, "-", marker=".", color="0.2", label="median over seeds")
     _law(ax, sizes, power_law(data))
     ax.set(xlabel=label(data["size"]))
     loss_axis(ax.yaxis, losses, "loss L at the end")
     size_axis(ax, sizes)
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8)
-    caption(ax, _caption(data))
+    _caption(ax, data, kinds)
     return ax
+
+
+def _kinds(data: xarray.Dataset) -> np.ndarray:
+    """Over size and seed, which of the three kinds each run is; empty where there is none."""
+    from ..flow import Outcome
+
+    known = last_known(data, common_end(data)).transpose("size", "seed").values
+    done = there(data).transpose("size", "seed").values
+    reached = [outcome.value for outcome in Outcome if outcome.reached]
+    by_rule = np.isin(data.result.transpose("size", "seed").values.astype(str), reached)
+    return np.where(done, np.where(known, _KNOWN, np.where(by_rule, _RULE, _BROKEN)), "")
+
+
+def _median(losses: np.ndarray, kinds: np.ndarray) -> float:
+    """NaN where it depends on what flows would have done after their end."""
+    done = kinds != ""
+    middle, sure = quantile(losses[done], kinds[done] == _KNOWN, 0.5)
+    return float(middle) if sure else np.nan
 
 
 def _law(ax: Axes, sizes: np.ndarray, law: PowerLaw) -> None:
@@ -53,10 +82,10 @@ def _law(ax: Axes, sizes: np.ndarray, law: PowerLaw) -> None:
     ax.plot(ends, law.prefactor * ends**-law.exponent, "--", color="#D55E00", label=name)
 
 
-def _caption(data: xarray.Dataset) -> str:
-    end = float(data.end_time.max())
-    return (
-        f"Loss where each flow ended (at most t = {end:.4g}), {seeds_per_size(data.final_loss)}."
-        " If gradient flow reaches lower losses the larger the lift, points fall to the"
-        " right."
-    )
+def _caption(ax: Axes, data: xarray.Dataset, kinds: np.ndarray) -> None:
+    end = float(common_end(data))
+    when = f"t = {end:.4g}, the common end" if np.isfinite(end) else "their ends; none is common"
+    text = f"Loss of each flow at {when}, {seeds_per_size(data.final_loss)}."
+    text += " If gradient flow reaches lower losses the larger the lift, points fall to the right."
+    notes = ["Triangles and crosses ended before: upper bounds, and no line rests on them."]
+    caption(ax, text, notes if np.isin(kinds, (_RULE, _BROKEN)).any() else ())

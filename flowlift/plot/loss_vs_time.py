@@ -4,7 +4,9 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
+from ..answers.verdicts import from_on, stuck
 from ..sweep import tolerance_floor
+from .bounds import quantile
 from .style import axes_for, caption, label, loss_axis, ordered_colours, seeds_per_size
 
 _BAND = (0.1, 0.9)
@@ -14,7 +16,9 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     """Loss against flow time, log-log if it is positive: median over seeds, band of 80% of them.
 
     A flow that has ended keeps its last loss: along the exact flow an upper bound of what follows.
-    Leaving it out would let the curve rise as the fast flows of a size meet their stopping rule.
+    Leaving it out would let the curve rise as the fast flows of a size meet their stopping rule. As
+    soon as a median depends on it, other than at a certified critical point, it is dotted: an upper
+    bound of the median, which never rises either. A band is drawn while both edges are known.
 
     Args:
         data: `loss` along `time`, and along `size` and `seed` where there are any: the dataset of
@@ -28,13 +32,16 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         that its tolerances leave undetermined are hatched (`flowlift.sweep.tolerance_floor`).
     """
     ax = axes_for(ax)
-    loss = _until_all_have_ended(data)
-    sizes = data["size"].values if "size" in loss.dims else [None]
+    times, losses, known = _until_all_have_ended(data)
+    sizes, bounded = data["size"].values if "size" in losses.dims else [None], False
     for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
-        rows = loss if size is None else loss.sel(size=size)
-        _band(ax, loss.time.values, rows, colour, "" if size is None else f"n = {size}")
-    ax.set(xscale="log", xlabel=label(loss.time))
-    loss_axis(ax.yaxis, loss.values, label(data.loss))
+        at = {} if size is None else {"size": size}
+        runs, sure = (
+            np.atleast_2d(a.sel(at).transpose(..., "time").values) for a in (losses, known)
+        )
+        bounded |= _band(ax, times, runs, sure, colour, "" if size is None else f"n = {size}")
+    ax.set(xscale="log", xlabel=label(data.time))
+    loss_axis(ax.yaxis, losses.values, label(data.loss))
     floor = tolerance_floor(data) if "study" in data.attrs else 0.0
     shown = floor > 0 and ax.get_ylim()[0] < floor
     if shown:
@@ -42,47 +49,87 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     ax.grid(alpha=0.25)
     if len(sizes) > 1:
         ax.legend(title="lift size", fontsize=8, title_fontsize=8)
-    several = "size" in loss.dims and data.sizes.get("seed", 1) > 1
-    caption(ax, _caption(seeds_per_size(loss.max("time")) if several else "", shown))
+    several = "size" in losses.dims and data.sizes.get("seed", 1) > 1
+    seeds = seeds_per_size(losses.max("time")) if several else ""
+    _caption(ax, seeds, bounded, shown)
     return ax
 
 
-def _until_all_have_ended(data: xarray.Dataset) -> xarray.DataArray:
-    """Losses at positive times; of a study those that its flows were saved at, and the end."""
+def _until_all_have_ended(
+    data: xarray.Dataset,
+) -> tuple[np.ndarray, xarray.DataArray, xarray.DataArray]:
+    """Positive times up to the last end, losses there, and whether they are known, not bounds."""
     loss = data.loss.where(data.time > 0, drop=True)
     if "final_loss" not in data:
-        return loss
+        return loss.time.values, loss, xarray.ones_like(loss, dtype=bool)
     # Times that another variant was saved at, with another horizon, say nothing of these flows.
-    loss = loss.dropna("time", how="all").fillna(data.final_loss)
+    times = loss.dropna("time", how="all").time.values
     end = float(data.end_time.max())
-    if loss.sizes["time"] and not end > float(loss.time[-1]):
-        return loss
-    last = data.final_loss.expand_dims(time=[end]).assign_coords(time=("time", [end]))
-    joined = xarray.concat([loss, last], "time", coords="minimal", compat="override")
-    return joined.assign_coords(time=joined.time.assign_attrs(data.time.attrs))
+    times = np.append(times, end) if not times.size or end > times[-1] else times
+    dims = (*data.final_loss.dims, "time")
+    runs = data.loss.transpose(*dims).values.reshape(-1, data.sizes["time"])
+    ends = zip(data.end_time.values.ravel(), data.final_loss.values.ravel(), strict=True)
+    drawn, last = zip(
+        *(_along(data.time.values, run, *at, times) for run, at in zip(runs, ends, strict=True)),
+        strict=True,
+    )
+    coords = {name: data[name] for name in data.final_loss.dims} | {"time": times}
+    shape = (*data.final_loss.shape, len(times))
+    losses = xarray.DataArray(np.reshape(drawn, shape), coords, dims)
+    seen = from_on(np.array(last)[:, None], times).reshape(shape)
+    return times, losses, xarray.DataArray(seen, coords, dims) | stuck(data)
 
 
-def _band(ax: Axes, times, rows: xarray.DataArray, colour, name: str) -> None:
-    runs = np.atleast_2d(rows.transpose(..., "time").values)
-    runs = runs[np.isfinite(runs).any(axis=1)]
-    alive = np.isfinite(runs).any(axis=0)
-    middle = np.full(len(times), np.nan)
-    low, high = middle.copy(), middle.copy()
-    middle[alive] = np.nanmedian(runs[:, alive], axis=0)
-    low[alive], high[alive] = np.nanquantile(runs[:, alive], _BAND, axis=0)
-    ax.plot(times, middle, marker="o" if len(times) == 1 else "", color=colour, label=name)
+def _along(saved, losses, end: float, final: float, times) -> tuple[np.ndarray, float]:
+    """One flow at the times of all: a polyline over log t, its last loss from then on; and when."""
+    finite = np.isfinite(losses)
+    t, values = saved[finite], losses[finite]
+    if np.isfinite(final) and (not t.size or end > t[-1]):
+        t, values = np.append(t, end), np.append(values, final)
+    if not t.size:
+        return np.full(len(times), np.nan), -np.inf
+    start, positive = values[0], t > 0
+    if not positive.any():
+        return np.full(len(times), start), 0.0
+    drawn = np.interp(np.log(times), np.log(t[positive]), values[positive])
+    # Before a flow was saved first its loss is at most that at the start.
+    return np.where(times < t[positive][0], start, drawn), float(t[-1])
+
+
+def _band(ax: Axes, times, runs: np.ndarray, known: np.ndarray, colour, name: str) -> bool:
+    """Draw one size; whether some of its median is a bound."""
+    # Runs that were not done, or failed before they had a loss, have no curve.
+    alive = np.isfinite(runs).any(axis=1)
+    runs, known = runs[alive], known[alive]
+    middle, sure = quantile(runs, known, 0.5)
+    (low, below), (high, above) = (quantile(runs, known, share) for share in _BAND)
+    style = {"color": colour, "marker": "o" if len(times) == 1 else ""}
+    if not sure.all():
+        ax.plot(times, np.where(_with_neighbours(~sure), middle, np.nan), ":", lw=1.2, **style)
+    ax.plot(times, np.where(sure, middle, np.nan), label=name, **style)
     if len(runs) > 1:
-        ax.fill_between(times, low, high, color=colour, alpha=0.2, linewidth=0)
+        where = below & above
+        ax.fill_between(times, low, high, where=where, color=colour, alpha=0.2, linewidth=0)
+    return bool((~sure & np.isfinite(middle)).any())
 
 
-def _caption(seeds: str, floor: bool) -> str:
+def _with_neighbours(chosen: np.ndarray) -> np.ndarray:
+    """Also the places before, so that a line begins where the one before it ends."""
+    return chosen | np.append(chosen[1:], False)
+
+
+def _caption(ax: Axes, seeds: str, bounded: bool, floor: bool) -> None:
     text = "Loss along the exact gradient flow; it never rises."
     if seeds:
         text += (
-            f" Lines: median over {seeds}; bands: the middle 80%. A flow"
-            " that has ended keeps its last loss. If larger lifts converge further, curves of"
-            " larger n lie lower at late times."
+            f" Lines: median over {seeds}; bands: the middle 80%. If larger lifts converge further,"
+            " curves of larger n lie lower at late times."
+        )
+    notes = []
+    if bounded:
+        notes.append(
+            "Dotted: an upper bound, as flows had ended before; they keep their last loss."
         )
     if floor:
-        text += " Hatched: below what the tolerances determine."
-    return text
+        notes.append("Hatched: below what the tolerances determine.")
+    caption(ax, text, notes)

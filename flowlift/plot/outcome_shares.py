@@ -6,11 +6,23 @@ from matplotlib.axes import Axes
 
 from .style import OUTCOME_COLOURS, axes_for, caption
 
-_HATCHES = {"converged": "", "stuck": "xx", "undecided": ".."}
+_HATCHES = {
+    "converged": "",
+    "stuck": "xx",
+    "not yet": "--",
+    "undecided": "..",
+    "not observed": "//",
+}
+_MEANINGS = {
+    "stuck": "ended at a certified critical point above",
+    "not yet": "seen above at that time",
+    "undecided": "seen above at the common end; may still converge",
+    "not observed": "ended before, so that nobody knows",
+}
 
 
 def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: str = "") -> Axes:
-    """Converged, stuck and undecided flows per lift size, as stacked shares with their counts.
+    """What flows did, per lift size, as stacked shares with their counts.
 
     Args:
         table: as given by `flowlift.answers.success_probability`, of one variant.
@@ -18,19 +30,20 @@ def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: st
         event: what counts as converged, for the caption.
 
     Returns:
-        The axes.
+        The axes; of the outcomes those that occur, and converged and stuck in any case.
     """
     ax = axes_for(ax)
     places, base = np.arange(len(table)), np.zeros(len(table))
-    for word, colour in OUTCOME_COLOURS.items():
+    words = [w for w in OUTCOME_COLOURS if w in ("converged", "stuck") or table[w].to_numpy().any()]
+    for word in words:
         share = (table[word] / table["runs"]).to_numpy()
         bars = ax.bar(
             places,
             share,
             bottom=base,
-            color=colour,
+            color=OUTCOME_COLOURS[word],
             hatch=_HATCHES[word],
-            edgecolor="white",
+            edgecolor="0.6" if word == "not observed" else "white",
             linewidth=0.5,
             label=word,
         )
@@ -44,16 +57,13 @@ def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: st
     ax.set_xticks(places, [str(n) for n in table.index])
     ax.legend(
         fontsize=8,
-        ncols=3,
+        ncols=2 if len(words) > 3 else 3,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.17),
         frameon=False,
         handleheight=1.2,
     )
     what = f" Converged: {event}." if event else ""
-    caption(
-        ax,
-        f"How flows ended, with numbers of runs.{what} Stuck: ended at a certified critical point"
-        " above; undecided: all else. Undecided flows may still converge.",
-    )
+    notes = [f"{w.capitalize()}: {_MEANINGS[w]}." for w in words if w in _MEANINGS]
+    caption(ax, f"How flows ended, with numbers of runs.{what}", notes)
     return ax

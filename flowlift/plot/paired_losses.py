@@ -1,9 +1,12 @@
 """One value of an axis against another, seed by seed: solver against solver."""
 
+from typing import Any
+
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
+from ..answers import common_end, last_known, there
 from .style import MARKERS, axes_for, caption, label_between_decades, loss_axis, ordered_colours
 
 
@@ -25,13 +28,20 @@ def paired_losses(
         loss: eps, drawn as lines: runs in the upper left or lower right quarter are discordant.
 
     Returns:
-        The axes.
+        The axes. A point is hollow where one of its flows ended before the common end of its
+        variant, at no certified critical point: its loss there is at most that.
     """
     ax = axes_for(ax)
     sizes = np.sort(first["size"].values)
+    seen = [last_known(data, common_end(data)) for data in (first, second)]
+    hollow = any((there(d) & ~known).any() for d, known in zip((first, second), seen, strict=True))
     for i, (size, colour) in enumerate(zip(sizes, ordered_colours(len(sizes)), strict=True)):
-        pair = [d.final_loss.sel(size=size).values for d in (first, second)]
-        ax.plot(*pair, MARKERS[i % 11], color=colour, ms=4, alpha=0.7, label=f"n = {size}")
+        pair = np.stack([d.final_loss.sel(size=size).values for d in (first, second)])
+        full = np.logical_and(*(known.sel(size=size).values for known in seen))
+        style: dict[str, Any] = {"marker": MARKERS[i % 11], "color": colour, "ls": "", "ms": 4}
+        ax.plot(*pair[:, full], alpha=0.7, label=f"n = {size}", **style)
+        if not full.all():
+            ax.plot(*pair[:, ~full], mfc="none", alpha=0.7, **style)
     if loss is not None:
         ax.axvline(loss, color="#D55E00", lw=0.8, ls=":")
         ax.axhline(loss, color="#D55E00", lw=0.8, ls=":")
@@ -50,6 +60,7 @@ def paired_losses(
         "Final losses of runs that share size and seed. On the diagonal both went equally far;"
         " below it the second went further."
         + (f" Dotted: L = {loss:g}." if loss is not None else ""),
+        ["Hollow: one had ended before, and its loss is an upper bound."] if hollow else (),
     )
     return ax
 

@@ -71,7 +71,7 @@ def report(
     """The page as text: it refers to nothing outside itself.
 
     Args:
-        results: as given by `flowlift.store.load`.
+        results: as given by `flowlift.store.load` or `flowlift.gather`.
         question: instead of the study's.
         tolerances: as given by `flowlift.sweep.check_tolerance`, to be shown.
         place: the name of the folder of results, for the command that repeats the study.
@@ -79,8 +79,10 @@ def report(
     Returns:
         HTML.
     """
-    study = study_of(results)
-    asked = question or study.question
+    # Results that were gathered from solutions belong to no study.
+    study = study_of(results) if "study" in results.attrs else None
+    of_study = study.question if study else None
+    asked, runs = question or of_study, int(there(results).sum())
     given = answers(results, asked) if asked else ()
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("flowlift", "plot"),
@@ -90,15 +92,15 @@ def report(
         undefined=jinja2.StrictUndefined,
     )
     return environment.get_template("report.html.jinja").render(
-        name=study.name,
-        runs=int(there(results).sum()),
-        planned=sum(len(cell.seeds) for cell in cells(study)),
+        name=study.name if study else results.attrs["title"],
+        runs=runs,
+        planned=sum(len(cell.seeds) for cell in cells(study)) if study else runs,
         question=asked,
-        changed=question is not None and question != study.question,
+        changed=study is not None and question is not None and question != of_study,
         answers=[_answer(answer) for answer in given],
         figures=[embedded(*figure) for figure in figures(results, asked)],
         tables=list(_tables(results, asked, given, tolerances)),
-        study=results.attrs["study"],
+        study=results.attrs.get("study"),
         versions=_versions(results),
         command=f"flowlift run study.toml --output {shlex.quote(place)}",
         report_command=f"flowlift report {shlex.quote(place)}",
@@ -121,6 +123,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
     return {
         "event": answer.event,
         **{n: int(answer.table[n].to_numpy().sum()) for n in ("undecided", "stuck", "runs")},
+        "not_observed": answer.not_observed,
         "variants": variants,
         "alike": alike,
     }
@@ -138,7 +141,9 @@ def _short(number: LearningNumber, generous: LearningNumber) -> str:
             f"perhaps, from lift size {number.estimate} on as estimated; the runs are too few for"
             " a confident yes"
         )
-    if generous.estimate is not None:
+    if not number.estimated:
+        return f"not known, as {number.unknown}"
+    if generous.estimate is not None and generous != number:
         return "not seen at the sizes of this study; the undecided leave open what follows"
     return "not at the sizes of this study"
 
@@ -149,10 +154,11 @@ def _greatest(table: pandas.DataFrame, variant: dict[str, Any]) -> dict[str, str
     size = part.index.max()
     row = part.loc[size]
     count = f"{row['converged']:.0f} of {row['runs']:.0f}"
+    unseen = f" ({row['not observed']:.0f} not observed)" if row["not observed"] else ""
     return {
-        "greatest": f"at the greatest size, {size}, {count} lifts converged: probability between"
-        f" {row['low']:.3f} and {row['high']:.3f}",
-        "count": f"{count} at n = {size}",
+        "greatest": f"at the greatest size, {size}, {count} lifts converged{unseen}: probability"
+        f" between {row['low']:.3f} and {row['high']:.3f}",
+        "count": f"{count} at n = {size}{unseen}",
     }
 
 
@@ -166,15 +172,16 @@ def _tables(
     for answer in given:
         yield _table(
             f"Outcomes and probabilities: {answer.event}",
-            "probability, low, high: the undecided counted as not converged; possible, at most:"
-            " counted as converged. Intervals are exact (Clopper-Pearson).",
+            "probability: the share that had converged, known where all runs were observed; low,"
+            " high: its interval, runs that were not observed counted either way; possible, at"
+            " most: all but the stuck counted as converged. Intervals are exact (Clopper-Pearson).",
             answer.table.reset_index(),
         )
         if (pairs := paired_comparisons(results, answer.loss, answer.time)).size:
             yield _table(
                 f"Paired comparisons: {answer.event}",
                 "Exact McNemar tests on runs of the same size and seed; p is not adjusted for the"
-                " number of rows.",
+                " number of rows, and the greatest that runs not observed leave possible.",
                 pairs,
             )
     if question:
@@ -216,10 +223,12 @@ def _cell(value: Any) -> str:
 
 
 def _approximations(results: xarray.Dataset, question: Question):
-    studies = list(variant_studies(results))
+    parts = list(by_variant(results))
+    known = "study" in results.attrs
+    studies = [study for _, study in variant_studies(results)] if known else [None] * len(parts)
     for loss in question.losses:
-        for (variant, study), (_, part) in zip(studies, by_variant(results), strict=True):
-            best, planted = best_seen(part, loss), planted_witness(study, loss)
+        for (variant, part), study in zip(parts, studies, strict=True):
+            best, planted = best_seen(part, loss), study and planted_witness(study, loss)
             yield {"loss": loss, **variant} | {
                 "best flow: size": best and best.size,
                 "its loss": best and best.loss,

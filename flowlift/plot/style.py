@@ -1,6 +1,8 @@
 """What all figures share: size, colours, axes with units, captions."""
 
 import textwrap
+import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,8 +16,14 @@ from matplotlib.ticker import LogFormatterSciNotation, NullFormatter, NullLocato
 # One column of a two-column page, in inches, enlarged for legibility on screens.
 COLUMN = (4.6, 3.4)
 _CAPTION_WIDTH = 76
-# Okabe & Ito's colours, told apart with every kind of colour vision; converged, stuck, undecided.
-OUTCOME_COLOURS = {"converged": "#0072B2", "stuck": "#D55E00", "undecided": "#BBBBBB"}
+# Okabe & Ito's colours, told apart with every kind of colour vision.
+OUTCOME_COLOURS = {
+    "converged": "#0072B2",
+    "stuck": "#D55E00",
+    "not yet": "#E69F00",
+    "undecided": "#BBBBBB",
+    "not observed": "#FFFFFF",
+}
 MARKERS = "osD^v<>Pph*"
 
 
@@ -127,13 +135,21 @@ def seeds_per_size(loss: xarray.DataArray) -> str:
     return f"{span} seed{'s' * (most > 1)} per lift size"
 
 
-def caption(ax: Axes, text: str) -> None:
+# What panels drawn before had to say of their own.
+_NOTES: weakref.WeakKeyDictionary[Figure, list[str]] = weakref.WeakKeyDictionary()
+
+
+def caption(ax: Axes, text: str, notes: Iterable[str] = ()) -> None:
     """Write below a figure what one should see in it.
 
     Args:
-        ax: any axes of the figure.
+        ax: any axes of the figure; of several panels the last one's text stays.
         text: one or two sentences, wrapped to the figure's width.
+        notes: sentences on marks that not every panel has: those of all panels stay.
     """
+    kept = _NOTES.setdefault(figure_of(ax), [])
+    kept += [note for note in notes if note not in kept]
+    text = " ".join([text, *kept])
     width = round(_CAPTION_WIDTH * figure_of(ax).get_figwidth() / COLUMN[0])
     figure_of(ax).supxlabel(
         textwrap.fill(text, width), x=0.02, ha="left", fontsize=7.5, color="0.25"

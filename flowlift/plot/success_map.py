@@ -3,8 +3,10 @@
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
-from ..answers import there, time_to_loss
+from ..answers import known_times, there
+from ..answers.verdicts import from_on, up_to
 from .style import axes_for, caption, figure_of, time_axis
 
 # Before the first flow has met the loss there is nothing to see.
@@ -20,11 +22,12 @@ def success_map(data: xarray.Dataset, loss: float, ax: Axes | None = None) -> Ax
         ax: axes to draw into; a new figure if None.
 
     Returns:
-        The axes. Sizes are rows of equal height, in order. A flow that ended before it met the
-        loss counts as not having met it; times after the last flow has ended are not drawn.
+        The axes. Sizes are rows of equal height, in order. Where some flows were not observed the
+        colour is the least share that it may be, hatched; where none were, there is none. Times
+        after the last flow has ended are not drawn, nor contours through what is hatched.
     """
     ax = axes_for(ax)
-    times, shares, sizes = success_shares(data, loss)
+    times, shares, sizes, unseen = success_shares(data, loss)
     between = np.sqrt(times[:-1] * times[1:])
     first = times[0] ** 2 / between[0] if between.size else times[0] / _BEFORE
     edges = np.concatenate([[first], between, [times[-1]]])
@@ -32,15 +35,17 @@ def success_map(data: xarray.Dataset, loss: float, ax: Axes | None = None) -> Ax
     mesh = ax.pcolormesh(
         edges,
         np.arange(len(sizes) + 1) - 0.5,
-        shares,
+        np.ma.masked_where(unseen == 1, shares),
         cmap="cividis",
         vmin=0,
         vmax=1,
         rasterized=True,
     )
-    if min(shares.shape) > 1 and shares.max() > 0.5:
+    _hatch(ax, edges, unseen)
+    sure = np.ma.masked_where(unseen > 0, shares)
+    if min(shares.shape) > 1 and sure.max() > 0.5:
         style = {"colors": "#D55E00", "linestyles": ["--", "-"], "linewidths": 1.5}
-        ax.contour(times, rows, shares, levels=[0.5, 0.9], **style)
+        ax.contour(times, rows, sure, levels=[0.5, 0.9], **style)
     time_axis(ax, data.time)
     ax.set_ylabel("lift size n")
     met = np.flatnonzero(shares.max(axis=0) > 0)
@@ -50,14 +55,25 @@ def success_map(data: xarray.Dataset, loss: float, ax: Axes | None = None) -> Ax
     figure_of(ax).colorbar(mesh, ax=ax, label=f"share with L ≤ {loss:g} by t")
     caption(
         ax,
-        f"Share of flows with L ≤ {loss:g} by time t, per lift size; those that ended before have"
-        " not met it. Lines, where reached: 1/2 (dashed) and 9/10. If larger lifts learn sooner,"
-        " they bend to the left upwards.",
+        f"Share of flows with L ≤ {loss:g} by time t, per lift size. Lines, where reached: 1/2"
+        " (dashed) and 9/10. If larger lifts learn sooner, they bend to the left upwards.",
+        ["Hatched: at least this share, as some flows had ended, unobserved; no colour: all had."]
+        if unseen.any()
+        else (),
     )
     return ax
 
 
-def success_shares(data: xarray.Dataset, loss: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _hatch(ax: Axes, edges: np.ndarray, unseen: np.ndarray) -> None:
+    for row, column in np.argwhere(unseen > 0):
+        left, right = float(edges[column]), float(edges[column + 1])
+        corner, width = (left, float(row) - 0.5), right - left
+        ax.add_patch(Rectangle(corner, width, 1, fill=False, hatch="////", ec="0.7", lw=0))
+
+
+def success_shares(
+    data: xarray.Dataset, loss: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Shares of flows that have met a loss, over save times and sizes.
 
     Args:
@@ -65,18 +81,21 @@ def success_shares(data: xarray.Dataset, loss: float) -> tuple[np.ndarray, np.nd
         loss: eps.
 
     Returns:
-        Positive times up to the end of the last flow, shares (sizes, times), and sizes with a
-        finished run, increasing.
+        Positive times up to the end of the last flow; shares (sizes, times) of flows that are known
+        to have met the loss; sizes with a finished run, increasing; and shares of flows that were
+        not observed.
     """
-    when, met = time_to_loss(data, loss)
-    done = there(data)
-    time = data.time.values[data.time.values > 0]
-    # What follows the end of all flows is not known, however long another variant's go on.
-    time = time[: 1 + np.searchsorted(time, float(data.end_time.max()))]
+    known, done = known_times(data, loss), there(data)
+    # Times that no flow of this variant was saved at, and those after all ends, say nothing.
+    saved = data.loss.notnull().any(("size", "seed")).values & (data.time.values > 0)
+    time, end = data.time.values[saved], float(data.end_time.max())
+    time = np.append(time, end) if not time.size or end > time[-1] else time
     sizes = np.sort([n for n in data["size"].values if bool(done.sel(size=n).any())])
-    rows = []
+    met, unseen = [], []
     for size in sizes:
-        here = done.sel(size=size).values
-        reached = np.where(met.sel(size=size).values, when.sel(size=size).values, np.inf)[here]
-        rows.append((reached[:, None] <= time).mean(axis=0))
-    return time, np.array(rows), sizes
+        here = known.sel(size=size).isel(seed=done.sel(size=size).values)
+        yes = up_to(here.met_from.values[:, None], time)
+        no = from_on(here.above_to.values[:, None], time)
+        met.append(yes.mean(axis=0))
+        unseen.append((~yes & ~no).mean(axis=0))
+    return time, np.array(met), sizes, np.array(unseen)

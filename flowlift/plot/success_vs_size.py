@@ -7,7 +7,13 @@ import pandas
 from matplotlib.axes import Axes
 from scipy.special import expit, logit
 
-from ..answers import LearningNumber, learning_number, parts_of, variant_name
+from ..answers import (
+    LearningNumber,
+    learning_number,
+    not_observed_in_words,
+    parts_of,
+    variant_name,
+)
 from .style import MARKERS, axes_for, caption, ordered_colours, size_axis
 
 
@@ -30,7 +36,8 @@ def success_vs_size(
         level: of the table's intervals, and of that interval.
 
     Returns:
-        The axes. A dotted line counts the undecided of a variant as converged, which bounds the
+        The axes. Where runs were not observed the share has no mark: a thick bar shows where it
+        lies. A dotted line counts the undecided of a variant as converged, which bounds the
         probability of the limit; it is left out where it is 1 at all sizes and bounds nothing.
     """
     ax = axes_for(ax)
@@ -38,15 +45,15 @@ def success_vs_size(
     colours = ordered_colours(len(parts)) if len(parts) > 1 else ["C0"]
     for i, (variant, part) in enumerate(parts):
         sizes, p = part.index.to_numpy(), part["probability"].to_numpy()
-        bars = [p - part["low"].to_numpy(), part["high"].to_numpy() - p]
+        low, high = part["low"].to_numpy(), part["high"].to_numpy()
         # Variants stand beside one another: bars at one place would hide each other.
         shift = 1.03 ** (i - (len(parts) - 1) / 2)
         style: dict[str, Any] = {"color": colours[i], "fmt": f"{MARKERS[i % 11]}-", "ms": 4}
-        ax.errorbar(
-            sizes * shift, p, bars, capsize=3, lw=1.2, label=variant_name(variant) or None, **style
-        )
+        x, bars, name_of = sizes * shift, [p - low, high - p], variant_name(variant) or None
+        ax.errorbar(x, p, bars, capsize=3, lw=1.2, label=name_of, **style)
+        _not_observed(ax, x, part, colours[i])
         if _bounds_the_limit(part):
-            ax.plot(sizes * shift, part["possible"], ":", color=colours[i])
+            ax.plot(x, part["possible"], ":", color=colours[i])
         if delta is not None:
             number = learning_number(part, delta, level=level)
             _learning_number(ax, number, sizes, colours[i], 1 - delta - 0.025 * i)
@@ -57,6 +64,18 @@ def success_vs_size(
         ax.legend(fontsize=8)
     caption(ax, _caption(table, delta, level, any(_bounds_the_limit(part) for _, part in parts)))
     return ax
+
+
+def _not_observed(ax: Axes, x: np.ndarray, part: pandas.DataFrame, colour) -> None:
+    """Where some runs were not observed: no mark, but where the share lies, and the interval."""
+    here = np.isnan(part["probability"].to_numpy())
+    if here.any():
+        column = lambda name: part[name].to_numpy()[here]
+        x, low, least = x[here], column("low"), column("converged") / column("runs")
+        most = least + column("not observed") / column("runs")
+        bars = [np.zeros(len(x)), column("high") - low]
+        ax.errorbar(x, low, bars, fmt="none", capsize=3, lw=1.2, color=colour)
+        ax.vlines(x, least, most, color=colour, lw=5, alpha=0.35)
 
 
 def _bounds_the_limit(part: pandas.DataFrame) -> bool:
@@ -85,6 +104,9 @@ def _caption(table: pandas.DataFrame, delta: float | None, level: float, dotted:
         f"Share of {runs} random lifts per size whose flow converged, with exact {100 * level:g}%"
         " intervals. Convergence with high probability means that it tends to 1."
     )
+    if unseen := not_observed_in_words(table):
+        text += f" {unseen}; there, no mark: the thick bar is where the share lies, the thin one"
+        text += " the interval, whatever these runs would have done."
     if undecided := int(table["undecided"].to_numpy().sum()):
         text += f" {undecided} of {table['runs'].to_numpy().sum()} flows are undecided, counted as"
         text += " not converged; dotted: as converged." if dotted else " not converged."

@@ -20,12 +20,13 @@ def survival_vs_time(
         level: of the bands.
 
     Returns:
-        The axes; small ticks on the curves are flows that ended before they met the loss.
+        The axes; small ticks on the curves are flows that ended before they met the loss. Where
+        the share depends on what stopped flows would have done, its two bounds are dotted.
     """
     ax = axes_for(ax)
     done = there(data)
     sizes = [n for n in np.sort(data["size"].values) if bool(done.sel(size=n).any())]
-    least, first = float(data.time.values[data.time.values > 0].min()), np.inf
+    least, first, bounded = float(data.time.values[data.time.values > 0].min()), np.inf, False
     for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
         curve = survival(data, loss, size, level=level)
         times = np.maximum(curve["time"].to_numpy(), least)
@@ -33,8 +34,13 @@ def survival_vs_time(
         share, low, high = (np.concatenate([[1.0], curve[c]]) for c in ("share", "low", "high"))
         ax.step(time, share, where="post", color=colour, label=f"n = {size}")
         ax.fill_between(time, low, high, step="post", color=colour, alpha=0.12, lw=0)
-        shares, ended = curve["share"].to_numpy(), curve["censored"].to_numpy() > 0
-        first = min([first, *times[shares < 1]])
+        if curve["share"].isna().to_numpy().any():
+            bounded = True
+            for name in ("least", "most"):
+                bound = np.concatenate([[1.0], np.where(np.isnan(share[1:]), curve[name], np.nan)])
+                ax.step(time, bound, ":", where="post", color=colour)
+        shares, ended = curve["most"].to_numpy(), curve["censored"].to_numpy() > 0
+        first = min([first, *times[curve["least"].to_numpy() < 1]])
         ax.plot(times[ended], shares[ended], "|", color=colour, ms=7)
     time_axis(ax, data.time)
     ax.set_ylim(-0.03, 1.05)
@@ -49,5 +55,8 @@ def survival_vs_time(
         f"Kaplan-Meier curves of the time to L ≤ {loss:g}, with pointwise {100 * level:g}% bands;"
         " ticks: flows that ended before. A curve that levels off above 0 says that a share of"
         " the lifts does not get there.",
+        ["Dotted: between these, as flows were stopped or failed; the bands hold either way."]
+        if bounded
+        else (),
     )
     return ax

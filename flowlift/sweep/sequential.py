@@ -12,7 +12,7 @@ from scipy.signal import fftconvolve
 from ..answers.learning import exact_interval
 from ..answers.probability import success_probability
 from ..store.cells import load, write_study
-from ..studies.records import Question, Study
+from ..studies.records import FlowPlan, Question, Study
 from ..studies.toml import variants
 from .run import run_study
 
@@ -48,6 +48,9 @@ def run_until(
     Intervals of a number of runs that was chosen by their width are no longer exactly of their
     nominal level; `coverage_after_stopping` computes what they cover.
 
+    Runs that end before their verdict (a failure, a stopping rule) count either way, so that no
+    number of seeds narrows an interval beyond their share: such a size gets no more seeds.
+
     Args:
         study: the study, with a question.
         directory: the folder of results.
@@ -59,8 +62,9 @@ def run_until(
         Results and what was spent. The folder's study names as many seeds as the largest cell has.
 
     Raises:
-        ValueError: if the study has no question or says `seeds_at_most`, `half_width` is not in
-            (0, 1/2), or the study's own seeds exceed the budget.
+        ValueError: if the study has no question or says `seeds_at_most`, its flows end by the
+            horizon or `loss_below` before what the question asks, `half_width` is not in (0, 1/2),
+            or the study's own seeds exceed the budget.
     """
     question = _check(study, half_width, budget_runs)
     directory = Path(directory)
@@ -71,14 +75,17 @@ def run_until(
         for size in variant.lift.sizes
     ]
     counts = np.full(len(parts), study.seeds)
-    widths = np.array([_widest(load(directory, part), question) for part in parts])
+    found = np.array([_widest(load(directory, part), question) for part in parts])
+    widths, unseen = found.T
     try:
-        while widths.max() > half_width and counts.sum() < budget_runs:
-            i = int(np.argmax(widths))
+        while np.any(open_ := (widths > half_width) & (unseen / 2 < half_width)):
+            if counts.sum() >= budget_runs:
+                break
+            i = int(np.argmax(np.where(open_, widths, 0.0)))
             room = budget_runs - int(counts.sum())
             counts[i] += min(next_count(int(counts[i]), study.chunk) - counts[i], room)
             more = dataclasses.replace(parts[i], seeds=int(counts[i]))
-            widths[i] = _widest(run_study(more, directory, **options), question)
+            widths[i], unseen[i] = _widest(run_study(more, directory, **options), question)
     finally:
         whole = dataclasses.replace(study, seeds=int(counts.max()))
         write_study(whole, directory)
@@ -90,10 +97,20 @@ def next_count(count: int, chunk: int) -> int:
     return count + max(chunk, count // _GROWTH)
 
 
-def _widest(results: xarray.Dataset, question: Question) -> float:
-    """The greatest half-width over losses and times, of one variant and size."""
+def _widest(results: xarray.Dataset, question: Question) -> tuple[float, float]:
+    """Of one variant and size, over losses and times, the widest half and most unobserved share.
+
+    Args:
+        results: of the variant and size.
+        question: the question.
+
+    Returns:
+        Both.
+    """
     tables = [success_probability(results, *p, level=question.level) for p in question.pairs]
-    return max(float(np.max(t["high"].to_numpy() - t["low"].to_numpy())) / 2 for t in tables)
+    widths = [np.max(t["high"].to_numpy() - t["low"].to_numpy()) / 2 for t in tables]
+    unseen = [np.max(t["not observed"].to_numpy() / t["runs"].to_numpy()) for t in tables]
+    return float(max(widths)), float(max(unseen))
 
 
 def coverage_after_stopping(
@@ -132,6 +149,20 @@ def coverage_after_stopping(
         runs += more
 
 
+def _check_observable(flow: FlowPlan, question: Question) -> None:
+    """Refuse what no flow of the study will be watched for, however many there are."""
+    if flow.loss_below is not None and min(question.losses) < flow.loss_below:
+        raise ValueError(
+            f"Argument `question.losses` must be at least the loss at which the flows stop, "
+            f"{flow.loss_below:g}, but holds {min(question.losses):g}; lower `flow.loss_below`."
+        )
+    if question.times and max(question.times) > flow.horizon:
+        raise ValueError(
+            f"Argument `question.times` must be at most the horizon {flow.horizon:g} of the flows, "
+            f"but holds {max(question.times):g}; raise `flow.horizon`."
+        )
+
+
 def _check(study: Study, half_width: float, budget_runs: int) -> Question:
     if study.question is None:
         raise ValueError(
@@ -143,6 +174,8 @@ def _check(study: Study, half_width: float, budget_runs: int) -> Question:
             "Argument `study` must leave the number of seeds at each size to the design, but says "
             "`seeds_at_most`; leave that out."
         )
+    for _, variant in variants(study):
+        _check_observable(variant.flow, study.question)
     if not 0 < half_width < 0.5:
         raise ValueError(
             f"Argument `half_width` must lie between 0 and 1/2, but is {half_width!r}; give e.g. "

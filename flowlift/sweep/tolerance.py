@@ -9,7 +9,7 @@ import pandas
 import xarray
 
 from ..answers.questions import study_of
-from ..answers.verdicts import converged, there
+from ..answers.verdicts import NOT_OBSERVED, there, verdicts
 from ..store.cells import load, write_study
 from ..studies.grid import axis_names
 from ..studies.records import Question, Study
@@ -106,7 +106,8 @@ def compare_tolerances(
     Returns:
         A row per size: `lift size`, `runs` compared, `largest change` |L - L'| / L' over all save
         times that both flows reached, with the `seed` and `time` where it occurs, the `loss`
-        there, and `changed verdicts` over all runs and all pairs of the question.
+        there, and `changed verdicts` (yes or no) over all runs and all pairs of the question; what
+        either did not observe has no verdict that could change.
     """
     done = there(coarse) & there(fine)
     # Where both are zero, or a flow had ended, nothing has changed or can be compared.
@@ -132,10 +133,12 @@ def compare_tolerances(
 def _changed(coarse, fine, question: Question | None, done: xarray.DataArray, size: int) -> int:
     if question is None:
         return 0
-    changed = [
-        (converged(coarse, *pair) != converged(fine, *pair)) & done for pair in question.pairs
-    ]
-    return int(sum(int(verdicts.sel(size=size).sum()) for verdicts in changed))
+    changed = 0
+    for pair in question.pairs:
+        one, two = (verdicts(data, *pair).verdict for data in (coarse, fine))
+        seen = (one != NOT_OBSERVED) & (two != NOT_OBSERVED) & done
+        changed += int(((one != two) & seen).sel(size=size).sum())
+    return changed
 
 
 def tolerance_floor(results: xarray.Dataset) -> float:
@@ -149,8 +152,11 @@ def tolerance_floor(results: xarray.Dataset) -> float:
         results: as given by `load`, of one variant (`by_variant`).
 
     Returns:
-        rtol^2 times the median initial loss.
+        rtol^2 times the median initial loss; 0 where the tolerance is not known, for results
+        that were gathered from solutions.
     """
+    if "rtol" not in results.coords and "study" not in results.attrs:
+        return 0.0
     rtol = results["rtol"].item() if "rtol" in results.coords else study_of(results).flow.rtol
     initial = results.loss.isel(time=0).values
     return float(rtol**2 * np.nanmedian(initial)) if np.isfinite(initial).any() else 0.0

@@ -193,7 +193,7 @@ def test_the_lack_of_fit_test_rejects_as_often_as_it_says():
         ((SIZES, losses(1.0, 0.1, bend=0.5)), "a straight line in log-log does not fit"),
         ((SIZES[:3], losses(1.0, 0.1, sizes=SIZES[:3])), "3 sizes are too few"),
         ((SIZES, losses(1.0, 0.1, seeds=1)), "one seed"),
-        ((SIZES, [*losses(1.0, 0.1)[:4], np.zeros(12)]), "zero or not finite"),
+        ((SIZES, [*losses(1.0, 0.1)[:4], np.zeros(12)]), "not positive or not finite"),
     ],
 )
 def test_what_is_no_power_law_is_refused(data, reason):

@@ -10,16 +10,18 @@ from flowlift import answers, plot
 
 
 def results(losses, ends=None, times=(0.0, 1.0, 10.0, 100.0)):
-    """Losses (size, seed, time), NaN after a flow's end; the end as (time, loss) pairs."""
+    """Losses (size, seed, time), NaN after a flow's end; the end as (time, loss, how)."""
     losses = np.asarray(losses, float)
     last = np.where(np.isfinite(losses), np.arange(losses.shape[-1]), -1).max(axis=-1)
     final = np.take_along_axis(losses, last[..., None], -1)[..., 0]
     end = np.asarray(times)[last].astype(float)
-    for where, (time, loss) in (ends or {}).items():
-        end[where], final[where] = time, loss
+    how = np.full(final.shape, "horizon", dtype="<U20")
+    for where, (time, loss, word) in (ends or {}).items():
+        end[where], final[where], how[where] = time, loss, word
     dims = ("size", "seed")
     return xarray.Dataset(
-        {"loss": ((*dims, "time"), losses), "final_loss": (dims, final), "end_time": (dims, end)},
+        {"loss": ((*dims, "time"), losses), "final_loss": (dims, final)}
+        | {"end_time": (dims, end), "result": (dims, how)},
         coords={
             "size": np.arange(1, len(losses) + 1) * 8,
             "seed": np.arange(losses.shape[1]),
@@ -32,7 +34,7 @@ NAN = float("nan")
 SAMPLE = results(
     [[[1, 0.5, 0.2, 0.1], [1, 0.9, 0.8, 0.7], [1, 0.6, NAN, NAN], [1, 0.5, NAN, NAN]]],
     # The third failed at t = 5; the fourth was stopped at t = 3 because its loss was met.
-    ends={(0, 2): (5.0, 0.55), (0, 3): (3.0, 0.2)},
+    ends={(0, 2): (5.0, 0.55, "non-finite"), (0, 3): (3.0, 0.2, "loss below")},
 )
 
 
@@ -59,11 +61,13 @@ def test_time_to_loss_is_the_first_save_time_or_the_censoring():
 
 def test_probabilities_count_every_run_and_have_exact_intervals():
     row = answers.success_probability(SAMPLE, 0.2, 10.0).loc[8]
-    assert (row.runs, row.converged, row.stuck, row.undecided) == (4, 2, 0, 2)
-    assert row.probability == 0.5
-    # Clopper-Pearson by its definition through beta quantiles.
+    assert (row.runs, row.converged, row.stuck, row["not yet"]) == (4, 2, 0, 1)
+    # Nobody knows what the one that failed at t = 5 would have done by t = 10.
+    assert (row["not observed"], row.why) == (1, "1 failed (non-finite)")
+    assert np.isnan(row.probability)
+    # Clopper-Pearson by its definition through beta quantiles, that run counted either way.
     assert row.low == pytest.approx(stats.beta.ppf(0.025, 2, 3))
-    assert row.high == pytest.approx(stats.beta.ppf(0.975, 3, 2))
+    assert row.high == pytest.approx(stats.beta.ppf(0.975, 4, 1))
     # Neither of the others is known to be stuck: in the limit, both may converge.
     assert (row.possible, row["at most"]) == (1.0, 1.0)
 
@@ -109,11 +113,16 @@ def test_learning_number_pools_what_is_not_monotone():
 
 def test_survival_is_kaplan_meier():
     curve = answers.survival(SAMPLE, 0.2, 8)
-    # Events at 3 and 10, censored at 5 and 100: 1 - 1/4, then times 1 - 1/2.
-    at = dict(zip(curve.time, curve.share, strict=True))
-    assert at[3.0] == pytest.approx(3 / 4)
-    assert at[5.0] == pytest.approx(3 / 4)
-    assert at[10.0] == pytest.approx(3 / 8)
+    # Events at 3 and 10, censored at the horizon 100; the failure at 5 counts either way.
+    assert curve["time"].tolist() == [3, 5, 10, 100]
+    np.testing.assert_allclose(curve["least"], [3 / 4, 1 / 2, 1 / 4, 1 / 4])
+    np.testing.assert_allclose(curve["most"], [3 / 4, 3 / 4, 1 / 2, 1 / 2])
+    np.testing.assert_allclose(curve["share"], [3 / 4, NAN, NAN, NAN])
+    assert curve["not observed"].tolist() == [0, 1, 1, 1]
+    # Censored at the horizon alone, and of several horizons: the product-limit estimate.
+    ends = {(0, 2): (5.0, 0.55, "horizon"), (0, 3): (3.0, 0.2, "loss below")}
+    curve = answers.survival(results(SAMPLE.loss.values, ends), 0.2, 8)
+    np.testing.assert_allclose(curve["share"], [3 / 4, 3 / 4, 3 / 8, 3 / 8])
 
 
 def test_paired_difference_uses_discordant_pairs_only():
@@ -139,7 +148,7 @@ def test_success_against_size_shows_the_interval():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: answers.converged(SAMPLE, 0.0), "`loss` must be positive, but is 0.0"),
+        (lambda: answers.converged(SAMPLE, NAN), "`loss` must be a finite number, but is nan"),
         (lambda: answers.converged(SAMPLE, 0.1, -1.0), "`time` must be positive"),
         (lambda: answers.learning_number(table_of([1] * 4), 1.0), "`delta` must lie between"),
         (

@@ -45,7 +45,7 @@ def test_the_question_is_read_and_written_and_is_no_part_of_a_run(study, unasked
         ("losses = [0.1]\ntime = [1.0]", "key `question.time` is unknown; .* `question.times`"),
         ("times = [1.0]", "key `question.losses` is missing"),
         ("losses = []", "`losses` must hold a loss"),
-        ("losses = [0.1, -1.0]", "`losses` must be positive"),
+        ("losses = [0.1, -1.0]", "`losses` must hold positive finite numbers, but is .0.1, -1.0"),
         ("losses = [0.1]\ndelta = 1.5", "`delta` must lie between 0 and 1"),
     ],
 )

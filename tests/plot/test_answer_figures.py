@@ -38,7 +38,8 @@ def results(study):
 
 
 def test_the_map_and_the_survival_curves_say_the_same(results):
-    times, shares, sizes = success_shares(results, 0.2)
+    times, shares, sizes, unseen = success_shares(results, 0.2)
+    assert not unseen.any()
     np.testing.assert_allclose(times, [1, 2, 5])
     np.testing.assert_allclose(shares, [[0, 0.25, 0.25], [0, 0.75, 0.75]])
     assert sizes.tolist() == [4, 8]
@@ -90,9 +91,10 @@ def test_save_times_of_another_horizon_are_no_part_of_a_variant(results):
     for line in ax.lines:
         np.testing.assert_allclose(line.get_xdata(), [1, 2, 5])
         assert (np.diff(line.get_ydata()) < 0).all()
-    times, shares, _ = success_shares(joined, 0.2)
-    np.testing.assert_allclose(times, [1, 1.5, 2, 5])
-    np.testing.assert_allclose(shares, [[0, 0, 0.25, 0.25], [0, 0, 0.75, 0.75]])
+    times, shares, _, unseen = success_shares(joined, 0.2)
+    np.testing.assert_allclose(times, [1, 2, 5])
+    np.testing.assert_allclose(shares, [[0, 0.25, 0.25], [0, 0.75, 0.75]])
+    assert not unseen.any()
 
 
 def test_flows_that_end_before_the_first_save_time_are_points(results):
@@ -103,8 +105,8 @@ def test_flows_that_end_before_the_first_save_time_are_points(results):
     np.testing.assert_allclose([line.get_xdata() for line in ax.lines], [[0.5], [0.5]])
     medians = np.median(results.final_loss.values, axis=1)
     np.testing.assert_allclose([line.get_ydata()[0] for line in ax.lines], medians)
-    times, shares, _ = success_shares(early, 0.2)
-    np.testing.assert_allclose(times, [1])
+    times, shares, *_ = success_shares(early, 0.2)
+    np.testing.assert_allclose(times, [0.5])
     np.testing.assert_allclose(shares, [[0.25], [0.75]])
     assert plot.success_map(early, 0.2).collections
 
@@ -230,6 +232,10 @@ def test_an_answer_of_several_variants_is_given_once(study):
     lead = plot.report(results).split("<main>")[1].split("</section>")[0]
     lead = re.sub("<[^>]+>", "", lead)
     assert "solver = tsit5, 5 of 5 at n = 8; solver = rkc2, 5 of 5 at n = 8." in lead
+    # All were seen to t = 5, so that what they did by t = 2 is known.
+    assert "(solver = dopri8): not at the sizes of this study" in lead
+    ever = dataclasses.replace(study.question, times=())
+    lead = re.sub("<[^>]+>", "", plot.report(results, question=ever))
     assert "(solver = dopri8): not seen at the sizes of this study; the undecided leave" in lead
 
 

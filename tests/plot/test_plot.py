@@ -40,10 +40,12 @@ def test_loss_against_time_has_a_median_and_a_band_per_size(results):
     assert ax.get_xscale() == ax.get_yscale() == "log"
     assert ax.get_xlabel() == "flow time t  [learning rate × steps]"
     assert ax.get_ylabel() == "loss L"
-    assert len(ax.lines) == len(ax.collections) == 2
+    assert (len(ax.lines), len(ax.collections)) == (3, 2)
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [1, 10, 100])
     # A flow that has ended keeps its last loss, 0.6: an upper bound of what follows.
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.6, 0.5, 0.45])
+    assert ax.lines[0].get_linestyle() == ":"
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), [0.6, np.nan, np.nan])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["n = 8", "n = 16"]
     assert "never rises" in ax.figure.get_supxlabel()
 
@@ -59,9 +61,9 @@ def test_loss_against_time_draws_a_single_flow_into_given_axes(results):
 def test_loss_against_size_marks_flows_that_did_not_end_as_asked(results):
     ax = plot.loss_vs_size(results)
     points = {line.get_label(): line.get_xydata() for line in ax.lines}
-    np.testing.assert_allclose(points["budget, limit or failure"], [[8, 0.6]])
-    assert len(points["ended as asked"]) == 3
-    np.testing.assert_allclose(points["median over seeds"], [[8, 0.45], [16, 0.05]])
+    np.testing.assert_allclose(points["budget, limit or failure: at most"], [[8, 0.6]])
+    assert len(points["at the common end"]) == 3
+    np.testing.assert_allclose(points["median over seeds"], [[8, np.nan], [16, 0.05]])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["8", "16"]
     assert ax.get_ylabel()
 

@@ -45,6 +45,7 @@ class Coins:
                 "loss": ((*dims, "time"), np.stack([np.ones_like(final), final], -1)),
                 "final_loss": (dims, final),
                 "end_time": (dims, np.ones_like(final)),
+                "result": (dims, np.full(final.shape, "horizon")),
             },
             coords={
                 "size": list(study.lift.sizes),
