@@ -284,7 +284,6 @@ def _unpack(arrays: Arrays, settings: Settings, plan: Plan) -> Checkpoint:
     header = json.loads(str(arrays[_HEADER]))
     if header["choice"] is not None:
         settings = _choose_again(settings, Automatic(**_tuples(header["choice"])))
-    settings.method.count_from(header["stats"]["gradients"])
     # Only the structure of a position is needed: traced, never computed.
     like = eqx.filter_eval_shape(lambda: begin(settings, plan))
     position = _filled(like, _in_order(arrays, "position"))

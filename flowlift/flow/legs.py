@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from ..solvers import counted
 from .limits import Limits
 from .methods import Method
 from .problem import Observers, Problem, Quadratures, State, observe
@@ -95,17 +96,14 @@ def restart(
 def _start(problem: Problem, method: Method, state: State, leg: Float[Array, ""]) -> Position:
     args = (problem, Limits(None, None))
     zero = jnp.zeros_like(leg)
-    first, controller = method.controller.init(
-        method.term,
-        zero,
-        leg,
-        state,
-        None,
-        args,
-        method.solver.func,
-        method.solver.error_order(method.term),
-    )
-    solver = method.solver.init(method.term, zero, jnp.minimum(first, leg), state, args)
+    order = method.solver.error_order(method.term)
+    controlled = counted(method.controller.init)
+    given = (method.term, zero, leg, state, None, args, method.solver.func, order)
+    (first, controller), one = controlled(*given)
+    begun = counted(method.solver.init)
+    solver, other = begun(method.term, zero, jnp.minimum(first, leg), state, args)
+    # Zero where the solver says itself what its start costs.
+    controller = eqx.tree_at(lambda c: c.work, controller, controller.work + one + other)
     return Position(state, solver, controller)
 
 

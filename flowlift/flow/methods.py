@@ -1,7 +1,6 @@
 """Solvers by name: the diffrax solver, its step-size controller, and what an attempt costs."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -16,10 +15,12 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..solvers import (
     BDF,
     RKC2,
+    Counting,
     ExpRosenbrock,
     Halt,
     WorkController,
     WorkState,
+    evaluation,
     live_scale,
 )
 from ..solvers.tolerances import Tolerances
@@ -35,8 +36,6 @@ class Method(eqx.Module):
         solver: the diffrax solver.
         controller: its controller, which holds the true counts of work.
         term: the field.
-        tally: the key of a host tally of evaluations, where their number per step is not known
-            beforehand; else None.
         name: the solver's name.
         points_per_leg: save times per leg: several where the solver's interpolant is as accurate
             as its steps, else 1, so that each save time is the end of a step.
@@ -48,23 +47,10 @@ class Method(eqx.Module):
     solver: diffrax.AbstractSolver
     controller: WorkController
     term: diffrax.ODETerm
-    tally: Array | None
     name: str = eqx.field(static=True)
     points_per_leg: int = eqx.field(static=True)
     attempts_per_leg: int = eqx.field(static=True, default=4096)
     runs_through: bool = eqx.field(static=True, default=False)
-
-    def evaluations(self, state: WorkState) -> int:
-        """Evaluations of the gradient so far, rejected steps included."""
-        if self.tally is None:
-            return int(state.work.gradients)
-        jax.effects_barrier()
-        return _TALLIES[int(self.tally)]
-
-    def count_from(self, evaluations: int) -> None:
-        """Let a host tally, if there is one, go on from the evaluations of another process."""
-        if self.tally is not None:
-            _TALLIES[int(self.tally)] = evaluations
 
 
 # Half a decade of the default schedule.
@@ -105,7 +91,7 @@ def resolve_method(
         rtol: relative tolerance.
         atol: absolute tolerance.
         precision: "float64" or "float32".
-        problem: the problem: which coordinates count in norms, and the cost of dense Jacobians.
+        problem: the problem: which coordinates count in norms.
 
     Returns:
         The method.
@@ -113,7 +99,7 @@ def resolve_method(
     Raises:
         ValueError: for an unknown name, or a solver without error estimate.
     """
-    live, size = problem.live, problem.start.size
+    live = problem.live
     # Padding is zero: without an absolute tolerance its error would be 0 / 0. So far above the
     # least normal number that no scale makes it subnormal.
     floor = 0 if live is None else 1e6 * float(np.finfo(precision).tiny)
@@ -130,24 +116,27 @@ def resolve_method(
         norm = StateNorm(theta_norm) if isinstance(built, ExpRosenbrock) else theta_norm
         controller = built.default_controller(rtol_array, atol_array, norm, until=any_holds)
         built = _own(built, controller, live)
-        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
-    if isinstance(built, diffrax.AbstractERK):
-        tableau = cast(diffrax.ButcherTableau, built.tableau)
+        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), name, points)
+    if issubclass(type(built), diffrax.AbstractERK):
+        tableau = cast(diffrax.ButcherTableau, cast(Any, built).tableau)
         # One evaluation is saved where the last stage of a step is the first of the next.
         evaluations = tableau.num_stages - tableau.fsal
         reused = int(tableau.fsal)
         controller = cast(Any, WorkController)(
             control, evaluations, until_accepted=reused, startup=2, until=any_holds
         )
-        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), None, name, points)
-    key = next(_KEYS)
-    _TALLIES[key] = 0
-    tally = jnp.asarray(key)
-    term = diffrax.ODETerm(CountedField(tally))
-    controller = cast(Any, WorkController)(
-        control, products=_jacobians(built) * (size + 2), until=any_holds
-    )
-    return Method(built, controller, term, tally, name, points)
+        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), name, points)
+    # The start is counted with the start, the steps with the steps: nothing is known beforehand.
+    controller = cast(Any, WorkController)(control, until=any_holds)
+    term = diffrax.ODETerm(cast(Callable, marked_field))
+    return Method(Counting(_plain_loops(built)), controller, term, name, points)
+
+
+def _plain_loops(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
+    """A solver without the checkpoints in its loops that only reverse differentiation needs."""
+    if getattr(solver, "scan_kind", "lax") is None:
+        return cast(diffrax.AbstractSolver, dataclasses.replace(cast(Any, solver), scan_kind="lax"))
+    return solver
 
 
 def _bdf_method(built: BDF, rtol: Array, atol: Array, live: Array | None, solver) -> Method:
@@ -157,7 +146,6 @@ def _bdf_method(built: BDF, rtol: Array, atol: Array, live: Array | None, solver
         built,
         controller,
         diffrax.ODETerm(cast(Callable, field)),
-        None,
         _name(solver),
         _POINTS_RUN_THROUGH,
         _ATTEMPTS_RUN_THROUGH,
@@ -169,21 +157,10 @@ def _name(solver: str | diffrax.AbstractSolver) -> str:
     return solver if isinstance(solver, str) else type(solver).__name__
 
 
-class CountedField(eqx.Module):
-    """The field, counting its evaluations on the host.
-
-    It serves implicit stock solvers, whose number of Newton iterations diffrax does not return.
-
-    Attributes:
-        tally: key of the tally.
-    """
-
-    tally: Array
-
-    def __call__(self, t, state: State, args) -> State:
-        """The field, and one more on the tally."""
-        jax.debug.callback(_count, self.tally)
-        return field(t, state, args)
+def marked_field(t, state: State, args) -> State:
+    """The field, marked so that `counted` counts its evaluations."""
+    rates, integrals = field(t, state, args)
+    return evaluation(rates), integrals
 
 
 class ThetaNorm(eqx.Module):
@@ -239,21 +216,6 @@ _OUTCOMES = {
     Halt.NOT_SYMMETRIC: Outcome.NOT_SYMMETRIC,
     Halt.NO_PROGRESS: Outcome.NO_PROGRESS,
 }
-_KEYS = itertools.count()
-_TALLIES: dict[int, int] = {}
-
-
-def _jacobians(solver: diffrax.AbstractSolver) -> int:
-    """Dense Jacobians per attempted step; each column of one costs a product."""
-    if not isinstance(solver, diffrax.AbstractImplicitSolver):
-        return 0
-    if getattr(solver, "calculate_jacobian", None) == diffrax.CalculateJacobian.every_stage:
-        return int(np.count_nonzero(cast(Any, solver).tableau.a_diagonal))
-    return 1
-
-
-def _count(key) -> None:
-    _TALLIES[int(key)] += 1
 
 
 def check_solver(solver: str | diffrax.AbstractSolver) -> None:
@@ -276,6 +238,15 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
             f"Argument `solver` must be an adaptive diffrax solver, but is "
             f"{type(solver).__name__}; take one with an error estimate, such as 'tsit5'."
         )
+    elif not _takes_one_field(solver.term_structure):
+        raise ValueError(
+            f"Argument `solver` must take one field, but {type(solver).__name__} takes a sum of "
+            "terms, which it treats differently; take another, such as 'kvaerno5' or 'bdf'."
+        )
+
+
+def _takes_one_field(terms: PyTree) -> bool:
+    return isinstance(terms, type) and issubclass(diffrax.ODETerm, terms)
 
 
 def _build(solver, rtol: Array, atol: Array, live: Array | None) -> diffrax.AbstractSolver:

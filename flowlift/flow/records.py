@@ -53,7 +53,7 @@ class Settings:
         """
         controller = position.controller
         return FlowStats(
-            gradients=self.method.evaluations(controller),
+            gradients=int(controller.work.gradients),
             hvps=int(controller.work.hvps) + (self.choice.products if self.choice else 0),
             observation_gradients=trace.observation_gradients,
             steps=int(controller.attempts),

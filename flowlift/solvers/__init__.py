@@ -1,6 +1,7 @@
 """What diffrax lacks for gradient flow; nothing here knows of networks."""
 
 from .bdf import BDF
+from .counting import Counting, Uncountable, counted, evaluation
 from .exprb import ExpRosenbrock
 from .lanczos import generic_vector
 from .parts import live_part, live_scale
@@ -13,6 +14,7 @@ from .work import Halt, StepReport, Work, WorkController, WorkState
 __all__ = [
     "BDF",
     "RKC2",
+    "Counting",
     "Estimate",
     "ExpRosenbrock",
     "Halt",
@@ -22,9 +24,12 @@ __all__ = [
     "RitzPairs",
     "SpectralEnds",
     "StepReport",
+    "Uncountable",
     "Work",
     "WorkController",
     "WorkState",
+    "counted",
+    "evaluation",
     "generic_vector",
     "live_part",
     "live_scale",

@@ -1,0 +1,121 @@
+"""Counts of a flow: true for every solver, kept in the solution, and what a budget is spent on."""
+
+import math
+import pickle
+import subprocess
+import sys
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowlift.flow import LossBelow, resume, solve
+
+TALLY: list[int] = []
+SCALES = jnp.geomspace(0.05, 20.0, 4)
+START = jnp.arange(1.0, 5.0) / 3
+
+
+def loss(theta):
+    """Sum of log cosh(a_i theta_i); counts its evaluations on the host."""
+    jax.debug.callback(TALLY.append, 1)
+    return jnp.sum(jnp.log(jnp.cosh(SCALES * theta)))
+
+
+def flow(solver, horizon=1.0, **options):
+    TALLY.clear()
+    stops = [LossBelow(1e-9)]
+    done = solve(START, loss, horizon, solver=solver, rtol=1e-4, stops=stops, **options)
+    jax.effects_barrier()
+    return done
+
+
+SLOW = pytest.mark.slow
+# What one attempted step may evaluate at most: stages times iterations, start included.
+ATTEMPT = {"tsit5": 7, "euler": 16, "kvaerno5": 7 * 12, "half": 3 * 16, "dopri8": 14}
+SOLVERS = {
+    "euler": diffrax.ImplicitEuler(),
+    "half": diffrax.HalfSolver(diffrax.Tsit5()),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tsit5", "euler", *(pytest.param(n, marks=SLOW) for n in ("kvaerno5", "half", "dopri8"))],
+)
+def test_counts_are_those_of_the_host_and_budgets_hold(name):
+    """Gradients and observations are all there is; a second solution counts from zero."""
+    solver = SOLVERS.get(name, name)
+    whole = flow(solver)
+    assert whole.success
+    assert whole.stats.gradients + whole.stats.observation_gradients == len(TALLY)
+    assert flow(solver).stats.gradients == whole.stats.gradients
+    part = flow(solver, max_gradients=40)
+    assert part.stats.gradients + part.stats.observation_gradients == len(TALLY)
+    assert part.result == "budget"
+    assert 40 <= part.stats.gradients < 40 + ATTEMPT[name]
+    # The steps of both are the same, so that one goes on where the other stopped.
+    again = flow(solver, 0.01)
+    copy = pickle.loads(pickle.dumps(again))
+    ends = [resume(s, 0.02).stats for s in (again, again, copy)]
+    assert len({(end.gradients, end.hvps, end.observation_gradients) for end in ends}) == 1
+    assert again.stats.gradients < ends[0].gradients
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bdf", "dense-bdf", "rkc2", "exprb"])
+def test_counts_of_solvers_with_products(name):
+    """A product with the Hessian evaluates the gradient along with it, unless kept from before."""
+    done = flow(name)
+    others = len(TALLY) - done.stats.observation_gradients
+    assert done.stats.gradients <= others <= done.stats.gradients + done.stats.hvps
+
+
+ELSEWHERE = """
+import pickle, sys, jax
+jax.config.update("jax_enable_x64", True)
+from flowlift.flow import resume
+with open(sys.argv[1], "rb") as file:
+    solution = pickle.load(file)
+stats = resume(solution, 0.02).stats
+print("COUNTS", stats.gradients, stats.hvps, stats.observation_gradients)
+"""
+
+
+@pytest.mark.slow
+def test_a_solution_goes_on_in_another_process(tmp_path):
+    here = solve(jnp.ones(3), jnp.linalg.norm, 0.01, solver="kvaerno5", rtol=1e-4)
+    (tmp_path / "solution").write_bytes(pickle.dumps(here))
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "solution")]
+    there = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    stats = resume(here, 0.02).stats
+    counts = [int(word) for word in there.rpartition("COUNTS")[2].split()]
+    assert counts == [stats.gradients, stats.hvps, stats.observation_gradients]
+
+
+@pytest.mark.parametrize("solver", [diffrax.KenCarp5(), diffrax.Sil3()])
+def test_solvers_of_several_terms_are_refused(solver):
+    with pytest.raises(ValueError, match="`solver` must take one field, but"):
+        solve(START, loss, 1.0, solver=solver)
+
+
+@pytest.mark.slow
+def test_a_comparison_spends_the_same_budget_on_everyone():
+    from flowlift.compare import compare
+
+    solvers = ["tsit5", "kvaerno5", diffrax.ImplicitEuler(), "scipy:Radau", "bdf"]
+    table = compare(
+        START,
+        lambda theta: jnp.sum(jnp.log(jnp.cosh(SCALES * theta))),
+        30.0,
+        solvers=solvers,
+        rtols=[1e-5],
+        reference=["exprb"],
+        max_gradients=60,
+        repeats=0,
+    )
+    assert (table.result == "budget").all()
+    assert np.all(table.gradients.values <= 60 + max(ATTEMPT.values()))
+    assert math.isfinite(float(table.gradients.max()))
