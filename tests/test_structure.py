@@ -28,6 +28,7 @@ APART = {
     "memory",
     "fingerprint",
     "origin",
+    "reserved",
 }
 ALLOWED = {room: set(ORDER[:i]) | APART for i, room in enumerate(ORDER)} | {
     "solvers": set(),

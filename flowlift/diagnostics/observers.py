@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
+from ..flow.observers import AbstractObserver
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checks import check_concrete
 from .rayleigh import rayleigh
@@ -150,7 +151,7 @@ QUANTITIES: dict[str, Callable[..., Measurement]] = {
 }
 
 
-class Observer(eqx.Module):
+class Observer(AbstractObserver):
     """A quantity of a model on a fixed task: a function for `solve(observers={name: ...})`.
 
     A pytree: the task's data and arguments such as a reference model are arrays inside.

@@ -4,6 +4,7 @@ from .checkpoints import Checkpoints, ForeignCheckpoint
 from .dataset import dataset
 from .ensemble import solve_each
 from .methods import AUTO, SOLVERS
+from .observers import AbstractObserver
 from .outcome import FlowError, Outcome
 from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
@@ -16,6 +17,7 @@ __all__ = [
     "AUTO",
     "RTOL",
     "SOLVERS",
+    "AbstractObserver",
     "Checkpoints",
     "FlowError",
     "FlowSolution",

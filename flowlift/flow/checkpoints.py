@@ -199,7 +199,7 @@ def _identity(settings: Settings, plan: Plan, given: str | None) -> str:
     method = settings.method
     flow = {
         "problem": settings.problem,
-        "observers": settings.observers,
+        "observers": [(each.name, each.function) for each in settings.observers],
         # What was chosen follows from the problem, and the field from it too.
         "solver": "auto" if settings.choice else (method.solver, method.controller, method.name),
         "numbers": (settings.tolerances, settings.precision, settings.max_steps),

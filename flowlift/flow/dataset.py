@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 
+from .observers import dims_of, named_leaves
 from .problem import RECORDED
 from .solution import FlowSolution
 
@@ -39,7 +41,8 @@ def dataset(solution: FlowSolution) -> "xarray.Dataset":
     """The records of a flow along the dimension `time`, and how it ended as scalars.
 
     Further observers' records are kept under their own names, with dimensions after `time`
-    named `<name>_0`, `<name>_1`, ...
+    named `<name>_0`, `<name>_1`, ...; where values are tuples, lists or dicts, each leaf under
+    `<name>.<place>`.
 
     Args:
         solution: the flow.
@@ -52,10 +55,11 @@ def dataset(solution: FlowSolution) -> "xarray.Dataset":
     along = {
         name: (("time",), getattr(solution, name), _attributes(*ALONG[name])) for name in RECORDED
     }
-    observed = {
-        name: (("time", *(f"{name}_{i}" for i in range(values.ndim - 1))), values)
-        for name, values in solution.observations.items()
-    }
+    observed = {}
+    for name, value in solution.observations.items():
+        names = jax.tree.leaves(named_leaves(name, value))
+        for variable, values in zip(names, jax.tree.leaves(value), strict=True):
+            observed[variable] = (("time", *dims_of(variable, values.shape[1:])), values)
     ends = {name: ((), value, _attributes(*AT_THE_END[name])) for name, value in _ends(solution)}
     return xarray.Dataset(
         {**along, **observed, **ends},

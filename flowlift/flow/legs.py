@@ -14,12 +14,14 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..solvers import counted
 from .limits import Limits
 from .methods import Method
-from .problem import Observers, Problem, Quadratures, State, observe
+from .observers import Observers
+from .problem import Problem, Quadratures, State, observe
 
 
 class Position(eqx.Module):
@@ -127,7 +129,7 @@ def advance(
             whose record is that of the position there, not an interpolant's.
         snapshots: times within the leg at which theta is kept, likewise.
         limits: thresholds of the stopping rules.
-        observers: (name, function of the model) pairs.
+        observers: what is recorded besides.
 
     Returns:
         The new position, what was recorded at the save times but the last, theta at the snapshots,

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -186,7 +187,7 @@ def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> Fl
         result=result,
         times=np.asarray(trace.times),
         **{name: trace.series(name) for name in RECORDED},
-        observations={name: trace.series(name) for name, _ in settings.observers},
+        observations={o.name: jax.tree.map(trace.series, o.variables) for o in settings.observers},
         snapshots=dict(trace.snapshots),
         stats=settings.stats(position, trace),
         solver=settings.solver,

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..tasks import AbstractObjective, Population, Supervised, check_value, total
 from .chunking import chunk_samples
 from .coordinates import Coordinates, Flat, joined
+from .observers import COST, Observers
 
 
 class Problem(eqx.Module):
@@ -198,30 +199,31 @@ def field(t: Float[Array, ""], state: State, args: tuple[Problem, object]) -> St
     return -gradient, Quadratures(norm, squared)
 
 
-Observers = tuple[tuple[str, Callable[[PyTree], Array]], ...]
-
-
 def observe(state: State, problem: Problem, observers: Observers) -> dict[str, Array]:
     """What is recorded at one time. One gradient, plus the observers' own work.
 
     Args:
         state: theta and the integrals.
         problem: the problem.
-        observers: (name, function of the model) pairs.
+        observers: what is recorded besides.
 
     Returns:
-        The recorded quantities by name.
+        The recorded quantities by name, with their whole cost in gradients as `COST`.
     """
     theta, integrals = state
     loss, gradient = problem.value_and_grad(theta)
-    return {
+    records = {
         "loss": loss,
         "gradient_norm": jnp.linalg.norm(gradient),
         "arc_length": integrals.arc_length,
         "energy": integrals.energy,
         "distance": jnp.linalg.norm(theta - problem.start),
-        **{name: function(problem.model(theta)) for name, function in observers},
     }
+    total = 1
+    for observer in observers:
+        values, cost = observer(problem.model(theta))
+        records, total = records | values, total + cost
+    return records | {COST: jnp.asarray(total, int)}
 
 
 RECORDED = ("loss", "gradient_norm", "arc_length", "energy", "distance")

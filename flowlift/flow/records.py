@@ -8,7 +8,8 @@ import numpy as np
 from .choice import Automatic
 from .legs import Position, start
 from .methods import Method
-from .problem import Observers, Problem
+from .observers import Observers
+from .problem import Problem
 from .solution import FlowStats
 from .stops import Stop
 from .trace import Trace

@@ -17,7 +17,7 @@ class FlowStats:
         gradients: gradients of L that the solver evaluated.
         hvps: Hessian-vector products that the solver evaluated.
         observation_gradients: gradients spent on records and stopping rules, counted apart (a
-            loss alone counts as one).
+            loss alone counts as one); with the work of those observers that say what they cost.
         steps: attempted steps.
         rejected: attempted steps that were rejected.
         legs: calls of diffeqsolve.
@@ -55,7 +55,8 @@ class FlowSolution:
         arc_length: int_0^t |grad L| dt, the length of the path of theta.
         energy: int_0^t |grad L|^2 dt; L(0) - L(t) on the exact flow.
         distance: |theta(t) - theta(0)|.
-        observations: further observers' records by name, (times, ...).
+        observations: further observers' records by name: values like the observer's, each array
+            with the times in front, (times, ...).
         snapshots: models at the requested times that were reached.
         stats: work done.
         solver: which solver ran, and why if it was chosen automatically.
@@ -72,7 +73,7 @@ class FlowSolution:
     arc_length: Float[np.ndarray, " times"]
     energy: Float[np.ndarray, " times"]
     distance: Float[np.ndarray, " times"]
-    observations: Mapping[str, np.ndarray]
+    observations: Mapping[str, PyTree[np.ndarray]]
     snapshots: Mapping[float, PyTree]
     stats: FlowStats
     solver: str

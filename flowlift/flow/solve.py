@@ -18,6 +18,7 @@ from .checkpoints import Checkpoints
 from .choice import Automatic, choose, declared_smooth, observed, spectrum_at_start
 from .loop import integrate
 from .methods import AUTO, check_solver, resolve_method
+from .observers import watch
 from .problem import Problem, make_problem
 from .records import Checkpoint, Plan, Settings
 from .schedule import LogTimes, check_apart, resolve_snapshots, resolve_times
@@ -78,7 +79,11 @@ def solve(
         max_gradients: budget of gradient evaluations of the solver, > 0, to within one attempted
             step.
         max_steps: limit of attempted steps.
-        observers: further functions of the model to record at the save times.
+        observers: further functions of the model to record at the save times, by names that
+            results do not use themselves (`flowlift.reserved`). Their values may be numbers of any
+            kind, arrays, and tuples, lists or dicts of them. The work of an `AbstractObserver`,
+            such as those of `diagnostics.observer`, counts as observation; that of a plain function
+            does not.
         snapshots: times from 0 to the horizon at which the whole model is kept, under these
             numbers (a few: each costs P numbers).
         precision: "float64" or "float32"; parameters and data are converted to it.
@@ -107,12 +112,12 @@ def solve(
     _check_checkpoints(checkpoints)
     _check_trainable(model, trainable)
     problem = make_problem(model, objective, precision, trainable, memory)
+    watched = watch(observers, problem.model(problem.start))
     _check_scale(problem, atol)
     choice = _choice(solver, model, problem, plan.horizon, rtol)
     name = solver if choice is None else choice.names[-1]
     method = resolve_method(name, rtol, atol, precision, problem)
     method = method if choice is None else observed(method)
-    watched = tuple((observers or {}).items())
     settings = Settings(problem, method, watched, precision, max_steps, (rtol, atol), choice)
     return integrate(Checkpoint(settings, None, Trace()), plan, throw, checkpoints)
 

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
+from .observers import COST
+
 
 @dataclasses.dataclass
 class Trace:
@@ -44,15 +46,18 @@ class Trace:
 
         Args:
             times: increasing times, (n,).
-            records: arrays (n, ...) by name; None where there are no times.
+            records: arrays (n, ...) by name, with their cost in gradients as `COST`; None where
+                there are no times.
         """
         before = len(self.times)
         self.times.extend(float(t) for t in times)
-        self.observation_gradients += len(self.times) - before
         if records is None or len(self.times) == before:
             return
         for name, values in records.items():
-            self.records.setdefault(name, []).append(np.asarray(values))
+            if name == COST:
+                self.observation_gradients += int(np.sum(values))
+            else:
+                self.records.setdefault(name, []).append(np.asarray(values))
 
     def append_one(self, time: float, records: Mapping[str, ArrayLike]) -> None:
         """Add records at one time, without a time axis."""

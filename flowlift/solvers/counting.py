@@ -61,6 +61,8 @@ def counted(function: Callable[..., PyTree]) -> Callable[..., tuple[PyTree, Work
         closed, shapes, static = eqx.filter_make_jaxpr(function)(*args)
         inputs = jax.tree.leaves(eqx.filter(args, eqx.is_array))
         outputs, (gradients, products) = _run(closed.jaxpr, closed.consts, inputs)
+        # A result that is known while tracing may come back as a number of NumPy's.
+        outputs = [out if isinstance(out, jax.Array) else jnp.asarray(out) for out in outputs]
         dynamic = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
         return eqx.combine(dynamic, static), Work.of(gradients, products)
 

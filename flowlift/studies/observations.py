@@ -19,7 +19,8 @@ from jaxtyping import Float
 from .. import diagnostics
 from ..diagnostics import Series
 from ..flow import FlowSolution, LogTimes
-from ..flow.dataset import ALONG, AT_THE_END, TIME
+from ..flow.dataset import TIME
+from ..flow.observers import check_name, dims_of
 from ..lift import Lift
 from ..tasks import SquaredLoss, Supervised, Task
 
@@ -148,10 +149,10 @@ class ObservationPlan:
                 "Argument `quantities` must name a quantity, but is empty; give e.g. "
                 'kappa = { kind = "tangent_radius", eps = 0.01 }, or leave the table out.'
             )
-        taken = _TAKEN | {f"{name}_gradients" for name in self.quantities}
-        taken |= {f"{name}_uncertainty" for name in self.quantities}
+        beside = {f"{n}_{word}" for n in self.quantities for word in ("gradients", "uncertainty")}
         for name in self.quantities:
-            if not name.isidentifier() or name in taken:
+            check_name(name, "quantities")
+            if not name.isidentifier() or name in beside:
                 raise ValueError(
                     f"Argument `quantities` must have names of letters that results do not use, "
                     f"but has {name!r}; rename it."
@@ -192,18 +193,6 @@ class ObservationPlan:
             )
 
 
-# What `run_cell` stores besides quantities, coordinates included.
-_TAKEN = {*ALONG, *AT_THE_END, OBSERVED, "time", "size", "seed", "run", "observation_seconds"}
-_TAKEN |= {
-    "initial_loss",
-    "final_loss",
-    "final_gradient_norm",
-    "final_distance",
-    "final_arc_length",
-}
-_TAKEN |= {"parameters", "edges", "graph_hash"}
-
-
 def observe(
     plan: ObservationPlan, start: Lift, task: Task, solution: FlowSolution, horizon: float
 ) -> xarray.Dataset:
@@ -227,10 +216,12 @@ def observe(
     data = xarray.Dataset(coords={OBSERVED: list(models)})
     for name, quantity in plan.quantities.items():
         series = quantity.measure(models, task)
-        dims = (OBSERVED, *(f"{name}_{i}" for i in range(series.values.ndim - 1)))
         meaning = {"long_name": quantity.meaning, "units": quantity.unit}
         cost = {"long_name": f"gradients spent on {name}, not in `gradients`", "units": "1"}
-        data[name] = (dims, series.values.astype(float), meaning)
+        dims = (OBSERVED, *dims_of(name, series.values.shape[1:]))
+        # A time that was not reached is NaN, which whole numbers do not have.
+        number = np.result_type(series.values, np.float64)
+        data[name] = (dims, series.values.astype(number), meaning)
         if series.uncertainty is not None:
             off = {"long_name": f"how far {name} may be off", "units": quantity.unit}
             data[f"{name}_uncertainty"] = (dims, series.uncertainty.astype(float), off)

@@ -100,7 +100,9 @@ def test_the_start_alone_can_be_observed(tmp_path):
     ("override", "message"),
     [
         ("observe.quantities={}", "`quantities` must name a quantity"),
-        ('observe.quantities={loss={kind="rayleigh"}}', "names of letters that results do not use"),
+        ('observe.quantities={loss={kind="rayleigh"}}', "not have a name that results use"),
+        ('observe.quantities={reason={kind="rayleigh"}}', "not have a name that results use"),
+        ('observe.quantities={host={kind="rayleigh"}}', "not have a name that results use"),
         ('observe.quantities={"a b"={kind="rayleigh"}}', "names of letters that results do not"),
         (
             'observe.quantities={k={kind="tangent_radius", ep=1.0}}',

@@ -1,0 +1,11 @@
+"""Names that results use: no observer, quantity or axis may bear one."""
+
+# Said here alone: `solve`, `dataset` and studies refuse them, and a test holds that whatever they
+# write is among them.
+_COORDINATES = ("time", "observation_time", "size", "seed", "run")
+_ALONG = ("loss", "gradient_norm", "arc_length", "energy", "distance")
+_AT_THE_END = ("end_time", "result", "solver_used", "steps", "rejected", "legs", "seconds")
+_WORK = ("gradients", "hvps", "observation_gradients", "observation_seconds")
+_OF_A_RUN = ("initial_loss", "final_loss", "final_gradient_norm", "final_distance")
+_OF_A_RUN += ("final_arc_length", "parameters", "edges", "graph_hash", "reason", "ended", "host")
+RESERVED = frozenset(_COORDINATES + _ALONG + _AT_THE_END + _WORK + _OF_A_RUN)
