@@ -185,6 +185,8 @@ def _theta(t, state: State, args):
 observe_once = eqx.filter_jit(observe)
 
 
+# diffrax fills what is not reached with infinity, which integers do not have.
+@np.errstate(invalid="ignore")
 def _diffeqsolve(*args: Any, **settings: Any) -> diffrax.Solution:
     """Diffrax, without its warning of complex states: theta is real, whatever the model is."""
     with warnings.catch_warnings():
