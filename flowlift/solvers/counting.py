@@ -62,7 +62,10 @@ def counted(function: Callable[..., PyTree]) -> Callable[..., tuple[PyTree, Work
         inputs = jax.tree.leaves(eqx.filter(args, eqx.is_array))
         outputs, (gradients, products) = _run(closed.jaxpr, closed.consts, inputs)
         # A result that is known while tracing may come back as a number of NumPy's.
-        outputs = [out if isinstance(out, jax.Array) else jnp.asarray(out) for out in outputs]
+        outputs = [
+            out if isinstance(out, jax.Array) else jnp.asarray(out, of.dtype)
+            for out, of in zip(outputs, closed.out_avals, strict=True)
+        ]
         dynamic = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
         return eqx.combine(dynamic, static), Work.of(gradients, products)
 

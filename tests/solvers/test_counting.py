@@ -45,6 +45,7 @@ def newton(x):
 BASIS = jnp.eye(5)
 CASES = {
     "nothing": (lambda x: x + 1, 1.0, 0, 0),
+    "known results": (lambda x: (f(x), jnp.array(True), jnp.int32(3)), 1.0, 1, 0),
     "twice": (lambda x: f(x) + f(2 * x), 1.0, 2, 0),
     # 1 / sin(1) = 1.19 per unit.
     "while": (sum_until(10.0), 0.0, 12, 0),
@@ -70,6 +71,7 @@ def test_counts_that_are_known(name):
     x = jnp.asarray(x)
     value, work = jax.jit(counted(function))(x)
     assert (int(work.gradients), int(work.hvps)) == (gradients, products)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(counted(function)(x)))
     jax.tree.map(lambda a, b: assert_equal(a, b), value, jax.jit(function)(x))
 
 
