@@ -274,7 +274,15 @@ def _entry(data: xarray.Dataset, path: Path) -> Entry:
         reasons={run: reason for run, code, reason in reasons if counts_as_failed(code)},
         ended=_texts(data, "ended"),
         bytes=path.stat().st_size,
+        whole=_numbers(data, "run_seconds"),
+        compiling=_numbers(data, "compile_seconds"),
     )
+
+
+def _numbers(data: xarray.Dataset, name: str) -> tuple[float, ...]:
+    """A number of each run; none where the file is older than the number."""
+    found = np.ravel(data[name].values) if name in data else np.zeros(0)
+    return tuple(float(x) for x in found) if np.isfinite(found).all() else ()
 
 
 def _texts(data: xarray.Dataset, name: str) -> tuple[str, ...]:

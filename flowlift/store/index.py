@@ -24,10 +24,12 @@ class Entry:
         size: the lift size.
         seeds: a seed per run.
         results: how each run ended, as the result codes of `flowlift.Outcome`.
-        seconds: wall time of each run, compilation included.
+        seconds: wall time of each flow, compilation included.
         reasons: why runs failed, by identity: those that are not named did not fail.
         ended: when each run ended, UTC, ISO 8601; empty where an old file does not say.
         bytes: the file's size.
+        whole: wall time of each run, drawing and observations included; empty in old files.
+        compiling: how much of that went into tracing and compiling; empty in old files.
     """
 
     file: str
@@ -39,6 +41,8 @@ class Entry:
     reasons: Mapping[str, str]
     ended: tuple[str, ...]
     bytes: int
+    whole: tuple[float, ...] = ()
+    compiling: tuple[float, ...] = ()
 
 
 _FIELDS = {field.name for field in dataclasses.fields(Entry)}

@@ -1,17 +1,51 @@
 """How long runs will take, from how long others of their study took."""
 
+import dataclasses
 import math
+import statistics
 from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from ..studies.rows import Row
 from .index import Entry
 
+Shape = tuple[tuple[tuple[str, Any], ...], int]
+
+
+class Work(Protocol):
+    """Runs of one shape: a cell, or what is missing of a row."""
+
+    @property
+    def variant(self) -> tuple[tuple[str, Any], ...]:
+        """Values along the further axes."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The lift size."""
+        ...
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """A seed for each run."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Price:
+    """What a shape costs: once in each process, and for each run."""
+
+    compilation: float
+    run: float
+
 
 class Rates:
-    """Mean wall seconds of a run by shape; other sizes by a power law through the known ones.
+    """Seconds of a run by shape, and of its compilation apart: a shape compiles once a process.
 
-    The exponent is that of least squares in log-log, between 0 and 3; with one known size it is 1:
-    work grows at least with the number of edges. What one machine took says little of another.
+    Other sizes by a power law through the known ones, its exponent that of least squares in
+    log-log, between 0 and 3; with one known size it is 1: work grows at least with the number of
+    edges. Compilation hardly depends on the size: it is the mean of the known shapes. What one
+    machine took says little of another.
     """
 
     def __init__(self, rows: Iterable[Row], done: Mapping[str, tuple[Entry, int]]):
@@ -21,38 +55,72 @@ class Rates:
             rows: the study's runs.
             done: where each finished run stands in the index.
         """
-        self._by_row: dict[tuple, float] = {}
+        self._prices: dict[Shape, _Price] = {}
         by_size: dict[int, list[float]] = {}
         for row in rows:
-            seconds = [_seconds(done[run]) for run in row.runs if run in done]
-            if seconds:
-                self._by_row[row.variant, row.size] = sum(seconds) / len(seconds)
-                by_size.setdefault(row.size, []).extend(seconds)
-        self._by_size = {n: sum(s) / len(s) for n, s in by_size.items()}
-        self._exponent = _slope({n: s for n, s in self._by_size.items() if s > 0})
+            found = [done[run] for run in row.runs if run in done]
+            if found:
+                price = _price(found)
+                self._prices[row.variant, row.size] = price
+                by_size.setdefault(row.size, []).extend([price.run] * len(found))
+        means = {n: sum(s) / len(s) for n, s in by_size.items()}
+        self._by_size = {n: seconds for n, seconds in means.items() if seconds > 0}
+        self._exponent = _slope(self._by_size)
 
     @property
     def known(self) -> bool:
         """Whether there is any run to learn from."""
-        return any(seconds > 0 for seconds in self._by_size.values())
+        return bool(self._by_size)
 
     def seconds(self, variant: tuple, size: int) -> float:
-        """Expected seconds of a run; without anything to learn from, its size as a weight.
+        """Expected seconds of a run, once its shape is compiled.
 
         Args:
             variant: values along the further axes.
             size: the lift size.
 
         Returns:
-            The expectation.
+            The expectation; without anything to learn from, the size as a weight.
         """
-        if (variant, size) in self._by_row:
-            return self._by_row[variant, size]
+        if (variant, size) in self._prices:
+            return self._prices[variant, size].run
         if not self.known:
             return float(size)
-        known = {n: s for n, s in self._by_size.items() if s > 0}
-        near = min(known, key=lambda n: abs(math.log(n / size)))
-        return known[near] * (size / near) ** self._exponent
+        near = min(self._by_size, key=lambda n: abs(math.log(n / size)))
+        return self._by_size[near] * (size / near) ** self._exponent
+
+    def compilation(self, variant: tuple, size: int) -> float:
+        """Expected seconds until a shape is compiled, in a process that begins it.
+
+        Args:
+            variant: values along the further axes.
+            size: the lift size.
+
+        Returns:
+            The expectation; 0 without anything to learn from.
+        """
+        if (variant, size) in self._prices:
+            return self._prices[variant, size].compilation
+        known = [price.compilation for price in self._prices.values()]
+        return sum(known) / len(known) if known else 0.0
+
+    def total(self, work: Iterable[Work]) -> float:
+        """Expected seconds of one process for some work: runs, and each shape compiled once.
+
+        Args:
+            work: cells or rows, with their seeds.
+
+        Returns:
+            The expectation.
+        """
+        counts: dict[Shape, int] = {}
+        for part in work:
+            shape = (part.variant, part.size)
+            counts[shape] = counts.get(shape, 0) + len(part.seeds)
+        return sum(
+            self.compilation(*shape) * (count > 0) + self.seconds(*shape) * count
+            for shape, count in counts.items()
+        )
 
 
 def duration(seconds: float) -> str:
@@ -63,9 +131,16 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
-def _seconds(found: tuple[Entry, int]) -> float:
-    entry, place = found
-    return entry.seconds[place]
+def _price(found: list[tuple[Entry, int]]) -> _Price:
+    """The price of one shape, from its finished runs."""
+    told = [(e.whole[i], e.compiling[i]) for e, i in found if e.whole and e.whole[i] > 0]
+    if told:
+        runs = [max(0.0, whole - compiling) for whole, compiling in told]
+        return _Price(max(compiling for _, compiling in told), sum(runs) / len(runs))
+    # Older files tell the sum: of most runs of a shape the first alone compiled.
+    seconds = [e.seconds[i] for e, i in found]
+    run = statistics.median(seconds)
+    return _Price(max(seconds) - run, run)
 
 
 def _slope(known: Mapping[int, float]) -> float:

@@ -145,5 +145,9 @@ def _seconds_left(rows: list[Row], done: Mapping, writers: int) -> float | None:
     rates = Rates(rows, done)
     if not rates.known:
         return None
-    left = sum(rates.seconds(r.variant, r.size) * sum(x not in done for x in r.runs) for r in rows)
-    return left / writers
+    left = [
+        dataclasses.replace(row, seeds=seeds)
+        for row in rows
+        if (seeds := tuple(s for s, x in zip(row.seeds, row.runs, strict=True) if x not in done))
+    ]
+    return rates.total(left) / writers

@@ -68,9 +68,9 @@ def forecast(study: Study, missing: Collection[Cell], rates: Rates) -> Forecast:
     """Predict what the missing cells will take.
 
     Time is that of finished runs of the same study, smaller ones extrapolated by a power law in
-    the size. Memory counts every array of one traced gradient as if none were freed, and a
-    solver's vectors generously, so that it errs upwards; the largest lift is drawn for it, and
-    nothing is compiled.
+    the size, and of one compilation for each shape. Memory counts every array of one traced
+    gradient as if none were freed, and a solver's vectors generously, so that it errs upwards; the
+    largest lift is drawn for it, and nothing is compiled.
 
     Args:
         study: the study.
@@ -80,14 +80,13 @@ def forecast(study: Study, missing: Collection[Cell], rates: Rates) -> Forecast:
     Returns:
         The forecast.
     """
-    seconds = sum(rates.seconds(c.variant, c.size) * len(c.seeds) for c in missing)
     counts = [len(v.seeds_of(size)) for _, v in variants(study) for size in v.lift.sizes]
     return Forecast(
         runs=sum(len(cell.seeds) for cell in missing),
         cells=len(missing),
         compilations=len({(cell.variant, cell.size) for cell in missing}),
         bytes=max((_bytes(study, cell) for cell in _largest(missing)), default=0),
-        seconds=seconds if rates.known else None,
+        seconds=rates.total(missing) if rates.known else None,
         seeds=(min(counts), max(counts)),
     )
 

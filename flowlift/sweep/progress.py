@@ -1,5 +1,6 @@
 """Progress over cells, weighted by what they are expected to cost."""
 
+import time
 from collections.abc import Callable, Iterable
 
 from tqdm import tqdm
@@ -8,13 +9,18 @@ from ..flow import FlowSolution
 from ..store import Rates, duration
 from ..studies.grid import Cell
 
+# Of this process's time, at most so much goes into learning what runs take.
+_SHARE = 1 / 50
+
 
 class Progress:
     """One bar with the time left on a terminal, else a line per cell; a context.
 
     Weights are the expected seconds of each cell, from finished runs of the study, or its size
-    times its seeds where nothing is known: no weight is ever taken for a result. Where nothing was
-    known, the first finished cell tells what all will take, and that is said once.
+    times its seeds where nothing is known: no weight is ever taken for a result. As cells finish,
+    what runs and compilations take is learned again. The time left is what the rest is expected to
+    cost, times how long the cells so far took compared with what they were expected to: that
+    accounts for the number of workers, and for a machine unlike the one that had been learned from.
     """
 
     def __init__(
@@ -26,14 +32,15 @@ class Progress:
             cells: what is to be done.
             rates: what runs took so far.
             shown: whether anything is shown.
-            learn: gives what runs took by now, called after a cell as long as that is not known.
+            learn: gives what runs took by now, called as cells finish.
         """
-        self._cells, self._rates, self._ahead = list(cells), rates, 0.0
-        self._learn = learn if shown and not rates.known else None
+        self._cells, self._done, self._rates = list(cells), [], rates
+        self._learn, self._next = learn, 0.0 if shown else float("inf")
+        self._begun, self._ahead = time.monotonic(), 0.0
         self._bar = tqdm(
-            total=sum(self.weight(cell) for cell in self._cells),
+            total=rates.total(self._cells),
             disable=None if shown else True,
-            bar_format="{l_bar}{bar}| {elapsed} elapsed, {remaining} left{postfix}",
+            bar_format="{l_bar}{bar}| {elapsed} elapsed{postfix}",
         )
         self._lines = shown and self._bar.disable
 
@@ -68,31 +75,29 @@ class Progress:
         Args:
             cell: the cell.
         """
-        self._bar.update(self.weight(cell) - self._ahead)
+        self._done.append(cell)
         self._ahead = 0.0
-        if self._lines:
-            print(cell, flush=True)
-        if self._learn is not None and len(self._cells) > 1:
-            self._predict(self._learn())
-
-    def _predict(self, rates: Rates) -> None:
-        if not rates.known:
+        if time.monotonic() >= self._next:
+            asked = time.monotonic()
+            self._rates = self._learn()
+            self._next = time.monotonic() + (time.monotonic() - asked) / _SHARE
+        if self._bar.disable and not self._lines:
             return
-        self._learn = None
-        seconds = sum(_seconds(cell, rates) for cell in self._cells)
-        text = (
-            f"After the first cell: all {len(self._cells)} will take about {duration(seconds)} of"
-            " one worker, compilations included; sizes that have not run are extrapolated."
-        )
+        whole, done = self._rates.total(self._cells), self._rates.total(self._done)
+        left = self._left(whole, done)
         if self._lines:
-            print(text, flush=True)
+            count = f"{len(self._done)} of {len(self._cells)} cells"
+            print(f"{cell}; {count}{left and ', '}{left}", flush=True)
         else:
-            tqdm.write(text)
+            self._bar.total, self._bar.n = whole, done
+            self._bar.set_postfix_str(left)
+
+    def _left(self, whole: float, done: float) -> str:
+        """The time left in words; empty when all is done, or nothing is known."""
+        if not (self._rates.known and 0 < done < whole):
+            return ""
+        return f"about {duration((time.monotonic() - self._begun) * (whole - done) / done)} left"
 
     def weight(self, cell: Cell) -> float:
-        """Expected cost of a cell, in seconds where that is known."""
-        return _seconds(cell, self._rates)
-
-
-def _seconds(cell: Cell, rates: Rates) -> float:
-    return rates.seconds(cell.variant, cell.size) * len(cell.seeds)
+        """Expected cost of the runs of a cell, in seconds where that is known."""
+        return self._rates.seconds(cell.variant, cell.size) * len(cell.seeds)

@@ -46,8 +46,8 @@ def run_study(
         retry_failed: run those that failed again; what they give then counts.
         every: seconds after which finished runs, and the place where a long run stands, are
             written. A kill loses no more than that, and what one leg of a flow takes.
-        progress: say beforehand what it will take, or after the first cell where no run was there
-            to learn from; show a bar with the time left on a terminal, else a line per cell.
+        progress: say beforehand what it will take, where a run is there to learn from; show a bar
+            on a terminal, else a line per cell, with the time left as it is learned.
 
     Returns:
         The study's results so far, as `load` gives them.

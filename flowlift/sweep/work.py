@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import math
 import socket
 import time
 import tomllib
@@ -30,6 +31,7 @@ from ..studies.grid import Cell
 from ..studies.records import Study
 from ..studies.toml import structure_study
 from .cell import Bench, describe, gather
+from .compiling import compiling_seconds
 
 OnRun = Callable[[int, FlowSolution], None]
 
@@ -134,6 +136,8 @@ def store_crash(study: Study, cell: Cell, directory: Path, claim: Claim) -> None
     data = _noted(describe(bench.study, claim.facts, solution), reason)
     seconds = claim.beat - claim.since
     data["seconds"] = ((), seconds, data["seconds"].attrs)
+    # Nobody knows how much of it compiled: as in files that are older than the distinction.
+    data = data.assign({name: ((), math.nan, dict(_TIMES[name])) for name in _TIMES})
     keeper = _Keeper(bench.study, alone, directory, Manner(every=float("inf")), None)
     keeper.add(claim.seed, claim.run, data)
     keeper.write()
@@ -180,7 +184,7 @@ def _one(
 ) -> tuple[xarray.Dataset, FlowSolution]:
     """A run; an exception is how it ended, unless it is about the store."""
     checkpoints = Checkpoints(path, manner.every)
-    clock, facts = time.perf_counter(), {}
+    clock, compiled, facts = time.perf_counter(), compiling_seconds(), {}
 
     def know(found: Mapping[str, Any]) -> None:
         facts.update(found)
@@ -198,7 +202,15 @@ def _one(
         solution = checkpoints.partial(outcome)
         data = describe(bench.study, facts, solution)
         data["seconds"] = ((), time.perf_counter() - clock, data["seconds"].attrs)
+    took = (time.perf_counter() - clock, compiling_seconds() - compiled)
+    data = data.assign({n: ((), t, a) for (n, a), t in zip(_TIMES.items(), took, strict=True)})
     return _noted(data, reason), solution
+
+
+_TIMES = {
+    "run_seconds": {"long_name": "wall time of the run, all included", "units": "s"},
+    "compile_seconds": {"long_name": "of that, tracing and compiling", "units": "s"},
+}
 
 
 def _gone_on_with(bench: Bench, seed: int, checkpoints: Checkpoints, know: Callable):

@@ -26,7 +26,7 @@ from flowlift.sweep import cell as cell_module
 from flowlift.sweep import run as run_module
 from flowlift.sweep import work
 
-BESIDE = ["seconds", "ended", "host"]
+BESIDE = ["seconds", "run_seconds", "compile_seconds", "ended", "host"]
 OLD = Path(__file__).parents[1] / "reference" / "store_schema_1"
 SLOW = pytest.mark.slow
 

@@ -36,6 +36,9 @@ def test_finished_runs_of_an_interrupted_cell_are_kept(study, tmp_path):
     assert not list((tmp_path / "claims").glob("*.json"))
     work.compute_and_store(study, cell, tmp_path, manner, lambda seed, _: seen.append(seed))
     assert seen == [0, 1, 2]
+    (entry,) = index(tmp_path).values()
+    times = zip(entry.compiling, entry.seconds, entry.whole, strict=True)
+    assert all(0 <= compiling <= whole and seconds <= whole for compiling, seconds, whole in times)
 
 
 def test_a_worker_that_was_told_to_end_begins_nothing(monkeypatch, tmp_path):

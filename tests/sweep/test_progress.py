@@ -1,45 +1,72 @@
-"""What a study will take is said once, as soon as something is known."""
+"""The time left is said as cells finish, on a terminal and without one, and corrected."""
+
+import re
 
 import pytest
 
 from flowlift import store
 from flowlift.studies.grid import Cell
 from flowlift.studies.rows import Row
+from flowlift.sweep import progress
 from flowlift.sweep.progress import Progress
 
 CELLS = [Cell((), size, (0, 1), (f"{size}a", f"{size}b")) for size in (8, 16, 32)]
 
 
-def rates(seconds):
-    """As if the runs of n = 16 had taken so long each."""
+def rates(seconds, compilation=0.0):
+    """As if the runs of n = 16 had taken so long each, and the first had compiled before."""
     rows = [Row((), cell.size, cell.seeds, cell.runs) for cell in CELLS]
-    runs = CELLS[1].runs
     entry = store.Entry(
-        "a.nc", runs, 16, (0, 1), ("horizon",) * 2, (seconds,) * 2, {}, ("",) * 2, 1
-    )
+        "a.nc", CELLS[1].runs, 16, (0, 1), ("horizon",) * 2, (0.0,) * 2, {}, ("",) * 2, 1,
+        (seconds + compilation, seconds), (compilation, 0.0),
+    )  # fmt: skip
     return store.Rates(rows, store.latest([entry]) if seconds else {})
 
 
-def told(capsys, cells, before, after):
-    calls = []
-    with Progress(cells, before, shown=True, learn=lambda: calls.append(1) or after) as bar:
-        for cell in cells:
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def monotonic(self):
+            return self.now
+
+    monkeypatch.setattr(progress, "time", Clock())
+    return progress.time
+
+
+def lines(capsys, clock, before, after, steps, shown=True):
+    """What is said while cells finish at these times."""
+    with Progress(CELLS, before, shown=shown, learn=lambda: after) as bar:
+        for cell, now in zip(CELLS, steps, strict=True):
+            clock.now = now
             bar.finish(cell)
-    lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("After the first")]
-    return lines, len(calls)
+    return capsys.readouterr().out.splitlines()
 
 
-def test_the_first_cell_tells_what_all_will_take(capsys):
-    """With one known size seconds grow like n: 2 (5 + 10 + 20) = 70."""
-    lines, calls = told(capsys, CELLS, rates(0.0), rates(10.0))
-    assert len(lines) == calls == 1
-    assert f"all 3 will take about {store.duration(70.0)} of one worker" in lines[0]
+def test_each_line_says_the_time_left(capsys, clock):
+    """Runs grow like n: 10, 20 and 40 s of work; after 20 s for the first, 120 s are left."""
+    said = lines(capsys, clock, rates(0.0), rates(10.0), [20.0, 60.0, 140.0])
+    assert len(said) == 3
+    assert "1 of 3 cells, about 2 min left" in said[0]
+    assert f"2 of 3 cells, about {store.duration(80.0)} left" in said[1]
+    assert said[2].endswith("3 of 3 cells")
 
 
-@pytest.mark.parametrize(
-    ("cells", "before", "after", "asked"),
-    [(CELLS, 10.0, 10.0, 0), (CELLS[:1], 0.0, 10.0, 0), (CELLS, 0.0, 0.0, 3)],
-    ids=["known beforehand", "nothing left", "never known"],
-)
-def test_nothing_is_said_twice_or_made_up(capsys, cells, before, after, asked):
-    assert told(capsys, cells, rates(before), rates(after)) == ([], asked)
+def test_a_compilation_is_not_charged_to_every_run(capsys, clock):
+    """1000 s to compile each of three shapes, and 10, 20, 40 s: a third of the way."""
+    said = lines(capsys, clock, rates(0.0), rates(10.0, 1000.0), [1010.0, 2030.0, 3070.0])
+    assert f"about {store.duration(2060.0)} left" in said[0]
+    assert f"about {store.duration(1040.0)} left" in said[1]
+
+
+def test_what_was_believed_before_is_corrected(capsys, clock):
+    """Another machine was ten times as fast: the first cell tells."""
+    said = lines(capsys, clock, rates(1.0), rates(1.0), [20.0, 60.0, 140.0])
+    assert f"about {store.duration(120.0)} left" in said[0]
+
+
+def test_nothing_is_made_up_or_said_unasked(capsys, clock):
+    said = lines(capsys, clock, rates(0.0), rates(0.0), [20.0, 60.0, 140.0])
+    assert not any(re.search("left", line) for line in said)
+    assert lines(capsys, clock, rates(1.0), rates(1.0), [1.0, 2.0, 3.0], shown=False) == []
