@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .cells import StoreError, load
     from .tables import along_table, export, runs_table
 
-__getattr__, __dir__, _ = lazy_loader.attach(
+__getattr__, _, _ = lazy_loader.attach(
     __name__,
     submodules=["cells", "tables"],
     submod_attrs={
@@ -50,3 +50,8 @@ __all__ = [
     "unread",
     "write_plan",
 ]
+
+
+def __dir__() -> list[str]:
+    # That of lazy_loader names what is lazy alone, and help() shows what this names.
+    return sorted({*globals(), *__all__})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .sequential import Spent, coverage_after_stopping, run_until
     from .tolerance import check_tolerance, compare_tolerances, tolerance_floor, tolerances_there
 
-__getattr__, __dir__, _ = lazy_loader.attach(
+__getattr__, _, _ = lazy_loader.attach(
     __name__,
     submodules=[
         "cell",
@@ -61,3 +61,8 @@ __all__ = [
     "tolerance_floor",
     "tolerances_there",
 ]
+
+
+def __dir__() -> list[str]:
+    # That of lazy_loader names what is lazy alone, and help() shows what this names.
+    return sorted({*globals(), *__all__})

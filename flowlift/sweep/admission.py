@@ -20,16 +20,16 @@ def check_every(every: float) -> None:
     """Refuse an interval of writing that is no time.
 
     Args:
-        every: seconds; infinite for once at the end.
+        every: seconds; 0 for after each run, infinite for once at the end.
 
     Raises:
-        ValueError: if it is not positive.
+        ValueError: if it is negative or no number.
     """
     seconds = real(every)
-    if seconds is None or not seconds > 0:
+    if seconds is None or not seconds >= 0:
         raise ValueError(
-            f"Argument `every` must be a positive number of seconds, but is {every!r}; give e.g. "
-            "60."
+            f"Argument `every` must be a number of seconds of at least 0, but is {every!r}; give "
+            "e.g. 60."
         )
 
 
