@@ -231,7 +231,7 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
         if solver not in (*SOLVERS, AUTO):
             raise ValueError(
                 f"Argument `solver` must be a diffrax solver or one of {', '.join(SOLVERS)}, auto, "
-                f"but is {solver!r}; choose one of them."
+                f"but is {solver!r}; choose one (names with a colon are those of `compare`)."
             )
     elif not isinstance(solver, diffrax.AbstractAdaptiveSolver):
         raise ValueError(
