@@ -3,6 +3,7 @@
 from .checkpoints import Checkpoints, ForeignCheckpoint
 from .dataset import dataset
 from .ensemble import solve_each
+from .gather import gather
 from .methods import AUTO, SOLVERS
 from .observers import AbstractObserver
 from .outcome import FlowError, Outcome
@@ -31,6 +32,7 @@ __all__ = [
     "Trajectory",
     "check_settings",
     "dataset",
+    "gather",
     "resume",
     "solve",
     "solve_each",

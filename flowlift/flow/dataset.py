@@ -1,10 +1,13 @@
 """A flow as a labelled table: the one form in which results are stored, gathered and plotted."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
+from ..lift import Lift
 from .observers import dims_of, named_leaves
 from .problem import RECORDED
 from .solution import FlowSolution
@@ -66,6 +69,69 @@ def dataset(solution: FlowSolution) -> "xarray.Dataset":
         coords={"time": ("time", solution.times, TIME)},
         attrs={"precision": solution.precision},
     )
+
+
+OF_A_LIFT = {
+    "parameters": "trainable numbers of the lift, padding not counted",
+    "edges": "lifted edges, padding not counted",
+    "graph_hash": "SHA-256 of the lifted graph",
+}
+# A run can fail before its lift is drawn, and a model may be no lift.
+_NOT_KNOWN = {"parameters": -1, "edges": -1, "graph_hash": ""}
+BOTH_ENDS = {
+    "initial_loss": ("loss", 0),
+    "final_loss": ("loss", -1),
+    "final_gradient_norm": ("gradient_norm", -1),
+    "final_distance": ("distance", -1),
+    "final_arc_length": ("arc_length", -1),
+}
+
+
+def run_of(solution: FlowSolution, facts: Mapping[str, Any] | None = None) -> "xarray.Dataset":
+    """A flow as one of many: its records, both its ends, and what is known of its model.
+
+    Args:
+        solution: the flow; it may have no record at all.
+        facts: of the model, as far as they are known; None takes them from the solution's.
+
+    Returns:
+        `dataset` with a scalar for each of `BOTH_ENDS`, NaN without a record, and of `OF_A_LIFT`.
+    """
+    data = dataset(solution)
+    known = facts_of(solution.model) if facts is None else facts
+    ends = {
+        name: ((), _at(data[record], place), data[record].attrs)
+        for name, (record, place) in BOTH_ENDS.items()
+    }
+    of_model = {
+        name: ((), np.asarray(known.get(name, missing)), _attributes(OF_A_LIFT[name], "1"))
+        for name, missing in _NOT_KNOWN.items()
+    }
+    return data.assign(ends | of_model)
+
+
+def facts_of(model: Any) -> dict[str, Any]:
+    """What is stored of a lift beside its flow; of another model only its number of parameters.
+
+    Args:
+        model: the model.
+
+    Returns:
+        Values by the names of `OF_A_LIFT`.
+    """
+    if not isinstance(model, Lift):
+        leaves = jax.tree_util.tree_leaves(eqx.filter(model, eqx.is_inexact_array))
+        # A complex number is two real ones.
+        return {"parameters": sum(leaf.size * (1 + np.iscomplexobj(leaf)) for leaf in leaves)}
+    return {
+        "parameters": model.n_parameters,
+        "edges": model.n_edges,
+        "graph_hash": model.graph_hash,
+    }
+
+
+def _at(record: "xarray.DataArray", place: int) -> float:
+    return float(record[place]) if record.size else float("nan")
 
 
 def _attributes(meaning: str, unit: str) -> dict[str, str]:

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import xarray
 
-from ..flow import Checkpoints, FlowSolution, check_settings, dataset, solve
+from ..flow import Checkpoints, FlowSolution, check_settings, solve
+from ..flow.dataset import facts_of, run_of
 from ..lift import Lift, check_plan, sample
 from ..modules import PerceptronModule
 from ..studies.grid import SCHEMA, Cell
@@ -21,11 +22,6 @@ from ..tasks import Task
 from .certification import certificate_of
 
 LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray")
-_OF_A_LIFT = {
-    "parameters": "trainable numbers of the lift, padding not counted",
-    "edges": "lifted edges, padding not counted",
-    "graph_hash": "SHA-256 of the lifted graph",
-}
 
 
 def check_study(study: Study) -> None:
@@ -116,7 +112,7 @@ class Bench:
             The run on the study's save times, and its flow.
         """
         model = draw_lift(self.study, self._module, self._size, seed)
-        facts = _facts(model)
+        facts = facts_of(model)
         if on_lift:
             on_lift(facts)
         solution = _flow(self.study, model, self._task, checkpoints)
@@ -212,14 +208,6 @@ def _flow(
     )
 
 
-def _facts(model: Lift) -> dict[str, Any]:
-    return {
-        "parameters": model.n_parameters,
-        "edges": model.n_edges,
-        "graph_hash": model.graph_hash,
-    }
-
-
 def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> xarray.Dataset:
     """A flow on the study's save times, with the facts of its lift and both its ends.
 
@@ -231,33 +219,9 @@ def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> 
     Returns:
         The run, without a seed.
     """
-    data = dataset(solution)
-    ends = {
-        name: (_at(data[record], place), data[record].attrs)
-        for name, (record, place) in _ENDS.items()
-    }
-    facts = {name: np.asarray(facts.get(name, missing)) for name, missing in _NOT_KNOWN.items()}
     grid = np.append(0.0, study.flow.schedule.times(study.flow.horizon))
     grid = np.union1d(grid, _observation_times(study))
-    return data.reindex(time=grid).assign(
-        {name: ((), end, attrs) for name, (end, attrs) in ends.items()}
-        | {n: ((), v, {"long_name": _OF_A_LIFT[n], "units": "1"}) for n, v in facts.items()}
-    )
-
-
-def _at(record: xarray.DataArray, place: int) -> float:
-    return float(record[place]) if record.size else float("nan")
-
-
-_ENDS = {
-    "initial_loss": ("loss", 0),
-    "final_loss": ("loss", -1),
-    "final_gradient_norm": ("gradient_norm", -1),
-    "final_distance": ("distance", -1),
-    "final_arc_length": ("arc_length", -1),
-}
-# A run can fail before its lift is drawn.
-_NOT_KNOWN = {"parameters": -1, "edges": -1, "graph_hash": ""}
+    return run_of(solution, facts).reindex(time=grid)
 
 
 def _observation_times(study: Study) -> np.ndarray:
