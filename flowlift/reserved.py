@@ -8,4 +8,7 @@ _AT_THE_END = ("end_time", "result", "solver_used", "steps", "rejected", "legs",
 _WORK = ("gradients", "hvps", "observation_gradients", "observation_seconds")
 _OF_A_RUN = ("initial_loss", "final_loss", "final_gradient_norm", "final_distance")
 _OF_A_RUN += ("final_arc_length", "parameters", "edges", "graph_hash", "reason", "ended", "host")
+_OF_A_RUN += ("versions", "least_eigenvalue", "least_curvature", "certificate_failure")
+_OF_A_RUN += ("gradient_norm_bound", "curvature_bound", "certificate_hvps")
+_OF_A_RUN += ("run_seconds", "compile_seconds")
 RESERVED = frozenset(_COORDINATES + _ALONG + _AT_THE_END + _WORK + _OF_A_RUN)

@@ -151,8 +151,19 @@ def _run_study(command: Run, study, executor) -> None:
         seeds = min(CheckTolerance.seeds, kept.seeds)
         table = check_tolerance(kept, output, seeds=seeds, executor=executor)
         print(as_text(table, index=False), end="\n\n")
-    print(as_text(summary(results)))
+    if results.data_vars:
+        print(as_text(summary(results)))
+    else:
+        print(f"Shard {command.shard} has no runs, and {output} holds none yet.")
+    _say_remarks(results)
     print(f"\nResults: {output}. Figures: flowlift plot {output}. Page: flowlift report {output}")
+
+
+def _say_remarks(results) -> None:
+    from ..store import remarks
+
+    for sentence in remarks(results):
+        print(f"Remark: {sentence}")
 
 
 def _run_until(command: Run, study, output: Path, executor):
@@ -196,7 +207,9 @@ def _export(command: Export) -> None:
     from ..store import export, load
 
     output = usable_file(command.output or command.results / "export")
-    print(export(load(command.results), output, command.format, along=command.along))
+    results = load(command.results)
+    print(export(results, output, command.format, along=command.along))
+    _say_remarks(results)
 
 
 def _compare(command: Compare, study) -> None:
@@ -229,6 +242,7 @@ def _plot(command: Plot) -> None:
     asked = study_of(results).question
     for file in save_figures(results, output, suffix=command.suffix, question=asked):
         print(file)
+    _say_remarks(results)
 
 
 def _success(command: Success) -> None:
@@ -247,6 +261,7 @@ def _success(command: Success) -> None:
             if generous != number:
                 print(f"  If all undecided flows converged: {in_words(generous)}.")
         print()
+    _say_remarks(results)
 
 
 def _question(command: Success | Report, results):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
+from ..files import write_whole
 from ..modules import AbstractEdgeMap, PerceptronModule, Shape
 from .lift import Lift
 from .sampling import from_edges
@@ -98,9 +99,8 @@ def save_safetensors(lift: Lift, path: str | os.PathLike) -> None:
         "graph_hash": lift.graph_hash,
     }
     path = Path(path)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(numpy_format.save(to_arrays(lift), metadata))
-    os.replace(part, path)
+    content = numpy_format.save(to_arrays(lift), metadata)
+    write_whole(path, lambda part: Path(part).write_bytes(content))
 
 
 def load_safetensors(

@@ -27,7 +27,8 @@ from ..answers import (
     variant_name,
     variant_studies,
 )
-from ..store import load
+from ..files import write_text
+from ..store import load, remarks
 from ..studies import Question, cells
 from ..sweep import tolerances_there
 from .embedded import embedded
@@ -56,8 +57,7 @@ def write_report(
         tolerances=tolerances_there(study_of(results), directory),
         place=directory.name,
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8")
+    write_text(output, page)
     return output
 
 
@@ -102,6 +102,7 @@ def report(
         tables=list(_tables(results, asked, given, tolerances)),
         study=results.attrs.get("study"),
         versions=_versions(results),
+        remarks=remarks(results),
         command=f"flowlift run study.toml --output {shlex.quote(place)}",
         report_command=f"flowlift report {shlex.quote(place)}",
     )

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import xarray
+from matplotlib.figure import Figure
 
 from ..compare import comparison_table
+from ..files import write_whole
 from ..studies import Question
 from .figures import figures
 from .style import figure_of
@@ -31,12 +33,17 @@ def save_figures(
         The files. Further axes of the study become panels or lines.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     files = []
     for name, _, figure in figures(results, question):
         files.append(directory / f"{name}.{suffix}")
-        figure.savefig(files[-1], dpi=200)
+        _save(figure, files[-1])
     return files
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Whole or not at all."""
+    kind = path.suffix.removeprefix(".")
+    write_whole(path, lambda part: figure.savefig(part, dpi=200, format=kind), durable=False)
 
 
 def save_comparison(results: xarray.Dataset, directory: str | Path) -> list[Path]:
@@ -50,11 +57,11 @@ def save_comparison(results: xarray.Dataset, directory: str | Path) -> list[Path
         The files.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     files = [directory / name for name in ("runs.nc", "table.csv", "work_precision.png")]
-    results.to_netcdf(files[0], engine="h5netcdf")
-    comparison_table(results).to_csv(files[1], index=False)
+    content = results.to_netcdf(engine="h5netcdf")
+    write_whole(files[0], lambda part: Path(part).write_bytes(content))
+    write_whole(files[1], lambda part: comparison_table(results).to_csv(part, index=False))
     figure = figure_of(work_precision(results))
-    figure.savefig(files[2], dpi=200)
+    _save(figure, files[2])
     plt.close(figure)
     return files

@@ -4,23 +4,19 @@ A folder of results holds ::
 
     study.toml          the resolved study that was run last, and plan.json: its runs
     cells/<hash>.nc     runs of one cell, named by a hash of the identities it was made for; it
-                        grows by being replaced whole
+                        grows by being replaced whole, and ends with a digest of its content
     index/*.jsonl       what the cells hold, one file per writer: a cache, safe to delete
     claims/*.json       who computes what right now
     running/<run>.npz   where long runs stand
-    set_aside/          files that could not be read, moved there and named
+    set_aside/          files that are damaged, moved there and named in damaged.jsonl
 
 The listing of cells/ is the truth about what has been run. The schema is in docs/store.md.
 """
 
 import contextlib
-import functools
 import io
-import os
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import h5netcdf
 import h5py
@@ -28,18 +24,27 @@ import numpy as np
 import xarray
 from xarray.backends import H5NetCDFStore
 
-from ..files import write_text, write_whole
+from ..files import NotRead, NotWritten, of_the_system, read_bytes, remedy, write_text, write_whole
 from ..flow import Outcome
-from ..studies.grid import SCHEMA, Cell, all_sizes, axis_names, cells, rows
+from ..studies.grid import SCHEMA, Cell, rows
 from ..studies.records import Study
-from ..studies.toml import axis_values, read_study, to_toml
-from .index import Entry, append, latest, read_index, unread
-from .names import CELLS, SET_ASIDE, STUDY
+from ..studies.toml import read_study, to_toml
+from .damage import Damage, set_aside
+from .digests import Damaged, sealed, unsealed
+from .index import Entry, append, latest, once_said, read_index, unread
+from .names import CELLS, STUDY
 from .plan import write_plan
+
+# The first schema whose files end with a digest and know the name of their cell.
+_SEALED = 3
 
 
 class StoreError(OSError):
     """Raised when results cannot be written; what had been stored is untouched."""
+
+
+class NewerSchema(ValueError):
+    """Raised for a file that a newer version wrote."""
 
 
 @contextlib.contextmanager
@@ -53,14 +58,15 @@ def storing(directory: Path) -> Iterator[None]:
         Nothing.
 
     Raises:
-        StoreError: instead of the system's own error.
+        StoreError: instead of `NotWritten`.
     """
     try:
         yield
-    except OSError as error:
+    except NotWritten as error:
         raise StoreError(
-            f"The folder of results {str(directory)!r} could not be written ({error}); free some "
-            "space and run the same command again: what it holds is whole, and is not repeated."
+            f"The folder of results {str(directory)!r} could not be written ({error.cause}); "
+            f"{remedy(error.cause)}, and run the same command again: what it holds is whole, and "
+            "is not repeated."
         ) from error
 
 
@@ -91,10 +97,12 @@ def write_cell(data: xarray.Dataset, cell: Cell, directory: Path) -> None:
         StoreError: if the file cannot be written, e.g. because the disk is full.
     """
     path = path_of(cell, directory)
-    content = _as_bytes(data)
+    content = sealed(_as_bytes(data.assign_attrs(cell=cell.name)))
+    if path.is_dir():
+        set_aside(path, "it is a folder where a cell belongs")
     with storing(directory):
         write_whole(path, lambda temporary: Path(temporary).write_bytes(content))
-        append(directory, _entry(data, path))
+    append(directory, _entry(data, path.name, content, path.stat().st_mtime_ns))
 
 
 def _as_bytes(data: xarray.Dataset) -> bytes:
@@ -111,7 +119,7 @@ def path_of(cell: Cell, directory: Path) -> Path:
 
 
 def read_cell(cell: Cell, directory: Path) -> xarray.Dataset | None:
-    """What the file of a cell holds so far.
+    """What the file of a cell holds so far; one that is damaged is set aside.
 
     Args:
         cell: the cell.
@@ -119,32 +127,150 @@ def read_cell(cell: Cell, directory: Path) -> xarray.Dataset | None:
 
     Returns:
         Its results, None if there is no such file.
+
+    Raises:
+        NotRead: if the system refuses to read it.
     """
     path = path_of(cell, directory)
-    return _opened(path).load() if path.exists() else None
+    try:
+        return read_file(path)
+    except Damaged as error:
+        set_aside(path, str(error), cell.runs)
+        return None
 
 
-def index(directory: Path) -> dict[str, Entry]:
+def read_file(path: Path) -> xarray.Dataset | None:
+    """The content of a cell's file, its digest checked, in the present schema.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its results, in memory; None if there is no such file.
+
+    Raises:
+        Damaged: if the content is not what was written, or that of another cell.
+        NewerSchema: if a newer version wrote it.
+        NotRead: if the system refuses to read it; nothing follows for its content then.
+    """
+    return read_with_entry(path)[0]
+
+
+def read_with_entry(path: Path) -> tuple[xarray.Dataset, Entry] | tuple[None, None]:
+    """As `read_file`, with what an index says of the very same content."""
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    raw = read_bytes(path)
+    if raw is None:
+        return None, None
+    content, digest = unsealed(raw)
+    data = _parsed(content, path, whole=bool(digest))
+    schema = int(data.attrs["schema"])
+    if schema > SCHEMA:
+        raise NewerSchema(
+            f"Argument `results` must hold files of schema {SCHEMA} at most, but {str(path)!r} has "
+            f"schema {schema}; read it with a newer version of flowlift."
+        )
+    if schema >= _SEALED and not digest:
+        raise Damaged("it was altered: its digest is gone")
+    if schema >= _SEALED and data.attrs.get("cell") != path.stem:
+        raise Damaged("it is the file of another cell")
+    try:
+        data = in_present_schema(data)
+        return data, _entry(data, path.name, raw, changed)
+    except (KeyError, ValueError) as error:
+        raise Damaged("it is no readable cell") from error
+
+
+def _parsed(content: bytes, path: Path, *, whole: bool) -> xarray.Dataset:
+    try:
+        with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as file:
+            data = file.load()
+        int(data.attrs["schema"])
+        return data
+    except Exception as error:
+        if whole or of_the_system(error):
+            raise NotRead(path, OSError(f"{type(error).__name__}: {error}")) from error
+        raise Damaged("it is no readable cell") from error
+
+
+def index(directory: Path, found: list[Damage] | None = None) -> dict[str, Entry]:
     """What each file holds, the index brought up to date.
 
-    Files that no index knows are opened and indexed; a file that is no cell is set aside with a
-    warning.
+    Files that no index knows are opened and indexed; one that is damaged, or no cell, is set
+    aside with a warning.
 
     Args:
         directory: the folder of results.
+        found: damage is added to it.
 
     Returns:
         Entries by file name.
+
+    Raises:
+        NotRead: if the system refuses to read a file.
     """
+    found = [] if found is None else found
     known = read_index(directory)
     for path in unread(directory, known):
-        entry = _read_entry(path)
-        if entry is None:
-            set_aside(path, "no readable cell")
+        try:
+            _, entry = read_with_entry(path)
+        except Damaged as error:
+            found.append(set_aside(path, str(error), once_said(directory, path.name)))
             continue
-        append(directory, entry)
-        known[path.name] = entry
+        if entry is not None:
+            known[path.name] = entry
+            append(directory, entry)
     return known
+
+
+def checked(directory: Path, runs: Collection[str]) -> dict[str, Entry]:
+    """As `index`, with the content of all files that hold some runs checked.
+
+    Args:
+        directory: the folder of results.
+        runs: identities. Cost: their files are read; those without a digest are opened.
+
+    Returns:
+        Entries by file name, without those of damaged files, which are set aside.
+
+    Raises:
+        NotRead: if the system refuses to read a file.
+    """
+    known = index(directory)
+    for name, entry in list(known.items()):
+        if not set(runs).isdisjoint(entry.runs) and not _is_whole(directory / CELLS / name, entry):
+            del known[name]
+    return known
+
+
+def _is_whole(path: Path, entry: Entry) -> bool:
+    """Whether a file is what its line says; one that is not is set aside."""
+    try:
+        if entry.digest:
+            raw = read_bytes(path)
+            if raw is None or unsealed(raw)[1] != entry.digest:
+                # Set aside or replaced by another master meanwhile.
+                return False
+        else:
+            check_runs(read_file(path), entry.runs)
+        return True
+    except Damaged as error:
+        set_aside(path, str(error), entry.runs)
+        return False
+
+
+def check_runs(data: xarray.Dataset | None, runs: Collection[str]) -> None:
+    """Refuse a file that lacks runs which the index says it holds.
+
+    Args:
+        data: its content.
+        runs: the runs.
+
+    Raises:
+        Damaged: if it lacks one.
+    """
+    if data is None or not set(runs) <= set(_texts(data, "run")):
+        raise Damaged("it holds other runs than those it was indexed with")
 
 
 def reread(directory: Path) -> None:
@@ -156,7 +282,8 @@ def reread(directory: Path) -> None:
     index(directory)
     if (directory / STUDY).is_file():
         study = read_study(directory / STUDY)
-        write_plan(directory, study.name, rows(study))
+        with contextlib.suppress(NotWritten):
+            write_plan(directory, study.name, rows(study))
 
 
 def finished(directory: Path, *, failures: bool = True) -> dict[str, Path]:
@@ -169,90 +296,18 @@ def finished(directory: Path, *, failures: bool = True) -> dict[str, Path]:
     Returns:
         The file of every finished run; where several hold it, the one that counts.
     """
-    found = latest(index(directory).values())
+    return places(index(directory), directory, failures=failures)
+
+
+def places(
+    known: Mapping[str, Entry], directory: Path, *, failures: bool = True
+) -> dict[str, Path]:
+    """As `finished`, of entries that are known."""
     return {
         run: directory / CELLS / entry.file
-        for run, (entry, _) in found.items()
+        for run, (entry, _) in latest(known.values()).items()
         if failures or run not in entry.reasons
     }
-
-
-def load(
-    directory: str | Path, study: Study | None = None, *, lazy: bool = False
-) -> xarray.Dataset:
-    """A study's finished runs, as one dataset.
-
-    Args:
-        directory: the folder that `run_study` wrote.
-        study: whose runs to take; None for the study last run there.
-        lazy: leave the arrays on disk until they are computed with, one Dask chunk per cell
-            (needs the extra `dask`); for stores that exceed the memory.
-
-    Returns:
-        Dimensions `size`, `seed` and `time`, and the study's further axes. Where a combination is
-        not there, numbers are NaN and words are empty.
-
-    Raises:
-        FileNotFoundError: if the folder holds no results of the study.
-    """
-    directory = Path(directory)
-    if study is None and (directory / STUDY).is_file():
-        study = read_study(directory / STUDY)
-    runs = finished(directory)
-    there = [] if study is None else [c for c in cells(study) if any(r in runs for r in c.runs)]
-    if not there or study is None:
-        raise FileNotFoundError(
-            f"Argument `results` must be a folder written by `flowlift run`, but "
-            f"{str(directory)!r} holds no finished cell of its study; run the study first."
-        )
-    return _assemble(there, runs, study, {"chunks": {}} if lazy else {})
-
-
-def _assemble(
-    there: list[Cell], runs: dict[str, Path], study: Study, options: dict[str, Any]
-) -> xarray.Dataset:
-    """Seeds beside one another, then sizes, then the further axes, each in the study's order."""
-    shapes: dict[tuple, list[xarray.Dataset]] = {}
-    for cell in there:
-        files: dict[Path, set[str]] = {}
-        for run in (run for run in cell.runs if run in runs):
-            files.setdefault(runs[run], set()).add(run)
-        for path, wanted in sorted(files.items()):
-            part = _wanted_part(path, wanted, options)
-            shapes.setdefault((cell.variant, cell.size), []).append(part)
-    sizes: dict[tuple, list[xarray.Dataset]] = {}
-    for (variant, _), parts in shapes.items():
-        sizes.setdefault(variant, []).append(_concat(parts, "seed"))
-    blocks = [_with_axes(_concat(parts, "size"), v, study) for v, parts in sizes.items()]
-    data = xarray.merge(blocks, join="outer", compat="no_conflicts", combine_attrs="drop_conflicts")
-    values = axis_values(study)
-    order: dict[str, Sequence[Any]] = {axis: values[key] for key, axis in axis_names(study).items()}
-    order["size"] = all_sizes(study)
-    data = data.reindex({axis: [v for v in o if v in data[axis]] for axis, o in order.items()})
-    data = data.map(_without_missing_words, keep_attrs=True)
-    return data.assign_attrs(study=to_toml(study))
-
-
-def _wanted_part(path: Path, wanted: set[str], options: dict[str, Any]) -> xarray.Dataset:
-    data = _opened(path, **options)
-    data = data if options else data.load()
-    return data.sel(seed=[run in wanted for run in _runs_in(data)])
-
-
-def _with_axes(data: xarray.Dataset, variant: tuple, study: Study) -> xarray.Dataset:
-    names = axis_names(study)
-    return data.expand_dims({names[key]: [value] for key, value in variant})
-
-
-def _concat(parts: list[xarray.Dataset], axis: str) -> xarray.Dataset:
-    join: Any = functools.partial(
-        xarray.concat, combine_attrs="drop_conflicts", join="outer", data_vars="all"
-    )
-    return join(parts, axis).sortby(axis)
-
-
-def _without_missing_words(variable: xarray.DataArray) -> xarray.DataArray:
-    return variable.fillna("").astype(str) if variable.dtype == object else variable
 
 
 def counts_as_failed(code: str) -> bool:
@@ -261,11 +316,11 @@ def counts_as_failed(code: str) -> bool:
     return outcome.failed or outcome is Outcome.STEP_LIMIT
 
 
-def _entry(data: xarray.Dataset, path: Path) -> Entry:
+def _entry(data: xarray.Dataset, name: str, content: bytes, changed: int) -> Entry:
     runs, codes = _texts(data, "run"), _texts(data, "result")
     reasons = zip(runs, codes, _texts(data, "reason"), strict=True)
     return Entry(
-        file=path.name,
+        file=name,
         runs=runs,
         size=int(data["size"].values[0]),
         seeds=tuple(int(seed) for seed in data["seed"].values),
@@ -273,9 +328,11 @@ def _entry(data: xarray.Dataset, path: Path) -> Entry:
         seconds=tuple(float(s) for s in np.ravel(data["seconds"].values)),
         reasons={run: reason for run, code, reason in reasons if counts_as_failed(code)},
         ended=_texts(data, "ended"),
-        bytes=path.stat().st_size,
         whole=_numbers(data, "run_seconds"),
         compiling=_numbers(data, "compile_seconds"),
+        bytes=len(content),
+        digest=unsealed(content)[1],
+        changed=changed,
     )
 
 
@@ -289,42 +346,43 @@ def _texts(data: xarray.Dataset, name: str) -> tuple[str, ...]:
     return tuple(str(text) for text in np.ravel(data[name].values))
 
 
-def _read_entry(path: Path) -> Entry | None:
-    """What a file holds, None if it is no cell."""
-    try:
-        with _opened(path) as data:
-            return _entry(data, path)
-    except NewerSchema:
-        raise
-    except Exception:
-        return None
+def in_present_schema(data: xarray.Dataset) -> xarray.Dataset:
+    """A file as the present schema has it, whichever it was written in.
 
+    Schema 1 says neither why runs failed nor when and where they ended, schema 2 names versions
+    for the whole file only.
 
-class NewerSchema(ValueError):
-    """Raised for a file that a newer version wrote."""
+    Args:
+        data: the content of a file.
 
-
-def _opened(path: Path, **options: Any) -> xarray.Dataset:
-    """A cell's file, in the present schema whichever it was written in."""
-    data = xarray.open_dataset(path, engine="h5netcdf", **options)
-    if (schema := int(data.attrs["schema"])) > SCHEMA:
-        raise NewerSchema(
-            f"Argument `results` must hold files of schema {SCHEMA} at most, but {str(path)!r} has "
-            f"schema {schema}; read it with a newer version of flowlift."
-        )
-    return data if schema == SCHEMA else _upgraded(data)
-
-
-def _upgraded(data: xarray.Dataset) -> xarray.Dataset:
-    """A file of schema 1: it says neither why runs failed nor when and where they ended."""
+    Returns:
+        It, or it with what it lacks.
+    """
+    schema = int(data.attrs["schema"])
+    if schema == SCHEMA:
+        return data
     codes = data["result"].values.astype(str)
     why = [Outcome(code).sentence if counts_as_failed(code) else "" for code in np.ravel(codes)]
-    texts = {"reason": np.reshape(why, codes.shape), "ended": "", "host": ""}
+    texts = {"reason": np.reshape(why, codes.shape), "ended": "", "host": ""} if schema < 2 else {}
     new = {
         name: (data["result"].dims, np.broadcast_to(text, codes.shape), dict(BESIDE[name]))
-        for name, text in texts.items()
+        for name, text in (texts | {"versions": versions_of(data.attrs)}).items()
     }
     return data.assign(new)
+
+
+def versions_of(attrs: Mapping[str, object]) -> str:
+    """What computed a file, from its attributes, as a text that is kept per run.
+
+    Args:
+        attrs: attributes `version_<library>`, `python`, `device` and `machine`.
+
+    Returns:
+        E.g. "flowlift 0.1.0, jax 0.5.0, python 3.12.1, device cpu, machine x86_64".
+    """
+    names = sorted(str(name) for name in attrs if str(name).startswith("version_"))
+    names += [name for name in ("python", "device", "machine") if name in attrs]
+    return ", ".join(f"{name.removeprefix('version_')} {attrs[name]}" for name in names)
 
 
 # Texts that are kept beside a run's numbers.
@@ -332,25 +390,5 @@ BESIDE = {
     "reason": {"long_name": "why the run failed, empty if it did not", "units": "1"},
     "ended": {"long_name": "when the run ended, UTC, ISO 8601", "units": "1"},
     "host": {"long_name": "machine that computed the run", "units": "1"},
+    "versions": {"long_name": "versions, device and kind of machine of the run", "units": "1"},
 }
-
-
-def _runs_in(data: xarray.Dataset) -> list[str]:
-    return list(_texts(data, "run"))
-
-
-def set_aside(path: Path, what: str) -> None:
-    """Move a file out of the way, and say so.
-
-    Args:
-        path: the file, one folder below the store.
-        what: what it is not, or is.
-    """
-    place = path.parent.parent / SET_ASIDE / path.name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.replace(path, place)
-    except FileNotFoundError:
-        # Another master was first.
-        return
-    warnings.warn(f"{path} is {what} and was moved to {place}.", stacklevel=2)

@@ -11,12 +11,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
-from .names import CLAIMS, writer
+from ..files import clear_parts, process_exists, read_bytes, regular_files, write_text
+from .names import CELLS, CHECKPOINTS, CLAIMS, writer
 
 # Seconds between signs of life, and after how many without one a writer counts as dead.
 BEAT, SILENCE = 5.0, 60.0
@@ -53,7 +53,7 @@ class Claim:
     @property
     def alive(self) -> bool:
         """Whether the writer still runs: at once on its own machine, elsewhere by its silence."""
-        if self.host == socket.gethostname() and not _exists(self.process):
+        if self.host == socket.gethostname() and not process_exists(self.process):
             return False
         return time.time() - self.beat < SILENCE
 
@@ -81,7 +81,19 @@ class Holder:
     def __exit__(self, *error) -> None:
         self._over.set()
         self._pulse.join()
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    @property
+    def shared(self) -> bool:
+        """Whether another live writer claims some of the runs too.
+
+        Each writes its claim before it looks, so that of two that begin at once, one at least
+        sees the other.
+        """
+        mine = set(self._record["runs"])
+        others = (claim for claim in claims(self._path.parents[1]) if claim.path != self._path)
+        return any(claim.alive and not mine.isdisjoint(claim.runs) for claim in others)
 
     def begin(self, run: str, seed: int) -> None:
         """Say which run is under way.
@@ -122,41 +134,47 @@ def claims(directory: Path) -> Iterator[Claim]:
     Yields:
         Claims; files that vanish or are torn meanwhile are passed over.
     """
-    for path in sorted((directory / CLAIMS).glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            raw = json.loads(path.read_bytes())
-            raw["runs"] = tuple(raw["runs"])
-            yield Claim(path=path, beat=path.stat().st_mtime, **raw)
+    for name, known in regular_files(directory / CLAIMS, ".json").items():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            raw = json.loads(read_bytes(directory / CLAIMS / name) or b"")
+            yield _typed(directory / CLAIMS / name, known.st_mtime, raw)
+
+
+def _typed(path: Path, beat: float, raw: dict[str, Any]) -> Claim:
+    """A claim whose fields are what they must be, whatever the file says."""
+    types = {"host": str, "process": int, "size": int, "run": str, "seed": int, "facts": dict}
+    fields: dict[str, Any] = {name: type_(raw[name]) for name, type_ in types.items()}
+    runs, since = tuple(map(str, raw["runs"])), float(raw["since"])
+    return Claim(path=path, beat=beat, runs=runs, since=since, **fields)
 
 
 def clear_dead(directory: Path) -> list[Claim]:
-    """Remove the claims of the dead.
+    """Remove the claims of the dead, and what they left half-written.
 
     Args:
         directory: the store.
 
     Returns:
-        Those that were removed.
+        The claims that were removed.
     """
     dead = [claim for claim in claims(directory) if not claim.alive]
     for claim in dead:
-        claim.path.unlink(missing_ok=True)
+        # In a store that cannot be written they stay, and count as dead.
+        with contextlib.suppress(OSError):
+            claim.path.unlink(missing_ok=True)
+    for folder in ("", CELLS, CLAIMS, CHECKPOINTS):
+        clear_parts(directory / folder)
     return dead
 
 
-def _exists(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return not _is_zombie(process)
+def claimed_by_others(directory: Path, runs: Collection[str]) -> bool:
+    """Whether a live writer claims some of these runs.
 
+    Args:
+        directory: the store.
+        runs: identities.
 
-def _is_zombie(process: int) -> bool:
-    """Dead, but not yet waited for by its parent; known on Linux only."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False
+    Returns:
+        Whether one does.
+    """
+    return any(claim.alive and not set(runs).isdisjoint(claim.runs) for claim in claims(directory))

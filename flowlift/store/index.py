@@ -1,16 +1,19 @@
 """The index of a store: a JSON line for each finished cell, one file per writer.
 
 It is a cache. The listing of the cells is the truth, and a line counts only while the file it
-speaks of has the size that it names.
+speaks of has the size that it names, and the time of change or the digest.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import NotRead, read_bytes, regular_files
+from .digests import of_line, seal_of
 from .names import CELLS, INDEX, writer
 
 
@@ -30,6 +33,8 @@ class Entry:
         bytes: the file's size.
         whole: wall time of each run, drawing and observations included; empty in old files.
         compiling: how much of that went into tracing and compiling; empty in old files.
+        digest: of the file's content, as it stands at the file's end; empty for old files.
+        changed: when the file was written, in nanoseconds since 1970.
     """
 
     file: str
@@ -43,29 +48,33 @@ class Entry:
     bytes: int
     whole: tuple[float, ...] = ()
     compiling: tuple[float, ...] = ()
+    digest: str = ""
+    changed: int = 0
 
 
 _FIELDS = {field.name for field in dataclasses.fields(Entry)}
 
 
 def append(directory: Path, entry: Entry) -> None:
-    """Add a line to this process's own index file.
+    """Add a line to this process's own index file; where that cannot be written, do without.
 
     Args:
         directory: the store.
         entry: what a file holds.
     """
-    folder = directory / INDEX
-    folder.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(dataclasses.asdict(entry)) + "\n"
-    # One write at the end of the file: lines of several threads do not mix.
-    descriptor = os.open(
-        folder / f"{writer()}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666
-    )
-    try:
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+    folder, text = directory / INDEX, json.dumps(dataclasses.asdict(entry))
+    line = f"{text}\t{of_line(text)}\n"
+    # A store that is read-only, or full: the files themselves tell what the line would.
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        # One write at the end of the file: lines of several threads do not mix.
+        descriptor = os.open(
+            folder / f"{writer()}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666
+        )
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
 
 
 def read_index(directory: Path) -> dict[str, Entry]:
@@ -76,16 +85,77 @@ def read_index(directory: Path) -> dict[str, Entry]:
 
     Returns:
         Entries by file name. Files whose line is missing, torn, of an older version, or does not
-        fit their size have none: see `unread`.
+        fit them have none: see `unread`. Cost: a listing; and the end of those files that have
+        changed since, or were copied.
+
+    Raises:
+        NotRead: if the system refuses to list or to open the files.
     """
-    sizes = _listing(directory)
-    known: dict[str, Entry] = {}
-    for file in sorted((directory / INDEX).glob("*.jsonl")):
-        for line in file.read_bytes().splitlines():
-            entry = _parsed(line)
-            if entry is not None and sizes.get(entry.file) == entry.bytes:
-                known[entry.file] = entry
+    there, known, seals = _listing(directory), {}, {}
+    for entry in _lines(directory):
+        found = there.get(entry.file)
+        if found is None or found.st_size != entry.bytes:
+            continue
+        # Files without a digest have their size alone.
+        if entry.digest and found.st_mtime_ns != entry.changed:
+            if entry.file not in seals:
+                seals[entry.file] = _seal(directory / CELLS / entry.file)
+            if seals[entry.file] != entry.digest:
+                continue
+        known[entry.file] = entry
     return known
+
+
+def once_said(directory: Path, name: str) -> set[str]:
+    """Runs that a file held at any time, as far as the index knows.
+
+    Args:
+        directory: the store.
+        name: the file's name.
+
+    Returns:
+        Identities.
+    """
+    return {run for entry in _lines(directory) if entry.file == name for run in entry.runs}
+
+
+def _lines(directory: Path) -> Iterator[Entry]:
+    for name in regular_files(directory / INDEX, ".jsonl"):
+        for line in (read_bytes(directory / INDEX / name) or b"").splitlines():
+            if (entry := _parsed(line)) is not None:
+                yield entry
+
+
+class Watch:
+    """What writers add to an index from now on: each look reads only what is new."""
+
+    def __init__(self, directory: Path):
+        """Begin to watch.
+
+        Args:
+            directory: the store.
+        """
+        self._folder = directory / INDEX
+        self._read = {name: s.st_size for name, s in regular_files(self._folder, ".jsonl").items()}
+        self._entries: list[Entry] = []
+
+    def runs(self, *, failures: bool = True) -> set[str]:
+        """Runs stored since the watch began, by whom ever.
+
+        Args:
+            failures: whether runs that failed are among them.
+
+        Returns:
+            Identities.
+        """
+        for name, known in regular_files(self._folder, ".jsonl").items():
+            if known.st_size > (start := self._read.get(name, 0)):
+                added = (read_bytes(self._folder / name) or b"")[start:]
+                complete = added.rpartition(b"\n")[0]
+                self._read[name] = start + len(complete) + 1 if complete else start
+                entries = map(_parsed, complete.splitlines())
+                self._entries += [entry for entry in entries if entry is not None]
+        return {r for e in self._entries for r in e.runs if failures or r not in e.reasons}
 
 
 def unread(directory: Path, known: Iterable[str]) -> list[Path]:
@@ -123,23 +193,35 @@ def latest(entries: Iterable[Entry]) -> dict[str, tuple[Entry, int]]:
     return {run: (entry, place) for run, (_, entry, place) in best.items()}
 
 
-def _listing(directory: Path) -> dict[str, int]:
+def _listing(directory: Path) -> dict[str, os.stat_result]:
+    """The files of the cells; what is no file of ours is passed over."""
+    return regular_files(directory / CELLS, ".nc")
+
+
+def _seal(path: Path) -> str | None:
     try:
-        with os.scandir(directory / CELLS) as found:
-            return {e.name: e.stat().st_size for e in found if e.name.endswith(".nc")}
+        return seal_of(path)
     except FileNotFoundError:
-        return {}
+        # Another master set it aside.
+        return None
+    except OSError as error:
+        raise NotRead(path, error) from error
 
 
 def _parsed(line: bytes) -> Entry | None:
-    """An entry; None for the last line of a writer that was killed, and for old lines."""
+    """An entry; None for a torn or altered line, and for lines of older versions."""
     try:
-        raw: dict[str, Any] = json.loads(line)
+        text, _, check = line.decode().partition("\t")
+        raw: dict[str, Any] = json.loads(text)
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in raw.items()
             if name in _FIELDS
         }
-        return Entry(**values)
+        entry = Entry(**values)
+        # Lines of files without a digest are older than these checks.
+        whole = check == of_line(text) if entry.digest else check in ("", of_line(text))
+        columns = (entry.seeds, entry.results, entry.seconds, entry.ended)
+        return entry if whole and {len(c) for c in columns} == {len(entry.runs)} else None
     except (ValueError, TypeError, AttributeError):
         return None

@@ -4,7 +4,7 @@ import os
 import socket
 
 CELLS, INDEX, CLAIMS, SET_ASIDE, CHECKPOINTS = "cells", "index", "claims", "set_aside", "running"
-STUDY, PLAN = "study.toml", "plan.json"
+STUDY, PLAN, DAMAGE = "study.toml", "plan.json", "damaged.jsonl"
 
 
 def writer() -> str:

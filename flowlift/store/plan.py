@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
+from ..files import read_bytes, write_text
 from ..studies.rows import Row
 from .names import PLAN
 
@@ -33,9 +33,9 @@ def read_plan(directory: Path) -> tuple[str, list[Row]] | None:
         The study's name and its rows; None if the store is older than plans, or the file is torn.
     """
     try:
-        record = json.loads((directory / PLAN).read_bytes())
+        record = json.loads(read_bytes(directory / PLAN) or b"")
         return str(record["study"]), [_row(raw) for raw in record["rows"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

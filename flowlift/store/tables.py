@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas
 import xarray
 
+from ..files import write_whole, write_whole_folder
+
 FORMATS = {"csv": ".csv", "parquet": ".parquet", "zarr": ".zarr", "netcdf": ".nc"}
 _NEEDS = {"parquet": "pyarrow", "zarr": "zarr"}
 
@@ -58,6 +60,8 @@ def export(
     Raises:
         ValueError: for an unknown kind, or `along` with a whole dataset.
         ImportError: if the extra `export` is not installed.
+        NotWritten: if the file cannot be written, e.g. because the disk is full; what stood there
+            is untouched.
     """
     if kind not in FORMATS:
         raise ValueError(
@@ -76,12 +80,17 @@ def export(
     path = Path(path)
     if path.suffix != FORMATS[kind]:
         path = path.with_name(path.name + FORMATS[kind])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "netcdf":
-        results.to_netcdf(path, engine="h5netcdf")
-    elif kind == "zarr":
-        results.to_zarr(path, mode="w")
+    if kind == "zarr":
+        write_whole_folder(path, lambda part: results.to_zarr(part, mode="w"))
     else:
-        table = along_table(results) if along else runs_table(results)
-        table.to_csv(path, index=False) if kind == "csv" else table.to_parquet(path, index=False)
+        write_whole(path, lambda part: _write(results, part, kind, along=along))
     return path
+
+
+def _write(results: xarray.Dataset, path: str, kind: str, *, along: bool) -> None:
+    if kind == "netcdf":
+        # Made in memory: HDF5 does not survive a full disk (it may crash).
+        Path(path).write_bytes(results.to_netcdf(engine="h5netcdf"))
+        return
+    table = along_table(results) if along else runs_table(results)
+    table.to_csv(path, index=False) if kind == "csv" else table.to_parquet(path, index=False)

@@ -5,12 +5,13 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 
+from ..reserved import RESERVED
 from .records import NOT_IN_A_RUN, Study, Value
 from .rows import Row
 from .toml import axis_values, plain, variants
 
 # Of the files. The identity of a run has its own version: it stays when files gain variables.
-SCHEMA, IDENTITY = 2, 1
+SCHEMA, IDENTITY = 3, 1
 # Keys that are younger than identities: at their defaults they do not enter them.
 _YOUNGER = {"lift": {"size_counts": "copies"}}
 
@@ -125,11 +126,31 @@ def rows(study: Study) -> Iterator[Row]:
 
 
 def axis_names(study: Study) -> dict[str, str]:
-    """What the further axes are called in results: the key's last word, or the whole key."""
+    """What the further axes are called in results: the key's last word, or the whole key.
+
+    The whole key where two axes share the word, or results use it themselves.
+
+    Args:
+        study: the study.
+
+    Returns:
+        Names by dotted key, or by axis of alternatives.
+
+    Raises:
+        ValueError: if an axis of alternatives bears a name that results use.
+    """
     last = {key: key.rpartition(".")[2] for key in axis_values(study)}
-    taken = {"size", "seed", "time", "loss", "run", "result", "edges", "parameters"}
+    observed = list(study.observe.quantities) if study.observe else []
+    taken = {*RESERVED, *observed, *(f"{name}_gradients" for name in observed)}
     clash = [key for key, word in last.items() if list(last.values()).count(word) > 1]
-    return {key: key if key in clash or word in taken else word for key, word in last.items()}
+    names = {key: key if key in clash or word in taken else word for key, word in last.items()}
+    for name in names.values():
+        if name in taken:
+            raise ValueError(
+                f"An axis must have a name that results do not use, but one is called {name!r}; "
+                "rename it."
+            )
+    return names
 
 
 def _identity(common: dict, size: int, seed: int) -> str:

@@ -1,5 +1,6 @@
 """A cell of a study: lifts of one size, several seeds, one compilation."""
 
+import functools
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,8 @@ from ..flow import Checkpoints, FlowSolution, check_settings, solve
 from ..flow.dataset import facts_of, run_of
 from ..lift import Lift, check_plan, sample
 from ..modules import PerceptronModule
-from ..studies.grid import SCHEMA, Cell
+from ..store.cells import versions_of
+from ..studies.grid import SCHEMA, Cell, axis_names
 from ..studies.kinds import build_module, build_task
 from ..studies.observations import observe
 from ..studies.records import Study
@@ -32,8 +34,9 @@ def check_study(study: Study) -> None:
 
     Raises:
         ValueError: for what the module, the laws, the task or the flow refuses, and for axes that
-            the study does not have.
+            the study does not have, or whose names results use.
     """
+    axis_names(study)
     for _, variant in variants(study):
         _check_variant(variant)
 
@@ -237,14 +240,26 @@ _SIZE = {
 }
 
 
-def _provenance(study: Study) -> dict[str, Any]:
+def versions() -> str:
+    """Libraries, Python, device and kind of machine of this process, as kept for each run."""
+    return versions_of(_machinery())
+
+
+@functools.cache
+def _machinery() -> Mapping[str, str]:
     versions = {f"version_{name}": importlib.metadata.version(name) for name in LIBRARIES}
     return {
-        "title": f"gradient flows of random sparse lifts: {study.name}",
-        "schema": SCHEMA,
-        "study": to_toml(study),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": jax.devices()[0].device_kind,
         **versions,
+    }
+
+
+def _provenance(study: Study) -> dict[str, Any]:
+    return {
+        "title": f"gradient flows of random sparse lifts: {study.name}",
+        "schema": SCHEMA,
+        "study": to_toml(study),
+        **_machinery(),
     }

@@ -10,7 +10,7 @@ from ..store.cells import finished
 from ..studies.grid import Cell
 from ..studies.records import Study
 from ..studies.toml import to_toml
-from .work import Manner, store_crash
+from .work import Manner, store_crash, wait_for_others
 from .worker import compute
 
 # Pools that broke in a row before any worker had begun a run.
@@ -22,7 +22,8 @@ class Dispatcher:
 
     A cell is handed out again if its worker died. Those that were being computed then are tried
     once more one at a time, with nothing beside them: a run whose worker dies again is the guilty
-    one, and is stored as a result of its own. Cells that another live writer claims come last.
+    one, and is stored as a result of its own. Cells that another live writer claims come last, and
+    are waited for.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Dispatcher:
                 for cell, known in suspects:
                     yield from self._alone(cell, known)
         for cell in claimed:
-            yield from self._insisting(cell)
+            yield from self._later(cell)
 
     @property
     def _polite(self) -> Manner:
@@ -108,14 +109,21 @@ class Dispatcher:
         taken = [cell for cell, _ in suspects]
         return [cell for cell, _ in broken if cell not in taken], suspects
 
-    def _alone(self, cell: Cell, claim: Claim | None = None) -> Iterator[Cell]:
+    def _alone(
+        self, cell: Cell, claim: Claim | None = None, *, insist: bool = True
+    ) -> Iterator[Cell]:
         """A cell with nothing beside it; the claim is that of a worker that died on it before."""
         left: Cell | None = cell
+        manner = dataclasses.replace(self._manner, insist=insist)
         while left is not None:
-            future = self._submit(left, self._manner)
+            wait_for_others([] if insist else [left], self._directory)
+            future = self._submit(left, manner)
             error = future.exception()
-            if error is None:
+            if error is None and future.result():
                 break
+            if error is None:
+                left = left.without(self._stored())
+                continue
             if not _is_crash(error):
                 raise error
             before, (_, suspects) = claim, self._sorted_out([(left, error)])
@@ -126,11 +134,12 @@ class Dispatcher:
                 left = left.without({claim.run})
         yield cell
 
-    def _insisting(self, cell: Cell) -> Iterator[Cell]:
-        """A cell that another writer claimed: by now it may be there."""
+    def _later(self, cell: Cell) -> Iterator[Cell]:
+        """A cell that another writer claimed: once that is over, it may be there."""
+        wait_for_others([cell], self._directory)
         left = cell.without(self._stored())
         if left is not None:
-            yield from self._alone(left)
+            yield from self._alone(left, insist=False)
         else:
             yield cell
 

@@ -1,22 +1,25 @@
 """Run a study: every run that is not there yet, cell by cell, with a progress bar."""
 
 import concurrent.futures
+import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import xarray
 
-from ..store import Rates, clear_dead, latest
-from ..store.cells import index, load, write_study
+from ..store import NothingStored, Rates, clear_dead, latest, load
+from ..store.cells import checked, index, write_study
+from ..store.index import Watch
 from ..studies.grid import Cell, cells, rows
 from ..studies.records import Study
+from ..studies.toml import to_toml
 from .admission import check_every, check_grid
 from .cell import check_study
 from .dispatch import Dispatcher
 from .estimate import forecast
 from .progress import Progress
-from .work import Manner, compute_and_store
+from .work import Manner, compute_and_store, wait_for_others
 
 
 def run_study(
@@ -50,11 +53,14 @@ def run_study(
             on a terminal, else a line per cell, with the time left as it is learned.
 
     Returns:
-        The study's results so far, as `load` gives them.
+        The study's results so far, as `load` gives them; a dataset without variables if this part
+        has no runs and the folder holds no others. Runs in files that are damaged are computed
+        again; cells that another live master is computing are waited for.
 
     Raises:
         ValueError: if the study could not be run; nothing is written then.
         StoreError: if results could not be written, e.g. because the disk is full.
+        NotRead: if the system refuses to read what is there; nothing is set aside for it.
     """
     if not 0 <= shard[0] < shard[1]:
         raise ValueError(
@@ -67,7 +73,8 @@ def run_study(
     directory = Path(directory)
     write_study(study, directory)
     clear_dead(directory)
-    done = latest(index(directory).values())
+    mine = {run for cell in cells(study, (), shard) for run in cell.runs}
+    done = latest(checked(directory, mine).values())
     kept = [r for r, (e, _) in done.items() if not (retry_failed and r in e.reasons)]
     missing = list(cells(study, set(kept), shard))
     rates = Rates(rows(study), done)
@@ -85,7 +92,11 @@ def run_study(
         for cell in stored:
             bar.finish(cell)
     clear_dead(directory)
-    return load(directory, study)
+    try:
+        return load(directory, study)
+    except NothingStored:
+        # A part without runs of a study that nobody has begun: nothing was to be done.
+        return xarray.Dataset(attrs={"study": to_toml(study)})
 
 
 def _rates(study: Study, directory: Path) -> Rates:
@@ -95,6 +106,17 @@ def _rates(study: Study, directory: Path) -> Rates:
 def _here(
     study: Study, missing: list[Cell], directory: Path, manner: Manner, bar: Progress
 ) -> Iterator[Cell]:
-    for cell in missing:
-        compute_and_store(study, cell, directory, manner, bar.on_run(cell))
-        yield cell
+    polite, watch = dataclasses.replace(manner, insist=False), Watch(directory)
+    waiting: list[tuple[Cell, Cell]] = [(cell, cell) for cell in missing]
+    while waiting:
+        claimed = []
+        for cell, part in waiting:
+            # Another master may have stored runs of it meanwhile, in whatever file.
+            left = part.without(watch.runs(failures=not manner.again))
+            on_run = bar.on_run(cell)
+            if left is None or compute_and_store(study, left, directory, polite, on_run):
+                yield cell
+            else:
+                claimed.append((cell, left))
+        wait_for_others([left for _, left in claimed], directory)
+        waiting = claimed

@@ -11,7 +11,8 @@ from scipy.signal import fftconvolve
 
 from ..answers.learning import exact_interval
 from ..answers.probability import success_probability
-from ..store.cells import load, write_study
+from ..store import load
+from ..store.cells import write_study
 from ..studies.records import FlowPlan, Question, Study
 from ..studies.toml import variants
 from .run import run_study

@@ -10,7 +10,8 @@ import xarray
 
 from ..answers.questions import study_of
 from ..answers.verdicts import NOT_OBSERVED, there, verdicts
-from ..store.cells import load, write_study
+from ..store import load
+from ..store.cells import write_study
 from ..studies.grid import axis_names
 from ..studies.records import Question, Study
 from ..studies.toml import variants

@@ -1,13 +1,13 @@
 """What a worker does with a cell: run after run, each kept, whatever happens to it."""
 
-import contextlib
 import dataclasses
 import datetime
 import math
+import random
 import socket
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,19 @@ import xarray
 
 from ..flow import Checkpoints, FlowSolution, ForeignCheckpoint, Outcome
 from ..flow.checkpoints import partial, remove
-from ..store import Claim, Holder, claims
-from ..store.cells import (
-    BESIDE,
-    StoreError,
-    counts_as_failed,
-    read_cell,
-    set_aside,
-    storing,
-    write_cell,
-)
+from ..store import Claim, Holder, claimed_by_others
+from ..store.cells import BESIDE, StoreError, counts_as_failed, read_cell, storing, write_cell
+from ..store.damage import set_aside
 from ..store.names import CHECKPOINTS
 from ..studies.grid import Cell
 from ..studies.records import Study
 from ..studies.toml import structure_study
-from .cell import Bench, describe, gather
+from .cell import Bench, describe, gather, versions
 from .compiling import compiling_seconds
 
+# Seconds between looks at the claims of others, give or take half: two that gave way to each other
+# do not meet again and again.
+_PAUSE = 1.0
 OnRun = Callable[[int, FlowSolution], None]
 
 
@@ -74,14 +70,15 @@ def compute_and_store(
         StoreError: if results could not be written.
         KeyboardInterrupt: on Ctrl-C, once the runs that are finished are written.
     """
-    if not manner.insist and _claimed_by_others(cell, directory):
-        return False
-    before = None if manner.again else _readable(cell, directory)
-    there = set() if before is None else set(before["run"].values.ravel())
-    missing = cell.without(there)
-    if missing is None:
-        return True
     with Holder(directory, cell.runs, cell.size) as holder:
+        # Claimed first, then looked: of two writers that begin at once, one sees the other.
+        if not manner.insist and holder.shared:
+            return False
+        before = None if manner.again else read_cell(cell, directory)
+        there = set() if before is None else set(before["run"].values.ravel())
+        missing = cell.without(there)
+        if missing is None:
+            return True
         bench = Bench(study, cell)
         keeper = _Keeper(bench.study, cell, directory, manner, before)
         try:
@@ -97,6 +94,19 @@ def compute_and_store(
             raise
         keeper.write()
     return True
+
+
+def wait_for_others(cells: Sequence[Cell], directory: Path) -> None:
+    """Wait until a cell is free of the claims of other live writers.
+
+    Args:
+        cells: cells that others claimed; none: nothing to wait for.
+        directory: the folder of results.
+    """
+    if cells:
+        time.sleep(_PAUSE * random.uniform(0.5, 1.5))
+    while cells and all(claimed_by_others(directory, cell.runs) for cell in cells):
+        time.sleep(_PAUSE * random.uniform(0.5, 1.5))
 
 
 def compute_described(
@@ -218,13 +228,13 @@ def _gone_on_with(bench: Bench, seed: int, checkpoints: Checkpoints, know: Calla
     try:
         return bench.run(seed, checkpoints, know)
     except ForeignCheckpoint:
-        set_aside(checkpoints.path, "no checkpoint of this run by these versions")
+        set_aside(checkpoints.path, "it is no checkpoint of this run by these versions")
         return bench.run(seed, checkpoints, know)
 
 
 def _noted(data: xarray.Dataset, reason: str) -> xarray.Dataset:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    texts = {"reason": reason, "ended": now, "host": socket.gethostname()}
+    texts = {"reason": reason, "ended": now, "host": socket.gethostname(), "versions": versions()}
     return data.assign({k: ((), np.asarray(v), dict(BESIDE[k])) for k, v in texts.items()})
 
 
@@ -234,15 +244,3 @@ def _is_memory(error: BaseException) -> bool:
 
 def _checkpoint(directory: Path, run: str) -> Path:
     return directory / CHECKPOINTS / f"{run}.npz"
-
-
-def _claimed_by_others(cell: Cell, directory: Path) -> bool:
-    mine = set(cell.runs)
-    return any(claim.alive and mine.intersection(claim.runs) for claim in claims(directory))
-
-
-def _readable(cell: Cell, directory: Path) -> xarray.Dataset | None:
-    """The cell's file, None if there is none or it is torn: then it is computed again."""
-    with contextlib.suppress(OSError, KeyError):
-        return read_cell(cell, directory)
-    return None

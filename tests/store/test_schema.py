@@ -30,7 +30,7 @@ def test_the_schema_is_what_a_cell_holds(study, tmp_path):
     sweep.run_study(study, tmp_path, progress=False)
     (file,) = (tmp_path / "cells").glob("*.nc")
     data = store.load(tmp_path)
-    raw = store.cells._opened(file)
+    raw = store.cells.read_file(file)
     described = documented()
     assert set(described) == {str(name) for name in raw.variables}
     for name, (dims, units, meaning, missing) in described.items():

@@ -196,8 +196,9 @@ def test_a_foreign_checkpoint_is_set_aside(study, expected, tmp_path):
     assert (tmp_path / "set_aside" / path.name).read_text() == "something else"
 
 
-def test_two_masters_do_no_harm(study, expected, tmp_path):
-    """What a live writer claims is left for last, and computed if it is still missing then."""
+def test_two_masters_do_no_harm(study, expected, tmp_path, monkeypatch):
+    """What a live writer claims is left for last, and computed once that writer is silent."""
+    monkeypatch.setattr(sys.modules["flowlift.store.claims"], "SILENCE", 2.0)
     first = next(iter(studies.cells(study)))
     pool = Traces(tmp_path, "", 0)
     with store.Holder(tmp_path, first.runs, 4) as holder:
@@ -207,7 +208,7 @@ def test_two_masters_do_no_harm(study, expected, tmp_path):
         other.write_text(json.dumps(record))
         results = sweep.run_study(study, tmp_path, executor=pool, progress=False)
     assert [tuple(runs) for runs in pool.submitted][-1] == first.runs
-    assert len(pool.submitted) == 3
+    assert len(pool.submitted) >= 3
     assert_same(results, expected)
     each_once(tmp_path, study)
 
@@ -225,7 +226,7 @@ def test_a_full_disk_is_a_clear_error_and_nothing_finished_is_lost(
         return original(self, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(store.StoreError, match=r"No space left.*free some space and run"):
+    with pytest.raises(store.StoreError, match=r"No space left.*free some space, and run"):
         sweep.run_study(study, tmp_path, progress=False)
     assert store.status(tmp_path, lambda d: None).done == 2
     assert not list(tmp_path.rglob("*.part"))
@@ -237,7 +238,7 @@ def test_a_disk_that_is_really_full(study, expected, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     # One cell and the small files fit, a second cell does not.
-    size = int(1.6 * len(store._as_bytes(expected.isel(seed=[0, 1])))) + 16_384
+    size = int(1.6 * len(store.cells._as_bytes(expected.isel(seed=[0, 1])))) + 16_384
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip(
