@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         trajectory,
     )
     from .lift import BernoulliInDegree, Complete, FixedInDegree, Lift, sample
+    from .registry import register
+    from .sweep.experiment import study
 
 __version__ = "0.1.0"
 
@@ -58,6 +60,8 @@ _HOME = {
         "flow",
     ),
     **dict.fromkeys(["BernoulliInDegree", "Complete", "FixedInDegree", "Lift", "sample"], "lift"),
+    "register": "registry",
+    "study": "sweep.experiment",
 }
 _ROOMS = frozenset(
     {"answers", "compare", "diagnostics", "flow", "kernels", "lift", "modules"}
@@ -83,12 +87,14 @@ __all__ = [
     "lift",
     "modules",
     "plot",
+    "register",
     "resume",
     "sample",
     "solve",
     "solvers",
     "store",
     "studies",
+    "study",
     "sweep",
     "tasks",
     "trajectory",

@@ -50,7 +50,7 @@ def origin(module: str) -> Origin:
     file = getattr(sys.modules.get(module), "__file__", None)
     home = getattr(sys.modules.get(top), "__file__", None) or file
     installed = home is None or any(part in _INSTALLED for part in Path(home).parts)
-    version = _version(top)
+    version = package_version(top)
     if not version:
         return Origin(module, "", _source(Path(file)) if file and Path(file).is_file() else "")
     if installed or home is None:
@@ -59,7 +59,7 @@ def origin(module: str) -> Origin:
 
 
 @functools.cache
-def _version(top: str) -> str:
+def package_version(top: str) -> str:
     """The version of the distribution that brings a top-level package, "" for none."""
     names = [top, *_distributions().get(top, ())]
     for name in filter(None, names):

@@ -18,6 +18,7 @@ class Purpose(enum.IntEnum):
     DATA = 2
     TEACHER = 3
     PROBE = 4
+    PROJECTIONS = 5
 
 
 def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

@@ -8,8 +8,8 @@ import xarray
 
 from ..lift import Complete, Lift, expected_counts, plant, sample
 from ..modules import PerceptronModule
-from ..studies.kinds import build_module, build_task
-from ..studies.records import Study
+from ..studies.kinds import build_module, build_task, is_loaded
+from ..studies.records import LiftPlan, Study
 from .verdicts import there
 
 
@@ -69,13 +69,15 @@ def planted_witness(study: Study, loss: float, witness: Lift | None = None) -> A
 
     Returns:
         The planted lift that bounds the approximation number; None without a witness of this
-        module, or if its loss is above eps.
+        module, if its loss is above eps, or if code would have to be loaded to tell.
     """
+    if study.lift is None or not (is_loaded(study.module) and is_loaded(study.task)):
+        return None
     module, task = build_module(study.module), build_task(study.task, study.precision)
     held = task.facts.get("teacher") if witness is None else witness
     if not isinstance(held, Lift) or held.module != module:
         return None
-    size = _fitting_size(study, module, held)
+    size = _fitting_size(study.lift, module, held)
     around = sample(
         module,
         copies=study.lift.copies(module, size),
@@ -87,14 +89,12 @@ def planted_witness(study: Study, loss: float, witness: Lift | None = None) -> A
     return Approximation(size, reached, None) if reached <= loss else None
 
 
-def _fitting_size(study: Study, module: PerceptronModule, witness: Lift) -> int:
+def _fitting_size(lift: LiftPlan, module: PerceptronModule, witness: Lift) -> int:
     """The size of the fewest copies that are enough, whatever a size counts."""
-    plan = dataclasses.replace(study.lift, size_counts="copies")
+    plan = dataclasses.replace(lift, size_counts="copies")
     holds = lambda copies: all(copies[name] >= witness.copies[name] for name in copies)
     enough = next(n for n in itertools.count(1) if holds(plan.copies(module, n)))
-    if study.lift.size_counts == "copies":
+    if lift.size_counts == "copies":
         return enough
     copies = plan.copies(module, enough)
-    return round(
-        expected_counts(module, copies=copies, edges=plan.edge_laws)[study.lift.size_counts]
-    )
+    return round(expected_counts(module, copies=copies, edges=plan.edge_laws)[lift.size_counts])

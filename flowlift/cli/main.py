@@ -103,16 +103,11 @@ def _own_flags(cls: type[StudyCommand], given: list[str]) -> tuple[StudyCommand,
 def _study(command: Run | Compare, flags: list[str]) -> Any:
     """The study, whose file gives the defaults of its flags."""
     _use_float64()
-    from ..studies import Study, read_study
+    from ..studies import read_study
+    from .flags import with_flags
 
-    default = read_study(command.study, command.set, quick=getattr(command, "quick", False))
-    return tyro.cli(
-        Study,
-        default=default,
-        args=flags,
-        prog=f"flowlift {type(command).__name__.lower()} {command.study}",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    study = read_study(command.study, command.set, quick=getattr(command, "quick", False))
+    return with_flags(study, flags, f"flowlift {type(command).__name__.lower()} {command.study}")
 
 
 _HELP = ("-h", "--help")

@@ -1,13 +1,11 @@
 """Comparing solvers on the flow of one lift of a study."""
 
-import dataclasses
 from typing import Any
 
 import xarray
 
-from ..studies.kinds import build_module, build_task
 from ..studies.records import Study
-from ..sweep.cell import check_study, draw_lift
+from ..sweep.cell import check_study, model_maker, study_task
 from .curves import checked_whole, compare
 
 
@@ -33,12 +31,9 @@ def compare_on_study(
         size = checked_whole("size", size, 1)
     if seed is not None:
         seed = checked_whole("seed", seed, 0)
-    chosen = {} if size is None else {"sizes": (size,)}
-    study = dataclasses.replace(study, lift=dataclasses.replace(study.lift, **chosen))
-    check_study(study)
-    size = study.lift.sizes[0] if size is None else size
+    check_study(study if size is None else study.of_size(size))
+    size = study.all_sizes[0] if size is None else size
     seed = study.first_seed if seed is None else seed
-    model = draw_lift(study, build_module(study.module), size, seed)
-    task = build_task(study.task, study.precision)
+    model, task = model_maker(study)(size, seed), study_task(study)
     results = compare(model, task, study.flow.horizon, precision=study.precision, **options)
     return results.assign_attrs(study=study.name, size=size, seed=seed)

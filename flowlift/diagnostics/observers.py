@@ -217,7 +217,8 @@ class Series:
     Attributes:
         times: the times.
         values: the quantity there, (times, ...).
-        gradients: its whole cost in gradients (at most), apart from the flow's own.
+        gradients: its whole cost in gradients (at most), apart from the flow's own; NaN where it
+            is not known.
         uncertainty: how far off each value may be (see `Measurement`), of the shape of the
             values; None where the quantity does not say.
         settled: where the uncertainty is what was asked for; None where there is none.
@@ -225,7 +226,7 @@ class Series:
 
     times: np.ndarray
     values: np.ndarray
-    gradients: int
+    gradients: float
     uncertainty: np.ndarray | None = None
     settled: np.ndarray | None = None
 

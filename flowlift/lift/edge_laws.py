@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from ..numbers import real, whole
+from ..registry import register
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -55,6 +56,7 @@ class AbstractBernoulli(AbstractEdgeLaw):
         """Every number of copies will do: p is at most 1 by definition."""
 
 
+@register("edge_law")
 @dataclasses.dataclass(frozen=True)
 class BernoulliInDegree(AbstractBernoulli):
     """Each pair independently with probability min(1, mean / n_u): in-degrees are binomial.
@@ -77,6 +79,7 @@ class BernoulliInDegree(AbstractBernoulli):
         return min(1.0, self.mean / n_sources)
 
 
+@register("edge_law")
 @dataclasses.dataclass(frozen=True)
 class BernoulliOutDegree(AbstractBernoulli):
     """Each pair independently with probability min(1, mean / n_v): out-degrees are binomial.
@@ -98,6 +101,7 @@ class BernoulliOutDegree(AbstractBernoulli):
         return min(1.0, self.mean / n_targets)
 
 
+@register("edge_law")
 @dataclasses.dataclass(frozen=True)
 class FixedInDegree(AbstractEdgeLaw):
     """Every copy of v draws `degree` distinct copies of u, uniformly (theory, section 3 [choice]).
@@ -149,6 +153,7 @@ class FixedInDegree(AbstractEdgeLaw):
         return self.degree
 
 
+@register("edge_law")
 @dataclasses.dataclass(frozen=True)
 class Complete(AbstractEdgeLaw):
     """All pairs: the dense control, and the law of read-outs (theory, section 3 [choice])."""
@@ -170,6 +175,7 @@ class Complete(AbstractEdgeLaw):
         return n_sources
 
 
+@register("edge_law")
 @dataclasses.dataclass(frozen=True)
 class OneToOne(AbstractEdgeLaw):
     """Copy i of u feeds copy i of v: residual connections [choice]."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..modules import Shape
 from ..numbers import real, whole
+from ..registry import register
 
 
 class AbstractWeightLaw(abc.ABC):
@@ -24,6 +25,7 @@ class AbstractWeightLaw(abc.ABC):
         """Weights (count, *shape), float64, given the edge map's fan-in and the source copies."""
 
 
+@register("weight_law")
 @dataclasses.dataclass(frozen=True)
 class Gaussian(AbstractWeightLaw):
     """N(0, scale^2), the default of hidden edges.
@@ -42,6 +44,7 @@ class Gaussian(AbstractWeightLaw):
         return self.scale * rng.standard_normal((count, *shape))
 
 
+@register("weight_law")
 @dataclasses.dataclass(frozen=True)
 class GaussianFanIn(AbstractWeightLaw):
     """N(0, scale^2 / fan-in), the fan-in of the edge map itself (d for an inner product on R^d).
@@ -62,6 +65,7 @@ class GaussianFanIn(AbstractWeightLaw):
         return self.scale / math.sqrt(fan_in) * rng.standard_normal((count, *shape))
 
 
+@register("weight_law")
 @dataclasses.dataclass(frozen=True)
 class GaussianWidth(AbstractWeightLaw):
     """N(0, scale^2 / n_u): the random read-out of theory, section 3.
@@ -80,6 +84,7 @@ class GaussianWidth(AbstractWeightLaw):
         return self.scale / math.sqrt(n_sources) * rng.standard_normal((count, *shape))
 
 
+@register("weight_law")
 @dataclasses.dataclass(frozen=True)
 class LecunNormal(AbstractWeightLaw):
     """N(0, scale^2 / (n_u x fan-in)), the fan-in of the edge map (LeCun et al., 1998).
@@ -100,6 +105,7 @@ class LecunNormal(AbstractWeightLaw):
         return self.scale / math.sqrt(n_sources * fan_in) * rng.standard_normal((count, *shape))
 
 
+@register("weight_law")
 @dataclasses.dataclass(frozen=True)
 class Uniform(AbstractWeightLaw):
     """Uniform on [-bound, bound]. Its support is not full: the theorem's assumption fails.
@@ -118,6 +124,7 @@ class Uniform(AbstractWeightLaw):
         return rng.uniform(-self.bound, self.bound, (count, *shape))
 
 
+@register("weight_law")
 @dataclasses.dataclass(frozen=True)
 class Zero(AbstractWeightLaw):
     """All weights zero, the default of read-outs (theory, section 3)."""

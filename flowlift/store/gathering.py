@@ -11,7 +11,7 @@ import xarray
 
 from ..studies.grid import Cell, all_sizes, axis_names, cells
 from ..studies.records import Study
-from ..studies.toml import axis_values, read_study, to_toml
+from ..studies.toml import axis_values, recorded_study, to_toml
 from .cells import check_runs, in_present_schema, index, places, read_file
 from .damage import Damage, damages, remark, set_aside
 from .digests import Damaged
@@ -49,7 +49,7 @@ def load(
     """
     directory = Path(directory)
     if study is None and (directory / STUDY).is_file():
-        study = read_study(directory / STUDY)
+        study = recorded_study(directory / STUDY)
     wanted = [] if study is None else list(cells(study))
     found: list[Damage] = []
     runs, parts = _read(directory, wanted, found, lazy=lazy)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from ..reserved import RESERVED
 from .records import NOT_IN_A_RUN, Study, Value
 from .rows import Row
-from .toml import axis_values, plain, variants
+from .toml import axis_values, plain, sources_named, variants
 
 # Of the files. The identity of a run has its own version: it stays when files gain variables.
 SCHEMA, IDENTITY = 3, 1
@@ -120,7 +120,7 @@ def rows(study: Study) -> Iterator[Row]:
     """
     for assignments, variant in variants(study):
         common, axes = _common_record(variant), tuple(assignments.items())
-        for size in variant.lift.sizes:
+        for size in variant.all_sizes:
             seeds = tuple(variant.seeds_of(size))
             yield Row(axes, size, seeds, tuple(_identity(common, size, s) for s in seeds))
 
@@ -161,11 +161,16 @@ def _common_record(study: Study) -> dict:
     record = plain(study)
     for key in NOT_IN_A_RUN:
         record.pop(key, None)
-    del record["lift"]["sizes"]
+    record.pop("sizes", None)
+    record.get("lift", {}).pop("sizes", None)
     for table, defaults in _YOUNGER.items():
-        for key in [k for k, default in defaults.items() if record[table][k] == default]:
-            del record[table][key]
-    return record | {"schema": IDENTITY}
+        there = record.get(table, {})
+        for key in [k for k, default in defaults.items() if there.get(k) == default]:
+            del there[key]
+    # Of the sources, those that this run names: another file of the study changes nothing here.
+    used = set(sources_named(record))
+    named = {n: files for n, files in record.pop("sources", {}).items() if n in used}
+    return record | ({"sources": named} if named else {}) | {"schema": IDENTITY}
 
 
 def _hash(record: object) -> str:
@@ -174,4 +179,4 @@ def _hash(record: object) -> str:
 
 def all_sizes(study: Study) -> list[int]:
     """The lift sizes of all variants, in the study's order."""
-    return list(dict.fromkeys(n for _, variant in variants(study) for n in variant.lift.sizes))
+    return list(dict.fromkeys(n for _, variant in variants(study) for n in variant.all_sizes))

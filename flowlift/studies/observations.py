@@ -11,18 +11,23 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from .. import diagnostics
 from ..diagnostics import Series
 from ..flow import FlowSolution, LogTimes
 from ..flow.dataset import TIME
 from ..flow.observers import check_name, dims_of
-from ..lift import Lift
+from ..registry import register
+from ..streams import Purpose, stream
 from ..tasks import SquaredLoss, Supervised, Task
+from .kinds import AbstractChoice, Quantity, kind_of
+from .leaves import mask
 
 OBSERVED = "observation_time"
 # What a study gives: a file cannot.
@@ -47,7 +52,7 @@ def _quantity(name: str, function: Callable, unit: str, *leave_out: str) -> type
         if p.name not in (*_GIVEN, *leave_out)
     ]
 
-    def measure(self, models: Mapping[float, Lift], task: Task) -> Series:
+    def measure(self, models: Mapping[float, PyTree], task: Task) -> Series:
         given: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if "reference" in parameters:
             given["reference"] = models[0.0]
@@ -82,7 +87,7 @@ class LazyDistance:
     meaning: typing.ClassVar[str] = "distance of the outputs to those of the linearised flow"
     unit: typing.ClassVar[str] = "output"
 
-    def measure(self, models: Mapping[float, Lift], task: Task) -> Series:
+    def measure(self, models: Mapping[float, PyTree], task: Task) -> Series:
         """The distance at some snapshots, the start among them.
 
         Args:
@@ -103,28 +108,65 @@ class LazyDistance:
         )
 
 
-_RADIUS = _quantity("tangent_radius", diagnostics.tangent_radius, "parameter")
-_FLOOR = _quantity("tangent_floor", diagnostics.tangent_curve, "loss", "eps")
-QUANTITIES = (
-    _RADIUS,
-    _FLOOR,
-    _quantity("rayleigh", diagnostics.rayleigh, "1 / time"),
-    _quantity("sharpness", diagnostics.hessian_ends, "loss / parameter^2"),
-    _quantity("curvatures", diagnostics.hessian_ends, "loss / parameter^2"),
-    _quantity("hessian_top", diagnostics.hessian_top, "loss / parameter^2"),
-    _quantity("kernel_top", diagnostics.kernel_top, "1 / time"),
-    _quantity("kernel_ends", diagnostics.kernel_ends, "1 / time"),
-    _quantity("kernel_trace", diagnostics.kernel_moments, "1 / time"),
-    _quantity("effective_rank", diagnostics.effective_rank, "1"),
-    _quantity("kernel_drift", diagnostics.kernel_drift, "1"),
-    _quantity("alignment", diagnostics.kernel_alignment, "1"),
-    LazyDistance,
-)
-_SQUARED = (_RADIUS, _FLOOR, LazyDistance)
-if typing.TYPE_CHECKING:
-    Quantity = Any
-else:
-    Quantity = typing.Union[QUANTITIES]  # noqa: UP007
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Theta:
+    """theta(t) itself: whole, chosen leaves, or fixed random projections.
+
+    Attributes:
+        leaves: names of leaves or base edges, * and ? standing for any letters; none for all.
+        projections: k > 0 keeps k random projections <theta, g_i> / |g_i| with Gaussian g_i, the
+            same for all times and seeds of one shape; 0 keeps the numbers themselves.
+        seed: of the projections.
+    """
+
+    leaves: tuple[str, ...] = ()
+    projections: int = 0
+    seed: int = 0
+    meaning: typing.ClassVar[str] = "trainable parameters theta, or projections of them"
+    unit: typing.ClassVar[str] = "parameter"
+
+    def measure(self, models: Mapping[float, Any], task: Task) -> Series:
+        """The parameters at some snapshots.
+
+        Args:
+            models: models by time.
+            task: without effect.
+
+        Returns:
+            The series, (times, numbers).
+        """
+        vectors = np.stack([self._vector(model) for model in models.values()])
+        if self.projections:
+            draws = stream(self.seed, Purpose.PROJECTIONS, vectors.shape[1])
+            directions = draws.standard_normal((self.projections, vectors.shape[1]))
+            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+            vectors = vectors @ directions.T.astype(vectors.dtype)
+        return Series(np.array(list(models)), vectors, 0)
+
+    def _vector(self, model: Any) -> np.ndarray:
+        chosen = eqx.filter(model, mask(model, self.leaves or ("*",), "leaves"))
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(chosen)])
+
+
+for _name, _function, _unit, *_left_out in (
+    ("tangent_radius", diagnostics.tangent_radius, "parameter"),
+    ("tangent_floor", diagnostics.tangent_curve, "loss", "eps"),
+    ("rayleigh", diagnostics.rayleigh, "1 / time"),
+    ("sharpness", diagnostics.hessian_ends, "loss / parameter^2"),
+    ("curvatures", diagnostics.hessian_ends, "loss / parameter^2"),
+    ("hessian_top", diagnostics.hessian_top, "loss / parameter^2"),
+    ("kernel_top", diagnostics.kernel_top, "1 / time"),
+    ("kernel_ends", diagnostics.kernel_ends, "1 / time"),
+    ("kernel_trace", diagnostics.kernel_moments, "1 / time"),
+    ("effective_rank", diagnostics.effective_rank, "1"),
+    ("kernel_drift", diagnostics.kernel_drift, "1"),
+    ("alignment", diagnostics.kernel_alignment, "1"),
+):
+    register("observer")(_quantity(_name, _function, _unit, *_left_out))
+for _record in (LazyDistance, Theta):
+    register("observer")(_record)
+# Of squared loss alone.
+_SQUARED = ("tangent_radius", "tangent_floor", "lazy_distance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,22 +227,35 @@ class ObservationPlan:
         """
         objective = task.objective
         squared = isinstance(objective, Supervised) and isinstance(objective.loss, SquaredLoss)
-        wrong = [name for name, q in self.quantities.items() if isinstance(q, _SQUARED)]
+        wrong = [n for n, q in self.quantities.items() if kind_of(q, "observer") in _SQUARED]
         if wrong and not squared:
             raise ValueError(
                 f"Argument `quantities` must be defined for the task's loss, but {wrong} need "
                 "squared loss; leave them out."
             )
 
+    def check_model(self, model: PyTree) -> None:
+        """Refuse leaves that a model does not have.
+
+        Args:
+            model: a model of the study.
+
+        Raises:
+            ValueError: if a quantity names such a leaf.
+        """
+        for quantity in self.quantities.values():
+            if isinstance(quantity, Theta):
+                mask(model, quantity.leaves or ("*",), "leaves")
+
 
 def observe(
-    plan: ObservationPlan, start: Lift, task: Task, solution: FlowSolution, horizon: float
+    plan: ObservationPlan, start: PyTree, task: Task, solution: FlowSolution, horizon: float
 ) -> xarray.Dataset:
     """Measure a plan's quantities at the start and at a flow's snapshots.
 
     Args:
         plan: the plan.
-        start: the lift at t = 0.
+        start: the model at t = 0.
         task: the task.
         solution: its flow, with snapshots at the plan's times.
         horizon: the horizon for which the flow was planned.
@@ -215,8 +270,11 @@ def observe(
     models = {0.0: start} | {t: solution.snapshots[t] for t in times if t in solution.snapshots}
     data = xarray.Dataset(coords={OBSERVED: list(models)})
     for name, quantity in plan.quantities.items():
-        series = quantity.measure(models, task)
-        meaning = {"long_name": quantity.meaning, "units": quantity.unit}
+        series = _measure(quantity, models, task)
+        meaning = {
+            "long_name": getattr(quantity, "meaning", kind_of(quantity, "observer")),
+            "units": getattr(quantity, "unit", "unknown"),
+        }
         cost = {"long_name": f"gradients spent on {name}, not in `gradients`", "units": "1"}
         dims = (OBSERVED, *dims_of(name, series.values.shape[1:]))
         # A time that was not reached is NaN, which whole numbers do not have.
@@ -230,3 +288,21 @@ def observe(
     data[OBSERVED].attrs = TIME | {"long_name": "flow time t of observations"}
     seconds = {"long_name": "wall time of the observations, compilation included", "units": "s"}
     return data.assign(observation_seconds=((), time.perf_counter() - clock, seconds))
+
+
+def _measure(quantity: Any, models: Mapping[float, Any], task: Task) -> Series:
+    """A built-in quantity measures itself; a function of one's own is called at each snapshot."""
+    if not isinstance(quantity, AbstractChoice):
+        return quantity.measure(models, task)
+    build = typing.cast(Any, quantity).build
+    values = [
+        np.asarray(build(model=model, task=task, reference=models[0.0]))
+        for model in models.values()
+    ]
+    if len({value.shape for value in values}) > 1:
+        raise ValueError(
+            f"`{quantity.kind}` must return arrays of one shape, but returned "
+            f"{sorted({value.shape for value in values})}; pad them or return a number."
+        )
+    # What it costs in gradients is not known to us.
+    return Series(np.array(list(models)), np.stack(values), np.nan)

@@ -3,13 +3,21 @@
 import dataclasses
 from typing import Any
 
-import tyro
-
 from ..flow import ATOL, AUTO, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation
 from ..flow.stops import Stop
 from ..lift import Gaussian, copies_for_count
 from ..modules import PerceptronModule
-from .kinds import EdgeLaw, ModuleChoice, TaskChoice, WeightLaw
+from .kinds import (
+    EdgeLaw,
+    LossChoice,
+    ModelChoice,
+    ModuleChoice,
+    SolverChoice,
+    StopChoice,
+    TaskChoice,
+    WeightLaw,
+    built,
+)
 from .observations import ObservationPlan
 
 Value = int | float | str | bool
@@ -92,9 +100,14 @@ class LiftPlan:
         return scaled(copies_for_count(module, size, self.size_counts, scaled, self.edge_laws))
 
     @property
-    def edge_laws(self) -> dict[str, EdgeLaw]:
+    def edge_laws(self) -> dict[str, Any]:
         """Edge laws by base edge, "*" for all that are not named."""
-        return {"*": self.edges, **self.edges_over}
+        return {name: built(law) for name, law in {"*": self.edges, **self.edges_over}.items()}
+
+    @property
+    def weight_laws(self) -> dict[str, Any]:
+        """Weight laws by base edge, "*" for all that are not named."""
+        return {name: built(law) for name, law in {"*": self.weights, **self.weights_over}.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +116,9 @@ class FlowPlan:
 
     horizon: float
     """The end T of the flow, in units of learning rate x steps for this loss."""
-    solver: str = AUTO
-    """A solver's name; "auto" chooses, flow by flow."""
+    solver: SolverChoice = AUTO
+    """A solver's name; "auto" chooses, flow by flow. Or a table that names a function of one's own
+    or a solver of diffrax, such as { kind = "diffrax:Kvaerno3" }."""
     rtol: float = RTOL
     """Relative tolerance of theta per step."""
     atol: float = ATOL
@@ -128,6 +142,8 @@ class FlowPlan:
     """Certify: the end of a flow is a critical point if the gradient norm is at most this, ..."""
     critical_curvature: float | None = None
     """... and one to be stuck at if no Hessian eigenvalue is below minus this. Give both."""
+    rules: dict[str, StopChoice] | None = None
+    """Stopping rules of one's own, by a name of one's own."""
 
     def __post_init__(self):
         """Refuse half a certificate.
@@ -162,7 +178,8 @@ class FlowPlan:
             (GradientNormBelow, self.gradient_norm_below),
             (Stagnation, self.stagnation),
         )
-        return tuple(rule(value) for rule, value in rules if value is not None)
+        own = (built(rule) for rule in (self.rules or {}).values())
+        return (*(rule(value) for rule, value in rules if value is not None), *own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,20 +227,29 @@ class Question:
         return tuple((loss, time) for loss in self.losses for time in self.times or (None,))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """Random sparse lifts of one module, at several sizes and seeds, trained by gradient flow."""
+    """Models of several sizes and seeds, random sparse lifts or any others, and their flows."""
 
     name: str
     """A short name."""
-    module: ModuleChoice
-    """The base module."""
-    lift: LiftPlan
+    module: ModuleChoice | None = None
+    """The base module, with `lift`."""
+    lift: LiftPlan | None = None
     """The lifts."""
+    # None leaves these out of the record, so that runs without them keep their identity.
+    model: ModelChoice | None = None
+    """Instead of module and lift: a function (size, seed, its own arguments) -> any model."""
+    sizes: tuple[int, ...] | None = None
+    """The sizes of the model, with `model`: what they mean is the function's."""
     task: TaskChoice
     """The task; its own seed fixes its data, whatever the seed of the lift."""
+    loss: LossChoice | None = None
+    """A loss of one sample instead of the task's own."""
     flow: FlowPlan
     """The flows."""
+    frozen: tuple[str, ...] | None = None
+    """Base edges, or paths of a model's leaves, that do not flow; * and ? stand for any letters."""
     seeds: int = 1
     """Lifts per size: seeds `first_seed`, `first_seed` + 1, ..."""
     first_seed: int = 0
@@ -236,17 +262,18 @@ class Study:
     """Seeds per cell, the unit of work and of storage; no number depends on it."""
     question: Question | None = None
     """What will be asked of the results, on record before the runs."""
-    vary: tyro.conf.Suppress[dict[str, tuple[Value, ...]]] = dataclasses.field(default_factory=dict)
+    vary: dict[str, tuple[Value, ...]] = dataclasses.field(default_factory=dict)
     """Further axes of the grid: dotted keys of this file with the values that each takes."""
-    alternatives: tyro.conf.Suppress[dict[str, dict[str, dict[str, Any]]]] = dataclasses.field(
-        default_factory=dict
-    )
+    alternatives: dict[str, dict[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
     """Further axes whose values are whole settings: axis, label, dotted keys with values."""
     # None leaves it out of the record, so that runs without observations keep their identity.
-    observe: tyro.conf.Suppress[ObservationPlan | None] = None
+    observe: ObservationPlan | None = None
     """Quantities observed along the flows, on a schedule of their own."""
-    quick: tyro.conf.Suppress[dict[str, Any]] = dataclasses.field(default_factory=dict)
+    quick: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Dotted keys with the values that `--quick` gives them: a smaller grid of the same study."""
+    sources: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    """For each file or package that the study names, the SHA-256 of what it consists of; written
+    when a study is read, and checked where it is there."""
 
     def __post_init__(self):
         """Refuse what no run could be made of.
@@ -274,6 +301,31 @@ class Study:
                     f"1, but holds {size!r} = {count}; write e.g. {{ 1000 = 20 }}."
                 )
         self._check_axes()
+        self._check_model()
+
+    def _check_model(self) -> None:
+        lifted, given = (self.module, self.lift), (self.model, self.sizes)
+        if None in lifted and (None in given or any(x is not None for x in lifted)):
+            raise ValueError(
+                "Arguments `module` and `lift`, or `model` and `sizes`, must be given together, "
+                f"but given are {', '.join(self._models_given()) or 'none'}; add what is missing."
+            )
+        if None not in lifted and any(x is not None for x in given):
+            raise ValueError(
+                "Argument `model` must be given without `module` and `lift`, but all are there; "
+                "drop one or the others."
+            )
+        if self.sizes is not None and (
+            not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes)
+        ):
+            raise ValueError(
+                f"Argument `sizes` must hold distinct sizes of at least 1, but is {self.sizes}; "
+                "give e.g. [16, 32, 64]."
+            )
+
+    def _models_given(self) -> list[str]:
+        names = ("module", "lift", "model", "sizes")
+        return [f"`{name}`" for name in names if getattr(self, name) is not None]
 
     def _check_axes(self) -> None:
         for key, values in self.vary.items():
@@ -294,6 +346,22 @@ class Study:
                     f"Argument `alternatives.{axis}` must hold at least one label and be no key of "
                     f"`vary`, but holds {list(labels)}; rename the axis or add labels."
                 )
+
+    @property
+    def all_sizes(self) -> tuple[int, ...]:
+        """The sizes of the grid, of lifts or of models."""
+        return self.lift.sizes if self.lift is not None else self.sizes or ()
+
+    def of_size(self, size: int) -> "Study":
+        """The study of one of its sizes."""
+        if self.lift is None:
+            return dataclasses.replace(self, sizes=(size,))
+        return dataclasses.replace(self, lift=dataclasses.replace(self.lift, sizes=(size,)))
+
+    @property
+    def size_counts(self) -> str:
+        """What a size counts: of lifts as `LiftPlan` says, of models "size"."""
+        return self.lift.size_counts if self.lift is not None else "size"
 
     def seeds_of(self, size: int) -> range:
         """The seeds of a lift size."""

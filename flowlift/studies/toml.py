@@ -1,28 +1,26 @@
 """Study files: TOML, read strictly into a `Study` and written back whole."""
 
 import copy
-import dataclasses
-import difflib
 import itertools
-import math
 import tomllib
-import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cattrs
 import tomli_w
-from cattrs.strategies import configure_tagged_union
 
-from .kinds import UNIONS, kind_of
-from .observations import Quantity
+from .. import registry, sources
+from ..written import written
+from .kinds import reading
 from .records import Study, Value
+from .structure import check_table, structured, unstructured
+
+# Where results keep the sources of their study: a folder for each, named by its hash.
+KEPT = "sources"
 
 
 def read_study(path: str | Path, overrides: Sequence[str] = (), *, quick: bool = False) -> Study:
-    """Read a study file.
+    """Read a study file, and load the code that it names.
 
     Args:
         path: the TOML file.
@@ -45,14 +43,16 @@ def read_study(path: str | Path, overrides: Sequence[str] = (), *, quick: bool =
         raw = tomllib.loads(text)
         if quick:
             assigned = raw.get("quick", {})
-            _check_table(assigned, "quick")
+            check_table(assigned, "quick")
             for key, value in assigned.items():
                 _assign(raw, key, value)
         for assignment in overrides:
             _assign(raw, *_parse_assignment(assignment))
-        return structure_study(raw)
+        with_sources(raw, [Path(path).parent, *_kept_beside(Path(path))])
+        return structure_study(raw, execute=True)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"Study file {str(path)!r}: {error}") from None
+        # The cause is the code of the study where that raised: `--debug` shows it.
+        raise ValueError(f"Study file {str(path)!r}: {error}") from error
     except RecursionError:
         raise ValueError(
             f"Study file {str(path)!r}: lists and tables must be nested a few levels deep, but are "
@@ -82,11 +82,31 @@ def _text_of(path: str | Path) -> str:
         ) from None
 
 
-def structure_study(raw: Mapping[str, Any]) -> Study:
+def recorded_study(path: str | Path) -> Study:
+    """The study that a folder of results records: nothing that it names is executed.
+
+    Args:
+        path: the TOML file.
+
+    Returns:
+        The study; what it names by file or package is `Unloaded`, unless this process has loaded
+        it before.
+
+    Raises:
+        ValueError: as for `read_study`.
+    """
+    try:
+        return structure_study(tomllib.loads(_text_of(path)))
+    except ValueError as error:
+        raise ValueError(f"Study file {str(path)!r}: {error}") from None
+
+
+def structure_study(raw: Mapping[str, Any], *, execute: bool = False) -> Study:
     """The study that a nested mapping of plain values means.
 
     Args:
         raw: as read from TOML.
+        execute: load the code that it names, which its `sources` describe.
 
     Returns:
         The study.
@@ -94,11 +114,10 @@ def structure_study(raw: Mapping[str, Any]) -> Study:
     Raises:
         ValueError: as for `read_study`.
     """
-    _check_keys(raw, Study, "")
-    try:
-        return _CONVERTER.structure(raw, Study)
-    except Exception as error:
-        raise ValueError(_first_sentence(error)) from None
+    check_table(raw, "study")
+    given = raw.get("sources", {})
+    with reading(given if isinstance(given, Mapping) else {}, execute=execute):
+        return structured(raw)
 
 
 def variants(study: Study) -> Iterator[tuple[dict[str, Value], Study]]:
@@ -149,20 +168,99 @@ def axis_values(study: Study) -> dict[str, list[Value]]:
 
 def plain(study: Study) -> dict[str, Any]:
     """The study as a nested dict of plain values, without what is None: the inverse of reading."""
-    return _without_none(_CONVERTER.unstructure(study))
+    record = unstructured(study)
+    if not record["sources"]:
+        del record["sources"]
+    return record
+
+
+def with_sources(raw: dict[str, Any], folders: Sequence[Path]) -> None:
+    """Find the sources of all names in a study and write them into it.
+
+    Names of files lose their folders, so that the study is the same wherever its files are.
+
+    Args:
+        raw: the study as plain values; it is changed.
+        folders: where to look for files.
+
+    Raises:
+        ValueError: if a file or module is missing, two files have one name, or a source is not
+            the one that the study records.
+    """
+    recorded, found = raw.get("sources", {}), {}
+    check_table(recorded, "sources")
+    for holder, key, word in list(_names(raw)):
+        named = _found(word, folders)
+        if named is None:
+            continue
+        name, files = named
+        holder[key] = str(name)
+        if found.setdefault(name.source, files) != files:
+            raise ValueError(
+                f"files of a study must have different names, but two are called {name.source!r}; "
+                "rename one."
+            )
+        if recorded.get(name.source, files) != files:
+            raise ValueError(
+                f"the source {name.source!r} must be the one that the study records, but has "
+                "changed; take the table [sources] out for a new study, or restore the file."
+            )
+    raw.pop("sources", None)
+    if found:
+        raw["sources"] = found
+
+
+def _found(word: str, folders: Sequence[Path]) -> tuple[sources.Named, dict[str, str]] | None:
+    """The name under which a study records what a word means, with its sources."""
+    name, entry = sources.named(word), registry.foreign(word)
+    if entry is not None and entry.function is not None:
+        return written(entry.function)
+    if entry is not None:
+        name = sources.named(entry.target)
+    if name is None:
+        return None
+    files = sources.of(name, folders)
+    base = Path(name.source).name if name.is_file else name.source
+    return sources.Named(base, name.name), files
+
+
+def sources_named(record: Any) -> Iterator[str]:
+    """The files and modules that a study's plain values name.
+
+    Args:
+        record: plain values.
+
+    Yields:
+        Names of sources, with repetitions.
+    """
+    for _, _, word in _names(record):
+        name = sources.named(word)
+        if name is not None:
+            yield name.source
+
+
+def _names(value: Any) -> Iterator[tuple[Any, Any, str]]:
+    """Every place that may name a source: what is called kind or solver, and lists of them."""
+    items = value.items() if isinstance(value, dict) else ()
+    for key, item in items:
+        named = str(key).rpartition(".")[2] in ("kind", "solver")
+        if named and isinstance(item, str):
+            yield value, key, item
+        elif named and isinstance(item, list):
+            yield from ((item, i, x) for i, x in enumerate(item) if isinstance(x, str))
+        yield from _names(item)
+    for item in value if isinstance(value, list) else ():
+        yield from _names(item)
+
+
+def _kept_beside(path: Path) -> list[Path]:
+    """The folders of sources that results keep."""
+    return sorted((path.parent / KEPT).glob("*/"))
 
 
 def to_toml(study: Study) -> str:
     """The study with every default written out, as TOML text."""
     return tomli_w.dumps(plain(study))
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    if isinstance(value, tuple | list):
-        return [_without_none(v) for v in value]
-    return value
 
 
 def _parse_assignment(assignment: str) -> tuple[str, Any]:
@@ -181,152 +279,5 @@ def _assign(raw: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for depth, parent in enumerate(parents, 1):
         raw = raw.setdefault(parent, {})
-        _check_table(raw, ".".join(parents[:depth]))
+        check_table(raw, ".".join(parents[:depth]))
     raw[last] = value
-
-
-def _check_table(raw: Any, name: str) -> None:
-    if not isinstance(raw, Mapping):
-        raise ValueError(f"key `{name}` must be a table, but is {raw!r}; write [{name}].")
-
-
-def _check_keys(raw: Any, expected: Any, where: str) -> None:
-    """Name the nearest known key of an unknown one, before the values are looked at."""
-    expected = _given(expected)
-    if typing.get_origin(expected) is dict:
-        _check_table(raw, where.rstrip("."))
-        for key, value in raw.items():
-            _check_keys(value, typing.get_args(expected)[1], f"{where}{key}.")
-        return
-    cls, known = _record(raw, expected, where)
-    if cls is None:
-        return
-    for key, value in raw.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.0)
-            raise ValueError(
-                f"key `{where}{key}` is unknown; the nearest known key is `{where}{near[0]}`."
-                if near
-                else f"key `{where}{key}` is unknown; no key is known there."
-            )
-        if key != "kind":
-            _check_keys(value, known[key], f"{where}{key}.")
-    missing = [f.name for f in dataclasses.fields(cls) if f.name not in raw and not _has_default(f)]
-    if missing:
-        raise ValueError(f"key `{where}{missing[0]}` is missing; it has no default, so give it.")
-
-
-def _record(raw: Any, expected: Any, where: str) -> tuple[type | None, dict[str, Any]]:
-    """The dataclass meant by a table, and its keys with their types."""
-    if expected in (*UNIONS, Quantity):
-        kinds = {kind_of(cls): cls for cls in typing.get_args(expected)}
-        kind = raw.get("kind") if isinstance(raw, Mapping) else None
-        if not isinstance(kind, str) or kind not in kinds:
-            raise ValueError(
-                f"key `{where}kind` must be one of {', '.join(kinds)}, but is {kind!r}; choose one."
-            )
-        expected = kinds[kind]
-        return expected, {"kind": str} | _types(expected)
-    if not (dataclasses.is_dataclass(expected) and isinstance(expected, type)):
-        return None, {}
-    _check_table(raw, where.rstrip(".") or "study")
-    return expected, _types(expected)
-
-
-def _given(expected: Any) -> Any:
-    """The type of a value that is there, of one that may be None."""
-    if isinstance(expected, types.UnionType) and type(None) in typing.get_args(expected):
-        (expected,) = (a for a in typing.get_args(expected) if a is not type(None))
-    return expected
-
-
-def _types(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def _has_default(field: dataclasses.Field) -> bool:
-    missing = dataclasses.MISSING
-    return field.default is not missing or field.default_factory is not missing
-
-
-def _first_sentence(error: Exception) -> str:
-    """The first cause in cattrs' tree of errors, with the key's path."""
-    path = ""
-    while isinstance(error, cattrs.BaseValidationError):
-        error = typing.cast(Exception, error.exceptions[0])
-        for note in getattr(error, "__notes__", ()):
-            path += f".{getattr(note, 'name', getattr(note, 'index', ''))}"
-    place = path.strip(".")
-    if isinstance(error, _WrongType):
-        return f"key `{place}` must be {error.wanted}, but is {error.value!r}; correct it."
-    return f"table `{place}`: {error}" if place else str(error)
-
-
-class _WrongType(ValueError):
-    def __init__(self, wanted: str, value: Any):
-        super().__init__(f"must be {wanted}, but is {value!r}")
-        self.wanted, self.value = wanted, value
-
-
-_WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-
-
-def _is(value: Any, cls: type) -> bool:
-    if cls is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, cls) and (cls is bool or not isinstance(value, bool))
-
-
-def _strict(cls: type):
-    def structure(value, _):
-        if not _is(value, cls):
-            raise _WrongType(_WORDS[cls], value)
-        if cls is float and math.isnan(value):
-            raise _WrongType("a number", value)
-        try:
-            return cls(value)
-        except OverflowError:
-            raise _WrongType("a number below 1.8e308", value) from None
-
-    return structure
-
-
-def _strict_sequence(annotation, converter):
-    item = typing.get_args(annotation)[0]
-
-    def structure(value, _):
-        if not isinstance(value, list | tuple):
-            raise _WrongType("a list", value)
-        return tuple(converter.structure(x, item) for x in value)
-
-    return structure
-
-
-def _structure_value(value, _):
-    if not isinstance(value, int | float | str | bool):
-        raise _WrongType("a number, a string, true or false", value)
-    return value
-
-
-def _optional(annotation, converter):
-    inner = _given(annotation)
-    return lambda value, _: None if value is None else converter.structure(value, inner)
-
-
-def _make_converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True, prefer_attrib_converters=False)
-    for cls in _WORDS:
-        converter.register_structure_hook(cls, _strict(cls))
-    converter.register_structure_hook_factory(
-        lambda t: typing.get_origin(t) is tuple, _strict_sequence
-    )
-    converter.register_structure_hook_factory(
-        lambda t: isinstance(t, types.UnionType) and type(None) in typing.get_args(t), _optional
-    )
-    converter.register_structure_hook_func(lambda t: t == Value, _structure_value)
-    for union in (*UNIONS, Quantity):
-        configure_tagged_union(union, converter, tag_generator=kind_of, tag_name="kind")
-    return converter
-
-
-_CONVERTER = _make_converter()

@@ -49,7 +49,7 @@ def check_grid(study: Study) -> None:
     _check_patience("vary", points, _SECONDS_PER_POINT, "combinations of further axes")
     runs, numbers = 0, 0
     for _, variant in variants(study):
-        here = sum(_length(variant.seeds_of(size)) for size in variant.lift.sizes)
+        here = sum(_length(variant.seeds_of(size)) for size in variant.all_sizes)
         runs, numbers = runs + here, numbers + here * _RECORDS * _times(variant)
     check_memory("seeds", study.seeds, runs * _BYTES_PER_RUN, f"a plan of {runs} runs")
     check_memory("seeds", study.seeds, numbers * 8, f"{numbers} numbers in the records of all runs")

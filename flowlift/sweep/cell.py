@@ -1,5 +1,6 @@
 """A cell of a study: lifts of one size, several seeds, one compilation."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import platform
@@ -9,18 +10,22 @@ from typing import Any
 import jax
 import numpy as np
 import xarray
+from jaxtyping import PyTree
 
 from ..flow import Checkpoints, FlowSolution, check_settings, solve
 from ..flow.dataset import facts_of, run_of
-from ..lift import Lift, check_plan, sample
+from ..flow.stops import check_stops
+from ..lift import check_plan, sample
 from ..modules import PerceptronModule
 from ..store.cells import versions_of
 from ..studies.grid import SCHEMA, Cell, axis_names
-from ..studies.kinds import build_module, build_task
+from ..studies.kinds import build_module, build_task, built
+from ..studies.leaves import flowing
 from ..studies.observations import observe
-from ..studies.records import Study
+from ..studies.records import LiftPlan, Study
 from ..studies.toml import to_toml, variants
-from ..tasks import Task
+from ..tasks import Supervised, Task, resolve_objective
+from ..tasks.losses import resolve_loss
 from .certification import certificate_of
 
 LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray")
@@ -44,21 +49,36 @@ def check_study(study: Study) -> None:
 def _check_variant(study: Study) -> None:
     plan = study.flow
     limits = plan.max_steps, study.precision, plan.max_gradients
-    check_settings(plan.solver, plan.rtol, plan.atol, *limits)
+    check_settings(built(plan.solver), plan.rtol, plan.atol, *limits)
     if not 0 < plan.horizon < float("inf"):
         raise ValueError(
             f"Argument `flow.horizon` must be a positive finite flow time, but is "
             f"{plan.horizon!r}; give the end T."
         )
     plan.schedule.times(plan.horizon)
-    _ = plan.stops
-    module = build_module(study.module)
-    for size in study.lift.sizes:
-        check_plan(module, **_laws(study, module, size))
-    task = build_task(study.task, study.precision)
+    check_stops(plan.stops)
+    task = study_task(study)
     if study.observe:
         study.observe.times(plan.horizon)
         study.observe.check(task)
+    _check_models(study, task)
+
+
+def _check_models(study: Study, task: Task) -> None:
+    """Refuse sizes and laws that make no model, and models that do not fit the task."""
+    if study.lift is not None:
+        module = build_module(study.module)
+        for size in study.lift.sizes:
+            check_plan(module, **_laws(study.lift, module, size))
+    # Lifts of one module have outputs of one shape; a function's sizes are its own affair.
+    sizes = study.all_sizes if study.lift is None else (min(study.all_sizes),)
+    make = model_maker(study)
+    for size in sizes:
+        model = make(size, study.first_seed)
+        resolve_objective(task).check(model)
+        flowing(model, study.frozen or ())
+        if study.observe:
+            study.observe.check_model(model)
 
 
 def run_cell(
@@ -86,7 +106,7 @@ def run_cell(
 
 
 class Bench:
-    """A cell's module and task, built once for all of its seeds.
+    """A cell's task and base module, built once for all of its seeds.
 
     Attributes:
         study: the study with the cell's values along its further axes.
@@ -95,8 +115,8 @@ class Bench:
     def __init__(self, study: Study, cell: Cell):
         self.study = _variant(study, cell)
         self._size = cell.size
-        self._module = build_module(self.study.module)
-        self._task = build_task(self.study.task, self.study.precision)
+        self._task = study_task(self.study)
+        self._make = model_maker(self.study)
 
     def run(
         self,
@@ -114,7 +134,7 @@ class Bench:
         Returns:
             The run on the study's save times, and its flow.
         """
-        model = draw_lift(self.study, self._module, self._size, seed)
+        model = self._make(self._size, seed)
         facts = facts_of(model)
         if on_lift:
             on_lift(facts)
@@ -142,7 +162,7 @@ def gather(study: Study, size: int, runs: Sequence[tuple[int, str, xarray.Datase
     data = _side_by_side(parts).assign_coords(seed=("seed", list(seeds)))
     data["run"] = ("seed", list(names), _RUN)
     data = data.expand_dims(size=[size]).assign_attrs(_provenance(study))
-    data["seed"].attrs, data["size"].attrs = dict(_SEED), dict(_SIZE[study.lift.size_counts])
+    data["seed"].attrs, data["size"].attrs = dict(_SEED), dict(_SIZE[study.size_counts])
     return data
 
 
@@ -166,39 +186,69 @@ def _variant(study: Study, cell: Cell) -> Study:
     )
 
 
-def _laws(study: Study, module: PerceptronModule, size: int) -> dict[str, Any]:
-    plan = study.lift
+def _laws(plan: LiftPlan, module: PerceptronModule, size: int) -> dict[str, Any]:
     return {
         "copies": plan.copies(module, size),
         "edges": plan.edge_laws,
-        "weights": {"*": plan.weights, **plan.weights_over},
+        "weights": plan.weight_laws,
     }
 
 
-def draw_lift(study: Study, module: PerceptronModule, size: int, seed: int) -> Lift:
-    """The lift of one run.
+def model_maker(study: Study) -> Callable[[int, int], PyTree]:
+    """The function of size and seed that makes the models of a study.
+
+    The base module is built once: models of one size then share a compilation, whatever functions
+    the module's own builder makes anew at each call.
 
     Args:
         study: the study, without further axes.
-        module: its base module.
-        size: the lift size.
-        seed: the seed of graph and weights.
 
     Returns:
-        The lift.
+        (size, seed) -> model: a lift, or what the study's own function makes. It raises ValueError
+        for a size or laws that make none.
     """
-    return sample(module, **_laws(study, module, size), seed=seed, precision=study.precision)
+    plan = study.lift
+    if plan is None:
+        return lambda size, seed: built(study.model, size=size, seed=seed)
+    module = build_module(study.module)
+    return lambda size, seed: sample(
+        module, **_laws(plan, module, size), seed=seed, precision=study.precision
+    )
+
+
+def study_task(study: Study) -> Task:
+    """The task of a study, with the loss that the study names instead of the task's own.
+
+    Args:
+        study: the study, without further axes.
+
+    Returns:
+        The task.
+
+    Raises:
+        ValueError: if a loss is named and the task has no samples.
+    """
+    task = build_task(study.task, study.precision)
+    if study.loss is None:
+        return task
+    if not isinstance(task.objective, Supervised):
+        raise ValueError(
+            f"Argument `loss` must be left out for a task without samples, but {task.name!r} has a "
+            "loss of its own; take it out."
+        )
+    loss = resolve_loss(built(study.loss))
+    return dataclasses.replace(task, objective=dataclasses.replace(task.objective, loss=loss))
 
 
 def _flow(
-    study: Study, model: Lift, task: Task, checkpoints: Checkpoints | None = None
+    study: Study, model: PyTree, task: Task, checkpoints: Checkpoints | None = None
 ) -> FlowSolution:
     plan = study.flow
     return solve(
         model,
         task,
         plan.horizon,
-        solver=plan.solver,
+        solver=built(plan.solver),
         rtol=plan.rtol,
         atol=plan.atol,
         save=plan.schedule,
@@ -207,6 +257,7 @@ def _flow(
         max_gradients=plan.max_gradients,
         max_steps=plan.max_steps,
         precision=study.precision,
+        trainable=flowing(model, study.frozen or ()),
         checkpoints=checkpoints,
     )
 
@@ -237,6 +288,7 @@ _SIZE = {
     "copies": {"long_name": "lift size n", "units": "1"},
     "edges": {"long_name": "lift size: expected edges", "units": "1"},
     "parameters": {"long_name": "lift size: expected parameters", "units": "1"},
+    "size": {"long_name": "model size n", "units": "1"},
 }
 
 

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from ..sources import texts
 from ..store import Claim, claims, clear_dead
 from ..store.cells import finished
 from ..studies.grid import Cell
@@ -34,6 +35,7 @@ class Dispatcher:
         manner: Manner,
     ):
         self._study, self._text = study, to_toml(study)
+        self._sources = list(texts(study.sources).values())
         self._directory, self._executor, self._manner = directory, executor, manner
         self._false_starts = 0
 
@@ -82,7 +84,12 @@ class Dispatcher:
     def _submit(self, cell: Cell, manner: Manner) -> concurrent.futures.Future:
         fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
         return self._executor.submit(
-            compute, self._text, fields, str(self._directory), dataclasses.asdict(manner)
+            compute,
+            self._text,
+            fields,
+            str(self._directory),
+            dataclasses.asdict(manner),
+            self._sources,
         )
 
     def _cancel(self, futures: Iterable[concurrent.futures.Future]) -> None:

@@ -3,18 +3,19 @@
 import dataclasses
 from collections.abc import Collection
 
+import equinox as eqx
 import jax
 import numpy as np
 
 from ..answers.probability import half_width
 from ..flow.chunking import bytes_per_sample
+from ..lift import Lift
 from ..store import Rates, duration
 from ..studies.grid import Cell
-from ..studies.kinds import build_module, build_task
 from ..studies.records import Study
 from ..studies.toml import variants
 from ..tasks import Supervised
-from .cell import draw_lift
+from .cell import model_maker, study_task
 
 # Vectors of the size of theta that a solver and its interpolant hold at once, generously.
 _VECTORS, _VECTORS_STIFF = 40, 120
@@ -80,7 +81,7 @@ def forecast(study: Study, missing: Collection[Cell], rates: Rates) -> Forecast:
     Returns:
         The forecast.
     """
-    counts = [len(v.seeds_of(size)) for _, v in variants(study) for size in v.lift.sizes]
+    counts = [len(v.seeds_of(size)) for _, v in variants(study) for size in v.all_sizes]
     return Forecast(
         runs=sum(len(cell.seeds) for cell in missing),
         cells=len(missing),
@@ -102,13 +103,16 @@ def _largest(cells: Collection[Cell]) -> list[Cell]:
 
 def _bytes(study: Study, cell: Cell) -> int:
     variant = next(v for a, v in variants(study) if tuple(a.items()) == cell.variant)
-    model = draw_lift(variant, build_module(variant.module), cell.size, cell.seeds[0])
-    objective = build_task(variant.task, variant.precision).objective
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(model.weights))
+    model = model_maker(variant)(cell.size, cell.seeds[0])
+    objective = study_task(variant).objective
+    leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+    parameters = sum(leaf.size for leaf in leaves)
     item = np.dtype(variant.precision).itemsize
     vectors = _VECTORS if variant.flow.solver in _EXPLICIT else _VECTORS_STIFF
     theta = parameters * item * (vectors + parameters * (variant.flow.solver in _DENSE))
     if not isinstance(objective, Supervised):
         return _PROCESS + theta
-    samples = min(objective.targets.shape[0], model.samples_per_pass or objective.targets.shape[0])
+    samples = objective.targets.shape[0]
+    if isinstance(model, Lift):
+        samples = min(samples, model.samples_per_pass or samples)
     return _PROCESS + theta + samples * bytes_per_sample(model, objective)

@@ -70,11 +70,7 @@ def run_until(
     question = _check(study, half_width, budget_runs)
     directory = Path(directory)
     run_study(study, directory, **options)
-    parts = [
-        dataclasses.replace(variant, lift=dataclasses.replace(variant.lift, sizes=(size,)))
-        for _, variant in variants(study)
-        for size in variant.lift.sizes
-    ]
+    parts = [variant.of_size(size) for _, variant in variants(study) for size in variant.all_sizes]
     counts = np.full(len(parts), study.seeds)
     found = np.array([_widest(load(directory, part), question) for part in parts])
     widths, unseen = found.T
@@ -182,7 +178,7 @@ def _check(study: Study, half_width: float, budget_runs: int) -> Question:
             f"Argument `half_width` must lie between 0 and 1/2, but is {half_width!r}; give e.g. "
             "0.05."
         )
-    least = sum(len(v.lift.sizes) for _, v in variants(study)) * study.seeds
+    least = sum(len(v.all_sizes) for _, v in variants(study)) * study.seeds
     if budget_runs < least:
         raise ValueError(
             f"Argument `budget_runs` must be at least {least}, the study's own runs, but is "

@@ -7,7 +7,7 @@ import random
 import socket
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import xarray
 
 from ..flow import Checkpoints, FlowSolution, ForeignCheckpoint, Outcome
 from ..flow.checkpoints import partial, remove
+from ..sources import remember
 from ..store import Claim, Holder, claimed_by_others
 from ..store.cells import BESIDE, StoreError, counts_as_failed, read_cell, storing, write_cell
 from ..store.damage import set_aside
@@ -110,7 +111,11 @@ def wait_for_others(cells: Sequence[Cell], directory: Path) -> None:
 
 
 def compute_described(
-    study: str, cell: Mapping[str, Any], directory: str, manner: Mapping[str, Any]
+    study: str,
+    cell: Mapping[str, Any],
+    directory: str,
+    manner: Mapping[str, Any],
+    texts: Collection[str],
 ) -> bool:
     """What `compute` does once the environment is settled.
 
@@ -119,11 +124,14 @@ def compute_described(
         cell: fields of the cell.
         directory: the folder of results.
         manner: fields of `Manner`.
+        texts: the sources of the study.
 
     Returns:
         As `compute_and_store`.
     """
-    typed = structure_study(tomllib.loads(study))
+    for text in texts:
+        remember(text)
+    typed = structure_study(tomllib.loads(study), execute=True)
     return compute_and_store(typed, Cell(**cell), Path(directory), Manner(**manner))
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 # Before JAX starts in a worker. Two BLAS thread pools on the same cores slow one another down
@@ -26,7 +26,13 @@ ENVIRONMENT = {
 }
 
 
-def compute(study: str, cell: Mapping[str, Any], directory: str, manner: Mapping[str, Any]) -> bool:
+def compute(
+    study: str,
+    cell: Mapping[str, Any],
+    directory: str,
+    manner: Mapping[str, Any],
+    texts: Collection[str] = (),
+) -> bool:
     """Compute a cell and store it.
 
     Args:
@@ -34,6 +40,7 @@ def compute(study: str, cell: Mapping[str, Any], directory: str, manner: Mapping
         cell: fields of the cell.
         directory: the folder of results, as seen by the worker.
         manner: fields of `Manner`.
+        texts: the sources of the study.
 
     Returns:
         False if the cell was left to another live writer.
@@ -48,7 +55,7 @@ def compute(study: str, cell: Mapping[str, Any], directory: str, manner: Mapping
     from .work import compute_described
 
     with contextlib.nullcontext() if _PINNED else _one_blas_thread():
-        return compute_described(study, cell, directory, manner)
+        return compute_described(study, cell, directory, manner, texts)
 
 
 def prepare() -> None:

@@ -3,10 +3,12 @@
 import numpy as np
 
 from ..precision import check_precision
+from ..registry import register
 from .labelled import check_shape, choose_samples, from_sklearn
 from .task import Task, supervised
 
 
+@register("task")
 def diabetes(
     samples: int | None = None,
     *,

@@ -1,10 +1,12 @@
 """The handwritten digits that ship inside scikit-learn: 1797 images of 8 x 8, ten classes."""
 
 from ..precision import check_precision
+from ..registry import register
 from .labelled import check_problem, check_shape, choose_samples, from_sklearn, labelled
 from .task import Task
 
 
+@register("task")
 def digits(
     samples: int | None = None,
     *,

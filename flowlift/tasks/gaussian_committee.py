@@ -11,6 +11,7 @@ from ..lift import Lift
 from ..memory import check_memory
 from ..modules import Hidden, InnerProduct, Pointwise, edge_name
 from ..precision import check_precision
+from ..registry import register
 from .task import AbstractObjective, Task
 
 Rows = Float[Array, "n d"]
@@ -61,6 +62,7 @@ class GaussianCommittee(AbstractObjective):
             )
 
 
+@register("task")
 def gaussian_committee(
     teachers: int, *, inputs: int | None = None, precision: str = "float64"
 ) -> Task:

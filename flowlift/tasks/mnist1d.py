@@ -6,12 +6,14 @@ import random
 import numpy as np
 
 from ..precision import check_precision
+from ..registry import register
 from .labelled import check_problem, check_shape, choose_samples, labelled
 from .task import Task
 
 LENGTH = 40
 
 
+@register("task")
 def mnist1d(
     samples: int | None = None,
     *,

@@ -8,9 +8,11 @@ import numpy as np
 from ..memory import check_memory
 from ..numbers import real, whole
 from ..precision import check_precision, check_real
+from ..registry import register
 from .task import Task, supervised
 
 
+@register("task")
 def periodic(
     harmonics: Mapping[int, float | tuple[float, float]],
     *,

@@ -9,6 +9,7 @@ from ..lift import Complete, Gaussian, GaussianFanIn, sample
 from ..memory import check_memory
 from ..modules import InnerProduct, Input, PerceptronModule
 from ..precision import check_precision
+from ..registry import register
 from ..streams import Purpose, stream
 from .outputs import predict
 from .task import Task, supervised
@@ -45,6 +46,7 @@ def draw_teacher(
     )
 
 
+@register("task", tables={"teacher": "module"})
 def student_teacher(
     teacher: PyTree,
     *,

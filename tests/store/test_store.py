@@ -111,7 +111,7 @@ def test_a_run_that_fails_before_its_lift_is_drawn_is_a_result(study, tmp_path, 
     def refuse(*_):
         raise MemoryError
 
-    monkeypatch.setattr(cell_module, "draw_lift", refuse)
+    monkeypatch.setattr(cell_module, "model_maker", refuse)
     results = sweep.run_study(study, tmp_path, progress=False)
     assert np.all(results.result.values == "out of memory")
     assert np.all(results.end_time.values == 0)

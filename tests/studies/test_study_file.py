@@ -81,7 +81,7 @@ def test_every_kind_can_be_named(file, override):
         ("seeds=0", "`seeds` must be at least 1, but is 0"),
         ("seeds_at_most={8=0}", "`seeds_at_most` must give lift sizes numbers of seeds"),
         ("seeds_at_most={large=4}", "`seeds_at_most` must give lift sizes numbers of seeds"),
-        ("module.kind=mlq", "key `module.kind` must be one of mlp, mlp_with_skips, attention"),
+        ("module.kind=mlq", "key `module.kind` must be one of attention, transformer, "),
         ("module.activation=3", "key `module.activation` must be a string, but is 3"),
         ('task={kind="periodic"}', "key `task.harmonics` is missing"),
         ('vary={"flow.solver"=[[1]]}', "key `vary.flow.solver"),

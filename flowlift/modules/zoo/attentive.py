@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ...registry import register
 from ..axes_maps import Normalise
 from ..edge_maps import Bias, Identity, InnerProduct, Matrix, Scalar
 from ..perceptron import Constant, Edge, Hidden, Input, Output, PerceptronModule
@@ -13,6 +14,7 @@ from ..vertex_maps import Pointwise, TupleMap
 from .sizes import check_depth, check_sizes
 
 
+@register("module")
 def attention(
     tokens: int, channels: int, outputs: int | None = None, *, head_channels: int = 4
 ) -> PerceptronModule:
@@ -57,6 +59,7 @@ def attention(
     )
 
 
+@register("module")
 def transformer(
     tokens: int,
     channels: int,

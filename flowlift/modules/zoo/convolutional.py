@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 
+from ...registry import register
 from ..axes_maps import Pool
 from ..convolution import Convolution
 from ..edge_maps import Bias, Identity, InnerProduct, Scalar, Shape
@@ -14,6 +15,7 @@ from .sizes import check_choice, check_depth, check_sizes
 _HEADS = ("mean", "flatten")
 
 
+@register("module")
 def cnn1d(
     length: int,
     channels: int = 1,
@@ -56,6 +58,7 @@ def cnn1d(
     return _cnn((length,), channels, outputs, depth, layer, pool, reduce, head, activation)
 
 
+@register("module")
 def cnn2d(
     height: int,
     width: int,
@@ -98,6 +101,7 @@ def cnn2d(
     return _cnn((height, width), channels, outputs, depth, layer, pool, reduce, head, activation)
 
 
+@register("module")
 def resnet(
     shape: tuple[int, ...],
     channels: int = 1,

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+from ...registry import register
 from ..edge_maps import AbstractEdgeMap, Bias, Identity, InnerProduct, Scalar
 from ..perceptron import Constant, Edge, Hidden, Input, Output, PerceptronModule
 from ..vertex_maps import Pointwise, Sine
 from .sizes import check_depth, check_sizes
 
 
+@register("module")
 def mlp(
     inputs: int,
     outputs: int | None = None,
@@ -40,6 +42,7 @@ def mlp(
     return _perceptron(inputs, outputs, depth, activation, bias, vector_input)
 
 
+@register("module")
 def mlp_with_skips(
     inputs: int,
     outputs: int | None = None,
@@ -68,6 +71,7 @@ def mlp_with_skips(
     return _perceptron(inputs, outputs, depth, activation, bias, vector_input, skips=True)
 
 
+@register("module")
 def siren(
     inputs: int,
     outputs: int | None = None,
@@ -97,6 +101,7 @@ def siren(
     return _perceptron(inputs, outputs, depth, Sine(float(frequency)), True, vector_input)
 
 
+@register("module")
 def deep_linear(
     inputs: int, outputs: int | None = None, *, depth: int = 2, vector_input: bool = True
 ) -> PerceptronModule:
@@ -120,6 +125,7 @@ def deep_linear(
     return _perceptron(inputs, outputs, depth, "identity", False, vector_input)
 
 
+@register("module")
 def two_layer(
     inputs: int,
     outputs: int | None = None,
@@ -146,6 +152,7 @@ def two_layer(
     return _perceptron(inputs, outputs, 1, activation, bias, vector_input)
 
 
+@register("module")
 def committee(inputs: int, *, activation: str | Callable = "erf_root2") -> PerceptronModule:
     """The soft committee machine y = sum_i phi(<w_i, x>): a fixed read-out of ones, no biases.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ...registry import register
 from ..edge_maps import At, Bias, InnerProduct, Scalar
 from ..perceptron import Constant, Edge, Hidden, Input, Output, PerceptronModule
 from ..tuple_maps import Gated
@@ -9,6 +10,7 @@ from ..vertex_maps import Pointwise
 from .sizes import check_depth, check_sizes
 
 
+@register("module")
 def unrolled_rnn(
     steps: int,
     inputs: int,
