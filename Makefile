@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Two processes with a BLAS thread pool each slow one another down thirtyfold.
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo studies-quick test test-slow test-gpu lint docs bench clean
+.PHONY: demo studies-quick test test-slow test-gpu fuzz lint docs bench clean
 
 demo: .venv/.data
 	$(BIN)/flowlift run studies/01_digits/study.toml --output results/01_digits
@@ -26,6 +26,12 @@ test-slow: .venv/.test
 
 test-gpu: .venv/.test
 	$(BIN)/python -m tests.gpu
+
+# Random flows, checked: `make fuzz SECONDS=3600 SEED=7`; a failure prints what repeats it.
+SECONDS ?= 600
+SEED ?= 0
+fuzz: .venv/.test
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -1,0 +1,175 @@
+"""The fuzzer finds planted faults, and a small fixed part of it runs."""
+
+import dataclasses
+import functools
+import types
+from collections import Counter
+
+import numpy as np
+import pytest
+from fuzz import __main__ as command
+from fuzz import checks, draws, families
+
+from flowlift import flow
+from flowlift.flow import LossBelow, Outcome
+
+# Blocks of equal shapes, so that a case costs no compilation but the first of its block.
+FIXED = [("ends", range(40, 46)), ("resumes", range(280, 283)), ("kills", range(160, 163))]
+
+
+@pytest.mark.parametrize(("family", "numbers"), FIXED)
+def test_a_fixed_part(family, numbers):
+    for number in numbers:
+        families.FAMILIES[family](number, solver="tsit5")
+
+
+@functools.cache
+def case():
+    shapes, rng = draws.streams("ends", 40)
+    drawn = draws.draw_flow(shapes, rng, "tsit5")
+    return dataclasses.replace(drawn, save=[0.25, 0.5], snapshots=[0.5], horizon=1.0)
+
+
+@functools.cache
+def sound():
+    return case().solve()
+
+
+def planted(**changes):
+    return dataclasses.replace(sound(), **changes)
+
+
+def late(series):
+    return np.append(series[:-1], series[-1] * 1.1 + 1e-3)
+
+
+def wanted(solution):
+    checks.every_time_is_there(solution, 1.0, [[0.25, 0.5], 1.0])
+
+
+def snapshots(solution):
+    checks.every_snapshot_is_there(solution, [0.5])
+
+
+def end(solution, *stops):
+    checks.end_follows_from_the_records(solution, 1.0, stops)
+
+
+def met(solution):
+    end(solution, LossBelow(float(sound().loss[-1])))
+
+
+def beyond(solution):
+    checks.stopped_where_the_formula_says(solution, case(), 1.0, [LossBelow(-1e9)])
+
+
+def passed(solution):
+    checks.stopped_where_the_formula_says(solution, case(), 1.0, [LossBelow(1e9)])
+
+
+def curve(solution):
+    checks.curve_is_exact(solution, case())
+
+
+def same(solution):
+    checks.same_bits(solution, sound())
+
+
+def stats(**changes):
+    return {"stats": dataclasses.replace(sound().stats, **changes)}
+
+
+def spent(budget):
+    return functools.partial(checks.budget_of_gradients, free=sound(), budget=budget, attempt=6)
+
+
+def steps(limit):
+    return functools.partial(checks.limit_of_steps, free=sound(), limit=limit)
+
+
+FAULTS = [
+    (checks.shape_of_the_end, lambda s: {"time": 0.9}),
+    (checks.shape_of_the_end, lambda s: {"times": np.array([0.0, 0.5, 0.5, 1.0])}),
+    (checks.shape_of_the_end, lambda s: {"energy": s.energy[:-1]}),
+    (checks.shape_of_the_end, lambda s: {"loss": np.append(s.loss[:-1], np.nan)}),
+    (checks.shape_of_the_end, lambda s: {"loss": s.loss.astype("float32")}),
+    (checks.shape_of_the_end, lambda s: {"observations": {"sum": np.zeros(2)}}),
+    (wanted, lambda s: {"times": np.array([0.0, 0.5, 1.0])}),
+    (wanted, lambda s: {"times": np.array([0.0, 0.25, 0.3, 0.5, 1.0])}),
+    (wanted, lambda s: {"time": 1.0000001}),
+    (snapshots, lambda s: {"snapshots": {}}),
+    (snapshots, lambda s: {"snapshots": s.snapshots | {0.7: s.model}}),
+    (snapshots, lambda s: {"times": np.array([0.0, 0.25, 0.5]), "time": 0.5}),
+    (met, lambda s: {}),
+    (end, lambda s: {"result": Outcome.LOSS_BELOW}),
+    (end, lambda s: {"result": Outcome.STEP_LIMIT}),
+    (end, lambda s: {"result": Outcome.NON_FINITE, "time": 0.5}),
+    (curve, lambda s: {"model": s.model * 1.01}),
+    (curve, lambda s: {"loss": late(s.loss)}),
+    (curve, lambda s: {"energy": late(s.energy)}),
+    (curve, lambda s: {"distance": late(s.distance)}),
+    (curve, lambda s: {"arc_length": s.arc_length * 0.5}),
+    (curve, lambda s: {"snapshots": {0.5: s.model}}),
+    (curve, lambda s: {"observations": {"sum": late(s.loss)}}),
+    (beyond, lambda s: {"result": Outcome.LOSS_BELOW}),
+    (passed, lambda s: {}),
+    (same, lambda s: {"loss": np.nextafter(s.loss, np.inf)}),
+    (same, lambda s: {"model": np.nextafter(s.model, np.inf)}),
+    (same, lambda s: {"snapshots": {0.5: np.nextafter(s.snapshots[0.5], np.inf)}}),
+    (same, lambda s: stats(gradients=s.stats.gradients + 1)),
+    (steps(10**6), lambda s: stats(legs=s.stats.legs + 1)),
+    (steps(1), lambda s: {"result": Outcome.STEP_LIMIT}),
+    (steps(1), lambda s: stats(steps=1)),
+    (spent(10**6), lambda s: {"loss": late(s.loss)}),
+    (spent(1), lambda s: {"result": Outcome.BUDGET}),
+    (spent(1), lambda s: {"result": Outcome.BUDGET, **stats(gradients=8)}),
+    (checks.tallies_add_up, lambda s: stats(rejected=s.stats.steps + 1)),
+    (checks.tallies_add_up, lambda s: stats(observation_gradients=0)),
+    (checks.tallies_add_up, lambda s: stats(gradients=1)),
+]
+
+
+@pytest.mark.parametrize(("check", "fault"), FAULTS)
+def test_a_check_finds_a_planted_fault(check, fault):
+    with pytest.raises(checks.Fault):
+        check(planted(**fault(sound())))
+
+
+def test_the_checks_pass_what_is_sound():
+    for check in {check for check, _ in FAULTS} - {met, beyond, passed}:
+        if not isinstance(check, functools.partial):
+            check(sound())
+    steps(10**6)(sound())
+    spent(10**6)(sound())
+    beyond(sound())
+
+
+def test_stagnation_is_told_by_its_formula():
+    """L = 1/t from t = 1: the last halving of t brought as much again as is left, 1/t."""
+    t = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
+    curve = types.SimpleNamespace(times=t, loss=1 / np.maximum(t, 1.0), result=Outcome.HORIZON)
+    assert not checks._stagnated(curve, flow.Stagnation(0.14, 2.0))
+    assert checks._stagnated(curve, flow.Stagnation(0.15, 2.0))
+
+
+def test_a_case_is_its_number_alone():
+    one, other = (draws.draw_flow(*draws.streams("ends", 87)) for _ in range(2))
+    assert str(one) == str(other)
+    assert one.loss.rates.tolist() == other.loss.rates.tolist()
+    apart = draws.draw_flow(*draws.streams("ends", 88))
+    assert apart.kinds == one.kinds
+    assert apart.loss.rates.tolist() != one.loss.rates.tolist()
+
+
+def test_failures_name_what_repeats_them(capsys):
+    def odd(number):
+        assert number % 2, "even"
+
+    passed, failed = command.fuzz({"odd": odd}, 1e9, 3, burst=4, turns=2)
+    assert passed == Counter(odd=4)
+    assert list(failed) == [f"odd:{3000 + n}" for n in (0, 2, 4, 6)]
+    assert command.report(passed, failed) == 1
+    text = capsys.readouterr().out
+    assert "python -m tests.fuzz --case odd:3004" in text
+    assert "8 cases, 4 failed" in text
+    assert command.report(passed, {}) == 0
