@@ -14,6 +14,7 @@ first asked for, so that a new built-in is one new file.
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -40,9 +41,13 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "model": ("size", "seed"),
     "task": ("precision",),
     "observer": ("model", "task", "reference", "trainable"),
-    "figure": ("results", "ax"),
+    "figure": ("data", "ax"),
 }
+# What the command line and people call several of a kind.
+PLURALS = {f"{kind}s": kind for kind in KINDS if kind != "loss"} | {"losses": "loss"}
 Made = TypeVar("Made", bound=Callable)
+# Modules that are made from the sources of a study: it names their functions by their files.
+FROM_SOURCES = "flowlift_sources_"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +69,6 @@ class Entry:
     origin: str
     target: str = ""
     tables: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def summary(self) -> str:
-        """The first line of its documentation."""
-        return (inspect.getdoc(self.function) or "").partition("\n")[0] if self.function else ""
-
-    @property
-    def arguments(self) -> str:
-        """Its own arguments, those that a study gives left out."""
-        return ", ".join(str(p) for p in parameters(self.kind, self.function)) or "none"
 
 
 _TABLES: dict[str, dict[str, Entry]] = {kind: {} for kind in KINDS}
@@ -104,10 +99,12 @@ def register(
     check_kind(kind)
 
     def enter(function: Made) -> Made:
+        if function.__module__.startswith(FROM_SOURCES):
+            return function
         word = snake_case(function.__name__) if name is None else name
-        if not word.isidentifier():
+        if not re.fullmatch(r"[^\W\d][\w-]*", word):
             raise ValueError(
-                f"Argument `name` must be a word of letters, digits and underscores, but is "
+                f"Argument `name` must be a word of letters, digits, hyphens, underscores, but is "
                 f"{word!r}; choose another."
             )
         before = _TABLES[kind].get(word)
@@ -226,19 +223,23 @@ def _read_room(room: str) -> None:
         importlib.import_module(info.name)
 
 
-def _entry_points(kind: str) -> Iterator[Entry]:
+# Reading what is installed takes tens of milliseconds.
+@functools.cache
+def _entry_points(kind: str) -> tuple[Entry, ...]:
     found: dict[str, str] = {}
+    entries = []
     for point in importlib.metadata.entry_points(group=f"flowlift.{kind}"):
-        package = point.dist.name if point.dist else "a package"
+        name = point.dist.name if point.dist else "?"
         taken = "flowlift" if point.name in _TABLES[kind] else found.get(point.name)
         if taken:
             raise ValueError(
                 f"the {kind.replace('_', ' ')} {point.name!r} is registered by {taken} and by the "
-                f"package {package}; uninstall one, or name it as {point.value!r}."
+                f"package {name}; uninstall one, or name it as {point.value!r}."
             )
-        found[point.name] = f"the package {package}"
+        found[point.name] = f"the package {name}"
         version = point.dist.version if point.dist else "?"
-        yield Entry(kind, point.name, None, f"package {package} {version}", point.value)
+        entries.append(Entry(kind, point.name, None, f"package {name} {version}", point.value))
+    return tuple(entries)
 
 
 def _place(function: Any) -> tuple[str, str]:

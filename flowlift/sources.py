@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .origin import package_version
+from .registry import FROM_SOURCES
 
 # Text by its SHA-256, and where each was read, for messages.
 _TEXTS: dict[str, str] = {}
@@ -280,7 +281,7 @@ def _file_module(name: str, files: Mapping[str, str]) -> types.ModuleType:
         )
     text, place = _TEXTS[digest], _PLACES.get(digest, f"<{name} {digest[:12]}>")
     unique = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
-    module = types.ModuleType(f"flowlift_sources_{Path(name).stem}_{unique}")
+    module = types.ModuleType(f"{FROM_SOURCES}{Path(name).stem}_{unique}")
     module.__file__ = place
     # Files beside it are found by its own import statement alone: nothing else in the process
     # sees them, and two studies may have different files of one name.

@@ -8,7 +8,7 @@ from ..flow import Outcome
 # Times of flows in single precision are rounded: 2^-23 is 1.2e-7, and a horizon is a few sums.
 _SAME_TIME = 5e-7
 YES, NO, NOT_OBSERVED = "yes", "no", "not observed"
-_RULES = (Outcome.LOSS_BELOW, Outcome.GRADIENT_BELOW, Outcome.STAGNATION)
+_RULES = (Outcome.LOSS_BELOW, Outcome.GRADIENT_BELOW, Outcome.STAGNATION, Outcome.RULE)
 
 
 def verdicts(results: xarray.Dataset, loss: float, time: float | None = None) -> xarray.Dataset:

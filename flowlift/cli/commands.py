@@ -76,6 +76,9 @@ class Plot:
     """Folder of figures; by default RESULTS/figures."""
     suffix: Literal["png", "pdf", "svg"] = "png"
     """The format of the figures."""
+    figure: tuple[str, ...] = ()
+    """Further figures: registered names, file.py:name or package.module:name, a function
+    (data, ax) -> ax. Their code is executed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +109,8 @@ class Report:
     """As for `flowlift success`."""
     delta: float | None = None
     """As for `flowlift success`."""
+    figure: tuple[str, ...] = ()
+    """As for `flowlift plot`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,3 +150,12 @@ class Compare:
     """Folder of table, figure and data; by default results/NAME/compare."""
     set: tuple[str, ...] = ()
     """Assignments KEY=VALUE, as for `flowlift run`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """List what a study can name, with arguments, documentation and origin."""
+
+    kind: tyro.conf.Positional[str] = "all"
+    """modules, models, tasks, losses, edge_laws, weight_laws, observers, solvers, stops, figures;
+    by default all."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from .commands import CheckTolerance, Compare, Export, Plot, Report, Run, Status, Success
+from .commands import CheckTolerance, Compare, Export, List, Plot, Report, Run, Status, Success
 from .outputs import existing_folder, folder_for, usable_file, usable_folder
 
 StudyCommand = TypeVar("StudyCommand", Run, Compare)
@@ -22,6 +22,7 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[CheckTolerance, tyro.conf.subcommand("check-tolerance")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[List, tyro.conf.subcommand("list")]
 )
 
 
@@ -58,7 +59,7 @@ def _obey(given: list[str]) -> None:
         _compare(command, _study(command, rest))
     else:
         command = _parse(given)
-        if not isinstance(command, Run | Compare):
+        if not isinstance(command, Run | Compare | List):
             existing_folder(command.results)
         _COMMANDS[type(command)](command)
 
@@ -235,7 +236,9 @@ def _plot(command: Plot) -> None:
     output = usable_folder(command.output or command.results / "figures")
     results = load(command.results)
     asked = study_of(results).question
-    for file in save_figures(results, output, suffix=command.suffix, question=asked):
+    for file in save_figures(
+        results, output, suffix=command.suffix, question=asked, more=command.figure
+    ):
         print(file)
     _say_remarks(results)
 
@@ -275,7 +278,7 @@ def _report(command: Report) -> None:
         usable_file(command.output)
     otherwise = command.loss or command.time or command.delta is not None
     question = _question(command, load(command.results)) if otherwise else None
-    print(write_report(command.results, command.output, question=question))
+    print(write_report(command.results, command.output, question=question, more=command.figure))
 
 
 def _check_tolerance(command: CheckTolerance) -> None:
@@ -292,6 +295,13 @@ def _check_tolerance(command: CheckTolerance) -> None:
     print(as_text(table, index=False))
 
 
+def _list(command: List) -> None:
+    _use_float64()
+    from .listing import listing
+
+    print(listing(command.kind))
+
+
 _COMMANDS = {
     Plot: _plot,
     Success: _success,
@@ -299,6 +309,7 @@ _COMMANDS = {
     Export: _export,
     Report: _report,
     CheckTolerance: _check_tolerance,
+    List: _list,
 }
 
 

@@ -4,13 +4,14 @@ from .checkpoints import Checkpoints, ForeignCheckpoint
 from .dataset import dataset
 from .ensemble import solve_each
 from .gather import gather
-from .methods import AUTO, SOLVERS
+from .methods import AUTO
+from .named import SOLVERS
 from .observers import AbstractObserver
 from .outcome import FlowError, Outcome
 from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
 from .solve import ATOL, RTOL, check_settings, resume, solve
-from .stops import GradientNormBelow, LossBelow, Stagnation
+from .stops import AbstractRule, GradientNormBelow, LossBelow, Stagnation
 from .trajectory import Trajectory, trajectory
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "RTOL",
     "SOLVERS",
     "AbstractObserver",
+    "AbstractRule",
     "Checkpoints",
     "FlowError",
     "FlowSolution",

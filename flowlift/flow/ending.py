@@ -13,7 +13,15 @@ from .methods import halting_outcome, met, stuck_outcome
 from .outcome import Outcome
 from .problem import RECORDED, Problem
 from .records import Plan
-from .stops import GradientNormBelow, LossBelow, Stagnation, Stop, find
+from .stops import (
+    AbstractRule,
+    GradientNormBelow,
+    LossBelow,
+    Stagnation,
+    Stop,
+    asked_at_save_times,
+    find,
+)
 from .trace import Trace
 
 
@@ -40,9 +48,9 @@ def ending(trace: Trace, plan: Plan, first: int, cause: Outcome | None) -> Outco
     held = _threshold_met(trace, plan.stops) if trace.stands else None
     if held is not None:
         return held
-    stagnation = find(plan.stops, Stagnation)
-    if stagnation and _stagnated(stagnation, trace, first):
-        return Outcome.STAGNATION
+    for rule in asked_at_save_times(plan.stops):
+        if _holds(rule, trace, first):
+            return Outcome.STAGNATION if isinstance(rule, Stagnation) else Outcome.RULE
     return Outcome.HORIZON if trace.time >= plan.horizon else cause
 
 
@@ -104,6 +112,8 @@ def _threshold_met(trace: Trace, stops: tuple[Stop, ...]) -> Outcome | None:
     return None
 
 
-def _stagnated(rule: Stagnation, trace: Trace, first: int) -> bool:
-    times, losses = np.asarray(trace.times), trace.series("loss")
-    return any(rule.holds(times[:end], losses[:end]) for end in range(first + 1, len(times) + 1))
+def _holds(rule: AbstractRule, trace: Trace, first: int) -> bool:
+    """Whether a rule holds at any save time that has not been judged."""
+    records = {"time": np.asarray(trace.times)} | {name: trace.series(name) for name in RECORDED}
+    ends = range(first + 1, len(trace.times) + 1)
+    return any(rule.holds({n: values[:end] for n, values in records.items()}) for end in ends)

@@ -17,7 +17,7 @@ from .outcome import FlowError, Outcome
 from .problem import RECORDED
 from .records import Checkpoint, Plan, Settings, begin
 from .solution import FlowSolution
-from .stops import GradientNormBelow, LossBelow, Stagnation, Stop, find
+from .stops import GradientNormBelow, LossBelow, Stop, asked_at_save_times, find
 from .trace import Trace
 
 # A leg costs a millisecond on the host.
@@ -80,8 +80,8 @@ def _enter(kept: Checkpoint | None, checkpoint: Checkpoint, plan: Plan):
 
 
 def _attentive(method: Method, plan: Plan) -> Method:
-    """The method in legs so short that a stagnation is noticed within a few steps."""
-    if find(plan.stops, Stagnation) is None or not method.runs_through:
+    """The method in legs so short that a rule asked at save times holds within a few steps."""
+    if not (asked_at_save_times(plan.stops) and method.runs_through):
         return method
     return dataclasses.replace(method, attempts_per_leg=_ATTEMPTS_TO_STAGNATION)
 
@@ -201,8 +201,8 @@ def _next_times(plan: Plan, now: float, method: Method) -> np.ndarray:
     """The save times of the next leg; a snapshot may end a leg, so that theta is exact there."""
     block = plan.times[plan.times > now][: method.points_per_leg]
     ends = np.isin(block, [at for _, at in plan.snapshots])
-    # A stagnation, too, ends the flow at the save time where it is seen.
-    ends |= find(plan.stops, Stagnation) is not None
+    # A rule asked at save times, too, ends the flow at the save time where it is seen.
+    ends |= bool(asked_at_save_times(plan.stops))
     if method.runs_through or not ends.any():
         return block
     return block[: np.argmax(ends) + 1]

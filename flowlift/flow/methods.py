@@ -25,6 +25,7 @@ from ..solvers import (
 )
 from ..solvers.tolerances import Tolerances
 from .limits import any_holds
+from .named import SOLVERS, solver_named
 from .outcome import Outcome
 from .problem import Flat, Problem, State, field
 
@@ -70,15 +71,6 @@ def theta_of(state: State) -> Flat:
 
 
 AUTO = "auto"
-SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
-    "tsit5": diffrax.Tsit5,
-    "dopri8": diffrax.Dopri8,
-    "kvaerno5": diffrax.Kvaerno5,
-    "bdf": BDF,
-    "dense-bdf": lambda: BDF(dense=True),
-    "rkc2": RKC2,
-    "exprb": ExpRosenbrock,
-}
 
 
 def resolve_method(
@@ -228,7 +220,7 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
         ValueError: if it is something else.
     """
     if isinstance(solver, str):
-        if solver not in (*SOLVERS, AUTO):
+        if solver != AUTO and solver_named(solver) is None:
             raise ValueError(
                 f"Argument `solver` must be a diffrax solver or one of {', '.join(SOLVERS)}, auto, "
                 f"but is {solver!r}; choose one (names with a colon are those of `compare`)."
@@ -251,7 +243,7 @@ def _takes_one_field(terms: PyTree) -> bool:
 
 def _build(solver, rtol: Array, atol: Array, live: Array | None) -> diffrax.AbstractSolver:
     check_solver(solver)
-    solver = SOLVERS[solver]() if isinstance(solver, str) else solver
+    solver = solver_named(solver) if isinstance(solver, str) else solver
     if isinstance(solver, diffrax.AbstractImplicitSolver) and not isinstance(solver, _OWN):
         # What the user's root finder leaves to the controller is filled in, as diffrax does.
         ours = {"rtol": rtol, "atol": atol, "norm": ThetaNorm(live)}

@@ -10,6 +10,7 @@ class Outcome(enum.StrEnum):
     LOSS_BELOW = "loss below"
     GRADIENT_BELOW = "gradient below"
     STAGNATION = "stagnation"
+    RULE = "rule"
     BUDGET = "budget"
     STEP_LIMIT = "step limit"
     NON_FINITE = "non-finite"
@@ -38,7 +39,7 @@ class Outcome(enum.StrEnum):
 
 
 _REACHED = frozenset(
-    {Outcome.HORIZON, Outcome.LOSS_BELOW, Outcome.GRADIENT_BELOW, Outcome.STAGNATION}
+    {Outcome.HORIZON, Outcome.LOSS_BELOW, Outcome.GRADIENT_BELOW, Outcome.STAGNATION, Outcome.RULE}
 )
 # A run of a study can also fail around its flow: those have no solver to blame.
 _FAILED = frozenset(
@@ -51,6 +52,7 @@ _SENTENCES = {
     Outcome.LOSS_BELOW: "The loss fell to the threshold of LossBelow.",
     Outcome.GRADIENT_BELOW: "The gradient norm fell to the threshold of GradientNormBelow.",
     Outcome.STAGNATION: "The loss stagnated in the sense of Stagnation.",
+    Outcome.RULE: "A stopping rule of one's own held.",
     Outcome.BUDGET: "The budget of gradient evaluations is spent; raise `max_gradients`, loosen "
     "`rtol`, or continue this solution with `flow.resume`.",
     Outcome.STEP_LIMIT: "The limit of attempted steps was met; raise `max_steps`, loosen `rtol`, "

@@ -1,14 +1,34 @@
 """Stopping rules. None of them reads a clock: results do not depend on the machine."""
 
+import abc
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from ..numbers import real
+from ..registry import register
 
 
+class AbstractRule(abc.ABC):
+    """A stopping rule that is asked at every save time, on the host: the base of one's own.
+
+    It sees the records so far and nothing else, so that it says the same on any machine and after
+    a kill. Asking costs no gradient.
+    """
+
+    @abc.abstractmethod
+    def holds(self, records: Mapping[str, np.ndarray]) -> bool:
+        """Whether the flow is to end at the last save time.
+
+        Args:
+            records: "time", "loss", "gradient_norm", "arc_length", "energy" and "distance" at the
+                save times so far, from t = 0.
+        """
+
+
+@register("stop")
 @dataclasses.dataclass(frozen=True)
 class LossBelow:
     """Stop after the first accepted step with L <= threshold.
@@ -25,6 +45,7 @@ class LossBelow:
         _check(self, "threshold", -np.inf, "finite", "the loss to stop at")
 
 
+@register("stop")
 @dataclasses.dataclass(frozen=True)
 class GradientNormBelow:
     """Stop after the first accepted step with |grad L| <= threshold.
@@ -41,8 +62,9 @@ class GradientNormBelow:
         _check(self, "threshold", 0.0, "positive finite", "the norm to stop at")
 
 
+@register("stop")
 @dataclasses.dataclass(frozen=True)
-class Stagnation:
+class Stagnation(AbstractRule):
     """Stop at a save time t with L(t / factor) - L(t) <= relative x (L(0) - L(t)).
 
     Of all that the loss has fallen, the last factor of t brought no more than this fraction. Only
@@ -64,16 +86,16 @@ class Stagnation:
         _check(self, "relative", 0.0, "positive finite", "e.g. 1e-3")
         _check(self, "factor", 1.0, "finite and more than 1", "e.g. 10")
 
-    def holds(self, times: np.ndarray, losses: np.ndarray) -> bool:
+    def holds(self, records: Mapping[str, np.ndarray]) -> bool:
         """Whether the rule holds at the last time.
 
         Args:
-            times: save times so far, from 0.
-            losses: losses there, in the precision of the flow.
+            records: of the save times so far, in the precision of the flow.
 
         Returns:
             The verdict.
         """
+        times, losses = records["time"], records["loss"]
         earlier = times[-1] / self.factor
         if len(times) < 3 or earlier < times[1]:
             return False
@@ -84,13 +106,18 @@ class Stagnation:
         return bool(before - last <= max(self.relative * (first - last), rounding))
 
 
-Stop = LossBelow | GradientNormBelow | Stagnation
-Kind = TypeVar("Kind", LossBelow, GradientNormBelow, Stagnation)
+Stop = LossBelow | GradientNormBelow | AbstractRule
+Kind = TypeVar("Kind", LossBelow, GradientNormBelow)
 
 
 def find(stops: tuple[Stop, ...], kind: type[Kind]) -> Kind | None:
     """The rule of one kind, if any."""
     return next((stop for stop in stops if isinstance(stop, kind)), None)
+
+
+def asked_at_save_times(stops: Iterable[Stop]) -> list[AbstractRule]:
+    """The rules that are asked at save times, in their order."""
+    return [stop for stop in stops if isinstance(stop, AbstractRule)]
 
 
 def check_stops(stops: Sequence[Stop]) -> None:
@@ -106,7 +133,7 @@ def check_stops(stops: Sequence[Stop]) -> None:
         if not (isinstance(stops, Iterable) and isinstance(stop, Stop)):
             raise ValueError(
                 f"Argument `stops` must hold stopping rules, but holds {stop!r}; "
-                "give a list of LossBelow, GradientNormBelow or Stagnation."
+                "give a list of LossBelow, GradientNormBelow, Stagnation or rules of your own."
             )
     if len({type(stop) for stop in stops}) < len(stops):
         raise ValueError(

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,10 +11,10 @@ import xarray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .. import sources
 from ..answers import Answer, answers, by_variant, further_axes, parts_of, variant_name
+from ..registry import find, known
 from ..studies import Question
-from .loss_vs_size import loss_vs_size
-from .loss_vs_time import loss_vs_time
 from .outcome_shares import outcome_shares
 from .paired_losses import paired_losses
 from .style import COLUMN, figure_of
@@ -26,7 +27,7 @@ Panel = tuple[str, Callable[[Axes], Any]]
 
 
 def figures(
-    results: xarray.Dataset, question: Question | None = None
+    results: xarray.Dataset, question: Question | None = None, more: Sequence[str] = ()
 ) -> Iterator[tuple[str, str, Figure]]:
     """Draw every figure of a study, one after the other; each is closed when the next is asked for.
 
@@ -35,11 +36,17 @@ def figures(
     Args:
         results: as given by `flowlift.store.load`.
         question: whose losses and times; None leaves out the figures of probabilities.
+        more: further figures, by registered name, file.py:name (from the working directory) or
+            package.module:name: functions (data, ax) -> ax of one variant. Their code is executed.
 
     Yields:
         A name for a file, a title and the figure.
+
+    Raises:
+        ValueError: for an unknown figure.
     """
-    for name, title, draw in _all(results, question):
+    own = [(_function_of(word), word) for word in more]
+    for name, title, draw in (*_all(results, question), *_own(results, own)):
         figure = draw()
         yield name, title, figure
         plt.close(figure)
@@ -47,15 +54,46 @@ def figures(
 
 def _all(results: xarray.Dataset, question: Question | None) -> Iterator[tuple[str, str, Callable]]:
     variants = list(by_variant(results))
-    for draw, title in ((loss_vs_time, "Loss against time"), (loss_vs_size, "Loss against size")):
-        panels = [(variant_name(v), partial(draw, part)) for v, part in variants]
-        yield draw.__name__, title, partial(grid, panels)
+    # Registered figures of one variant: a new one is a function in a file of its own.
+    for entry in sorted(known("figure").values(), key=lambda entry: entry.name, reverse=True):
+        if entry.function is not None:
+            yield _of_variants(variants, entry.name, entry.function)
     for number, answer in enumerate(answers(results, question) if question else (), 1):
         assert question is not None
         mark = f"_{number}" if len(question.pairs) > 1 else ""
         for name, title, draw in _of_answer(variants, answer, question):
             yield f"{name}{mark}", f"{title}: {answer.event}", draw
     yield from _pairs(results, question)
+
+
+def _own(results: xarray.Dataset, own: Sequence[tuple[Callable, str]]):
+    """Figures that were asked for by name; what their code raises is one sentence."""
+    variants = list(by_variant(results))
+    for function, word in own:
+        name = word.rpartition(":")[2]
+        yield _of_variants(variants, name, partial(sources.calling, function, word))
+
+
+def _of_variants(variants, name: str, function: Callable) -> tuple[str, str, Callable]:
+    """A name for a file, a title, and a function that draws a panel for each variant."""
+    panels = [(variant_name(v), partial(_drawn, function, part)) for v, part in variants]
+    title = name.replace("_vs_", " against ").replace("_", " ")
+    return name, title[:1].upper() + title[1:], partial(grid, panels)
+
+
+def _drawn(function: Callable, data: xarray.Dataset, ax: Axes) -> Any:
+    return function(data, ax=ax)
+
+
+def _function_of(word: str) -> Callable:
+    """The function of a figure's name; its code is loaded."""
+    named = sources.named(word)
+    entry = None if named else find("figure", word, "Argument `figure`")
+    if entry is not None and entry.function is not None:
+        return entry.function
+    named = named or sources.named(entry.target if entry else "")
+    assert named is not None
+    return sources.function(named, {named.source: sources.of(named, [Path.cwd()])})
 
 
 def _of_answer(variants, answer: Answer, question: Question):

@@ -7,6 +7,7 @@ import xarray
 from matplotlib.axes import Axes
 
 from ..answers import PowerLaw, common_end, last_known, power_law, there
+from ..registry import register
 from .bounds import quantile
 from .style import axes_for, caption, label, loss_axis, seeds_per_size, size_axis
 
@@ -19,6 +20,7 @@ _MARKERS = {
 }
 
 
+@register("figure")
 def loss_vs_size(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     """Loss at the common end of the flows against lift size, on log-log axes.
 

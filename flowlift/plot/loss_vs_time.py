@@ -5,6 +5,7 @@ import xarray
 from matplotlib.axes import Axes
 
 from ..answers.verdicts import from_on, stuck
+from ..registry import register
 from ..sweep import tolerance_floor
 from .bounds import quantile
 from .style import axes_for, caption, label, loss_axis, ordered_colours, seeds_per_size
@@ -12,6 +13,7 @@ from .style import axes_for, caption, label, loss_axis, ordered_colours, seeds_p
 _BAND = (0.1, 0.9)
 
 
+@register("figure")
 def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     """Loss against flow time, log-log if it is positive: median over seeds, band of 80% of them.
 

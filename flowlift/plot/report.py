@@ -2,7 +2,7 @@
 
 import platform
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,11 @@ from .figures import figures
 
 
 def write_report(
-    directory: str | Path, output: str | Path | None = None, *, question: Question | None = None
+    directory: str | Path,
+    output: str | Path | None = None,
+    *,
+    question: Question | None = None,
+    more: Sequence[str] = (),
 ) -> Path:
     """Write the report of a study's results as one HTML page, images included.
 
@@ -44,6 +48,7 @@ def write_report(
         directory: the folder that `run_study` wrote.
         output: the file; by default `report.html` in the folder.
         question: instead of the study's; without either, the page has no probabilities.
+        more: further figures by name, as for `flowlift.plot.figures`.
 
     Returns:
         The file.
@@ -56,6 +61,7 @@ def write_report(
         question=question,
         tolerances=tolerances_there(study_of(results), directory),
         place=directory.name,
+        more=more,
     )
     write_text(output, page)
     return output
@@ -67,6 +73,7 @@ def report(
     question: Question | None = None,
     tolerances: pandas.DataFrame | None = None,
     place: str = "results",
+    more: Sequence[str] = (),
 ) -> str:
     """The page as text: it refers to nothing outside itself.
 
@@ -75,6 +82,7 @@ def report(
         question: instead of the study's.
         tolerances: as given by `flowlift.sweep.check_tolerance`, to be shown.
         place: the name of the folder of results, for the command that repeats the study.
+        more: further figures by name, as for `flowlift.plot.figures`.
 
     Returns:
         HTML.
@@ -98,7 +106,7 @@ def report(
         question=asked,
         changed=study is not None and question is not None and question != of_study,
         answers=[_answer(answer) for answer in given],
-        figures=[embedded(*figure) for figure in figures(results, asked)],
+        figures=[embedded(*figure) for figure in figures(results, asked, more)],
         tables=list(_tables(results, asked, given, tolerances)),
         study=results.attrs.get("study"),
         versions=_versions(results),

@@ -1,5 +1,6 @@
 """Writing the figures of a study."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,6 +21,7 @@ def save_figures(
     *,
     suffix: str = "png",
     question: Question | None = None,
+    more: Sequence[str] = (),
 ) -> list[Path]:
     """Draw every figure of a study.
 
@@ -28,13 +30,14 @@ def save_figures(
         directory: where to write, made if needed.
         suffix: "png", "pdf" or "svg".
         question: whose losses and times; None leaves out the figures of probabilities.
+        more: further figures by name, as for `figures`.
 
     Returns:
         The files. Further axes of the study become panels or lines.
     """
     directory = Path(directory)
     files = []
-    for name, _, figure in figures(results, question):
+    for name, _, figure in figures(results, question, more):
         files.append(directory / f"{name}.{suffix}")
         _save(figure, files[-1])
     return files

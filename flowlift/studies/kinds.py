@@ -16,7 +16,10 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
+import diffrax
+
 from .. import registry, sources
+from ..flow.stops import Stop
 from ..lift import AbstractEdgeLaw, AbstractWeightLaw
 from ..modules import PerceptronModule
 from ..tasks import Task
@@ -180,6 +183,9 @@ def _make(
                 f"the arguments of `{word}` must be named, but it takes {parameter}; name them, so "
                 "that a study can give and check them."
             )
+        if not _is_plain(parameter.default):
+            # An object, a solver's root finder say: a study file cannot give another.
+            continue
         field = dataclasses.field(default=_plain_default(parameter.default))
         fields.append((parameter.name, hints.get(parameter.name, Any), field))
     name = "".join(part.capitalize() for part in word.rpartition(":")[2].split("_"))
@@ -189,6 +195,14 @@ def _make(
     )
     made.__doc__, made.__module__ = inspect.getdoc(function), __name__
     return made
+
+
+def _is_plain(default: Any) -> bool:
+    if isinstance(default, tuple | list):
+        return all(map(_is_plain, default))
+    if isinstance(default, dict):
+        return all(map(_is_plain, default.values()))
+    return default is inspect.Parameter.empty or isinstance(default, _PLAIN)
 
 
 def _plain_default(default: Any) -> Any:
@@ -282,18 +296,24 @@ def _build(self: AbstractChoice, **given: Any) -> Any:
     wanted = MAKES.get(self.table)
     if wanted is not None and not isinstance(made, wanted):
         raise ValueError(
-            f"`{self.kind}` must return a {wanted.__name__}, but returns {type(made).__name__}; "
-            "see the page on own studies."
+            f"`{self.kind}` must return a {self.table.replace('_', ' ')}, {_names(wanted)}, but "
+            f"returns {type(made).__name__}; see the page on own studies."
         )
     return made
 
 
-MAKES: dict[str, type] = {
+MAKES: dict[str, Any] = {
+    "solver": diffrax.AbstractSolver,
+    "stop": Stop,
     "module": PerceptronModule,
     "task": Task,
     "edge_law": AbstractEdgeLaw,
     "weight_law": AbstractWeightLaw,
 }
+
+
+def _names(wanted: Any) -> str:
+    return " or ".join(cls.__name__ for cls in typing.get_args(wanted) or (wanted,))
 
 
 def built(value: Any, **given: Any) -> Any:

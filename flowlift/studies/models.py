@@ -15,7 +15,7 @@ def dense_mlp(
     seed: int,
     *,
     inputs: int,
-    outputs: int = 1,
+    outputs: int | None = None,
     depth: int = 2,
     activation: str = "tanh",
 ) -> PyTree:
@@ -25,7 +25,7 @@ def dense_mlp(
         size: units of each hidden layer.
         seed: of the weights.
         inputs: coordinates of a sample.
-        outputs: of the network.
+        outputs: None for one scalar output of shape (); c for a vector of c outputs.
         depth: hidden layers.
         activation: as for `flowlift.modules.mlp`.
 
@@ -38,7 +38,7 @@ def dense_mlp(
     check_function(activation, "dense_mlp")
     return eqx.nn.MLP(
         inputs,
-        outputs,
+        "scalar" if outputs is None else outputs,
         size,
         depth,
         activation=resolve_function(activation),

@@ -232,8 +232,9 @@ def _structure_kind(converter: cattrs.Converter):
     def structure(value, annotation):
         kind = marker(annotation)
         assert kind is not None
-        if isinstance(value, str):
+        if isinstance(value, str) and ":" not in value:
             return value
+        value = {"kind": value} if isinstance(value, str) else value
         cls, given = class_of(kind.name, value["kind"]), dict(value)
         word = given.pop("kind")
         return Unloaded(word, given) if cls is None else converter.structure(given, cls)

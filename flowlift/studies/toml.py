@@ -190,7 +190,7 @@ def with_sources(raw: dict[str, Any], folders: Sequence[Path]) -> None:
     recorded, found = raw.get("sources", {}), {}
     check_table(recorded, "sources")
     for holder, key, word in list(_names(raw)):
-        named = _found(word, folders)
+        named = found_word(word, folders)
         if named is None:
             continue
         name, files = named
@@ -210,8 +210,19 @@ def with_sources(raw: dict[str, Any], folders: Sequence[Path]) -> None:
         raw["sources"] = found
 
 
-def _found(word: str, folders: Sequence[Path]) -> tuple[sources.Named, dict[str, str]] | None:
-    """The name under which a study records what a word means, with its sources."""
+def found_word(word: str, folders: Sequence[Path]) -> tuple[sources.Named, dict[str, str]] | None:
+    """The name under which a study records what a word means, with its sources.
+
+    Args:
+        word: a registered name, or that of a file or package.
+        folders: where to look for files.
+
+    Returns:
+        The name and the digests of its sources; None for a built-in's name, and unknown ones.
+
+    Raises:
+        ValueError: if a file or module is missing.
+    """
     name, entry = sources.named(word), registry.foreign(word)
     if entry is not None and entry.function is not None:
         return written(entry.function)

@@ -10,9 +10,10 @@ from typing import Any
 import xarray
 
 from .. import registry
+from ..sources import Named
 from ..studies.records import FlowPlan, LiftPlan, Study
 from ..studies.structure import unstructured
-from ..studies.toml import structure_study, to_toml
+from ..studies.toml import found_word, structure_study, to_toml
 from ..written import written
 from .executors import executor_of
 from .run import run_study
@@ -178,9 +179,11 @@ def _table_of(key: str) -> str | None:
 def _choice(found: dict[str, Mapping[str, str]], kind: str, value: Any) -> Any:
     """A choice as a study file would write it; its sources are added to those found."""
     if isinstance(value, str):
-        return value if kind == "solver" else {"kind": value}
+        return _word(found, kind, value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        named = _choice(found, kind, value["kind"]) if "kind" in value else {}
+        named = {"kind": named} if isinstance(named, str) else named
+        return {key: _plain(item) for key, item in value.items()} | named
     if isinstance(value, functools.partial):
         if value.args:
             raise ValueError(
@@ -201,13 +204,27 @@ def _choice(found: dict[str, Mapping[str, str]], kind: str, value: Any) -> Any:
     word = registry.name_of(kind, value)
     if word is not None and registry.known(kind)[word].origin == "built in":
         return {"kind": word}
-    name, files = written(value)
+    return {"kind": _kept(found, kind, *written(value))}
+
+
+def _word(found: dict[str, Mapping[str, str]], kind: str, word: str) -> Any:
+    """What a name of the registry, a file or a package means; files are looked for here."""
+    named = found_word(word, [Path.cwd()])
+    if named is None and kind == "solver":
+        return word
+    return {"kind": word if named is None else _kept(found, kind, *named)}
+
+
+def _kept(
+    found: dict[str, Mapping[str, str]], kind: str, name: Named, files: dict[str, str]
+) -> str:
+    """Keep the sources of a name, which becomes the word of the study."""
     if found.setdefault(name.source, files) != files:
         raise ValueError(
             f"Argument `{kind}` must come from a source of its own name, but two sources of this "
             f"study are called {name.source!r}; rename one."
         )
-    return {"kind": str(name)}
+    return str(name)
 
 
 def _plain(value: Any) -> Any:

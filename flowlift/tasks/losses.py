@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..registry import known, register
+
 
 class AbstractLoss(abc.ABC):
     """A loss of outputs and targets, sample by sample.
@@ -40,6 +42,7 @@ class AbstractLoss(abc.ABC):
         self.check(outputs.shape, targets.shape)
 
 
+@register("loss", "squared")
 class SquaredLoss(eqx.Module, AbstractLoss):
     """|F(x) - f*(x)|^2: the sum over outputs of squared residuals, without a factor 1/2.
 
@@ -73,6 +76,7 @@ class SquaredLoss(eqx.Module, AbstractLoss):
             )
 
 
+@register("loss", "cross-entropy")
 class CrossEntropy(eqx.Module, AbstractLoss):
     """Softmax cross-entropy -log softmax(F(x))[label], in nats; outputs are logits.
 
@@ -171,17 +175,12 @@ def _check_labels(labels: Array, classes: int) -> None:
         )
 
 
-LOSSES: dict[str, AbstractLoss] = {
-    "squared": SquaredLoss(),
-    "cross-entropy": CrossEntropy(),
-}
-
-
 def resolve_loss(loss: str | AbstractLoss | Callable) -> AbstractLoss:
     """The loss meant by a name, a loss or a callable of one sample.
 
     Args:
-        loss: "squared", "cross-entropy", an `AbstractLoss`, or ell(output, target) -> scalar.
+        loss: a registered name such as "squared" or "cross-entropy", an `AbstractLoss`, or
+            ell(output, target) -> scalar.
 
     Returns:
         The loss.
@@ -193,9 +192,11 @@ def resolve_loss(loss: str | AbstractLoss | Callable) -> AbstractLoss:
         return loss
     if callable(loss):
         return PerSample(loss)
-    if not isinstance(loss, str) or loss not in LOSSES:
+    losses = known("loss")
+    make = losses[loss].function if isinstance(loss, str) and loss in losses else None
+    if make is None:
         raise ValueError(
-            f"Argument `loss` must be callable or one of {', '.join(LOSSES)}, but is {loss!r}; "
+            f"Argument `loss` must be callable or one of {', '.join(losses)}, but is {loss!r}; "
             "choose one of them."
         )
-    return LOSSES[loss]
+    return resolve_loss(make())
