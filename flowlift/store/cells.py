@@ -26,13 +26,13 @@ from xarray.backends import H5NetCDFStore
 
 from ..files import NotRead, NotWritten, of_the_system, read_bytes, remedy, write_text, write_whole
 from ..flow import Outcome
-from ..sources import texts
 from ..studies.grid import SCHEMA, Cell, rows
 from ..studies.records import Study
-from ..studies.toml import KEPT, recorded_study, to_toml
+from ..studies.toml import recorded_study, to_toml
 from .damage import Damage, set_aside
 from .digests import Damaged, sealed, unsealed
 from .index import Entry, append, latest, once_said, read_index, unread
+from .kept_sources import keep_sources
 from .names import CELLS, STUDY
 from .plan import write_plan
 
@@ -82,20 +82,9 @@ def write_study(study: Study, directory: Path) -> None:
         StoreError: if they cannot be written.
     """
     with storing(directory):
-        _keep_sources(study, directory)
+        keep_sources(study, directory)
         write_text(directory / STUDY, to_toml(study))
         write_plan(directory, study.name, rows(study))
-
-
-def _keep_sources(study: Study, directory: Path) -> None:
-    """Write the texts that the study names, by content: earlier versions stay for their runs."""
-    known = texts(study.sources)
-    for files in study.sources.values():
-        for name, described in files.items():
-            digest = described.rpartition(":")[2]
-            file = name if name.endswith(".py") else f"{name}.py"
-            if digest in known:
-                write_text(directory / KEPT / digest[:16] / file, known[digest])
 
 
 def write_cell(data: xarray.Dataset, cell: Cell, directory: Path) -> None:
