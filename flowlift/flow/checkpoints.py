@@ -7,6 +7,7 @@ after which legs a file is written.
 
 import dataclasses
 import importlib.metadata
+import io
 import json
 import os
 import time
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from ..files import write_whole
+from ..files import NotRead, of_the_system, read_bytes, write_whole
 from ..fingerprint import fingerprint
 from .choice import Automatic, observed
 from .methods import resolve_method
@@ -101,7 +102,8 @@ class Checkpoints:
             The checkpoint; None if there is no file.
 
         Raises:
-            ForeignCheckpoint: if the file cannot be read, or is of another flow.
+            NotRead: if the system refuses to read the file.
+            ForeignCheckpoint: if the file is torn, or of another flow.
             Unidentified: for a part of the flow that cannot be known, without `identity`.
         """
         self._identity = _identity(settings, plan, self._given)
@@ -153,7 +155,10 @@ def partial(path: Path, outcome: Outcome) -> FlowSolution:
         outcome: why it did not.
 
     Returns:
-        The records, without a model; empty if there is no readable file.
+        The records, without a model; empty if there is no file, or a torn one.
+
+    Raises:
+        NotRead: if the system refuses to read it.
     """
     try:
         arrays = read(path)
@@ -173,16 +178,20 @@ def read(path: Path) -> Arrays:
 
     Raises:
         FileNotFoundError: if there is none.
+        NotRead: if the system refuses, which says nothing of the checkpoint.
         ForeignCheckpoint: if it is no readable checkpoint.
     """
+    content = read_bytes(path)
+    if content is None and not path.exists():
+        raise FileNotFoundError(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(content or b""), allow_pickle=False) as archive:
             arrays = dict(archive)
         json.loads(str(arrays[_HEADER]))["identity"]
         return arrays
-    except FileNotFoundError:
-        raise
     except Exception as error:
+        if of_the_system(error):
+            raise NotRead(path, OSError(f"{type(error).__name__}: {error}")) from error
         raise ForeignCheckpoint(
             f"Argument `checkpoints` must name a readable checkpoint, but {str(path)!r} is none "
             f"({error}); remove it or choose another name."

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from ..files import NotRead
 from ..flow import Checkpoints, FlowSolution, ForeignCheckpoint, Outcome
 from ..flow.checkpoints import partial, remove
 from ..sources import remember
@@ -69,6 +70,7 @@ def compute_and_store(
 
     Raises:
         StoreError: if results could not be written.
+        NotRead: if the system refuses to read a checkpoint: it stays, and no run is made of it.
         KeyboardInterrupt: on Ctrl-C, once the runs that are finished are written.
     """
     with Holder(directory, cell.runs, cell.size) as holder:
@@ -212,7 +214,7 @@ def _one(
         with storing(path.parent.parent):
             data, solution = _gone_on_with(bench, seed, checkpoints, know)
         reason = solution.message if counts_as_failed(solution.result.value) else ""
-    except StoreError:
+    except (StoreError, NotRead):
         raise
     except Exception as error:
         outcome = Outcome.OUT_OF_MEMORY if _is_memory(error) else Outcome.EXCEPTION

@@ -1,7 +1,9 @@
 """A flow that is killed and gone on with has the numbers of one that was not, to the last bit."""
 
 import dataclasses
+import errno
 import json
+import os
 import threading
 from collections.abc import Callable
 
@@ -13,6 +15,7 @@ import numpy as np
 import problems
 import pytest
 
+from flowlift.files import NotRead
 from flowlift.fingerprint import Unidentified, fingerprint
 from flowlift.flow import Checkpoints, ForeignCheckpoint, LossBelow, Outcome, checkpoints, solve
 from flowlift.flow.checkpoints import partial
@@ -254,6 +257,23 @@ def test_a_torn_checkpoint_is_refused_and_left_alone(tmp_path):
         flow(checkpoints=Checkpoints(path))
     assert path.exists()
     assert len(partial(path, Outcome.EXCEPTION).times) == 0
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_an_error_of_the_system_says_nothing_of_a_checkpoint(tmp_path, monkeypatch, number):
+    path = tmp_path / "flow.npz"
+    path.write_bytes(b"whole")
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", refuse)
+        for look in (checkpoints.read, lambda path: partial(path, Outcome.EXCEPTION)):
+            with pytest.raises(NotRead, match=r"flow.npz' could not be read .*; \w"):
+                look(path)
+    with pytest.raises(FileNotFoundError):
+        checkpoints.read(tmp_path / "none.npz")
 
 
 def test_a_negative_interval_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -21,6 +22,9 @@ from crashing import Deadly, Traces
 from study_text import TEXT
 
 from flowlift import answers, store, studies, sweep
+from flowlift.files import NotRead
+from flowlift.flow import checkpoints
+from flowlift.reserved import RESERVED
 from flowlift.store.names import CELLS, CHECKPOINTS, CLAIMS
 from flowlift.sweep import cell as cell_module
 from flowlift.sweep import run as run_module
@@ -42,6 +46,13 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(study, tmp_path_factory):
     return sweep.run_study(study, tmp_path_factory.mktemp("expected"), progress=False)
+
+
+def test_whatever_a_study_stores_is_reserved(expected):
+    """No axis and no observer can bear a name that a store writes."""
+    written = {str(name) for name in (*expected.variables, *expected.dims)}
+    assert written <= RESERVED
+    assert {"loss", "final_loss", "run_seconds", "solver_used", "graph_hash"} <= written
 
 
 def assert_same(results, expected):
@@ -180,6 +191,16 @@ def test_a_killed_study_goes_on_with_the_same_bits(study, expected, tmp_path, mo
     assert (found.done, found.missing) == (1, 3)
     assert [f.stem for f in (tmp_path / CHECKPOINTS).iterdir()] == [runs_of(study)[1]]
     monkeypatch.setattr(work.Checkpoints, "keep", original)
+
+    def refuse(path):
+        raise NotRead(path, OSError(errno.EMFILE, "Too many open files"))
+
+    # A checkpoint that cannot be read now is neither torn nor the result of a run.
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "read_bytes", refuse)
+        with pytest.raises(NotRead, match="raise the limit on open files"):
+            sweep.run_study(study, tmp_path, every=0.0, progress=False)
+    assert [f.stem for f in (tmp_path / CHECKPOINTS).iterdir()] == [runs_of(study)[1]]
     assert_same(sweep.run_study(study, tmp_path, every=0.0, progress=False), expected)
     each_once(tmp_path, study)
     assert list((tmp_path / CHECKPOINTS).iterdir()) == []
