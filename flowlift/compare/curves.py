@@ -105,7 +105,7 @@ def compare(
             ran = families(timed.solvers)
             judge = next((name for name in curves if family(name) not in ran), "")
             rows.append(_row(solver, rtol, timed, judge, curves, times))
-    return _dataset(rows, times, curves, notes, horizon, problem.start.size)
+    return _dataset(rows, times, curves, notes, horizon, problem.dimension)
 
 
 def comparison_table(results: xarray.Dataset) -> pandas.DataFrame:

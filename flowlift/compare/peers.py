@@ -200,7 +200,8 @@ class _Stop(Exception):
 class _CountedField:
     """y -> -grad L(y) on the host, counted; stops its caller on the budget or on a NaN.
 
-    Its caller keeps the time reached in `time`.
+    y holds the coordinates that count, so that its caller's norms average over them alone. The
+    caller keeps the time reached in `time`.
     """
 
     def __init__(self, case: Case):
@@ -208,20 +209,25 @@ class _CountedField:
         self.time = 0.0
         self.limit = case.max_gradients
         self.problem = case.problem
-        self.dtype = case.problem.start.dtype
+        self.start = np.asarray(case.problem.start[: case.problem.dimension])
 
     def __call__(self, y: np.ndarray) -> np.ndarray:
         if self.count >= self.limit:
             raise _Stop(Outcome.BUDGET)
         self.count += 1
-        rate = np.asarray(_rate(self.problem, jnp.asarray(y, self.dtype)), dtype=np.float64)
+        rate = np.asarray(_rate(self.problem, self._theta(y)), dtype=np.float64)[: len(y)]
         if not np.isfinite(rate).all():
             raise _Stop(Outcome.NON_FINITE)
         return rate
 
     def loss(self, y: np.ndarray) -> float:
         """L(y), not counted: it is an observation."""
-        return float(_loss(self.problem, jnp.asarray(y, self.dtype)))
+        return float(_loss(self.problem, self._theta(y)))
+
+    def _theta(self, y: np.ndarray) -> jax.Array:
+        """All coordinates: the padding that follows is zero."""
+        padding = self.problem.start.size - len(y)
+        return jnp.asarray(np.pad(y, (0, padding)), self.start.dtype)
 
 
 @eqx.filter_jit
@@ -237,7 +243,7 @@ def _loss(problem: Problem, y):
 def _run_stepwise(case: Case, solver, losses: Callable) -> Run:
     """Collect (time, loss) pairs from a generator until it ends, fails, or the field stops it."""
     field = _CountedField(case)
-    field.loss(np.asarray(case.problem.start))
+    field.loss(field.start)
     seen, clock = [], time.perf_counter()
     result, message = Outcome.HORIZON, Outcome.HORIZON.sentence
     try:
@@ -255,7 +261,7 @@ def _run_stepwise(case: Case, solver, losses: Callable) -> Run:
 
 def _scipy_losses(case: Case, field: _CountedField, name: str, rtol: float, atol: float):
     """Step by step, so that what was reached is kept when a run fails."""
-    start, end = np.asarray(case.problem.start, np.float64), float(case.times[-1])
+    start, end = field.start.astype(np.float64), float(case.times[-1])
     yield 0.0, field.loss(start)
     method = getattr(scipy.integrate, name)
     due = list(case.times[1:])
@@ -275,7 +281,7 @@ def _scipy_losses(case: Case, field: _CountedField, name: str, rtol: float, atol
 
 def _cvode_losses(case: Case, field: _CountedField, rtol: float, atol: float):
     """CVODE's BDF with dense difference Jacobians."""
-    start = np.asarray(case.problem.start, np.float64)
+    start = field.start.astype(np.float64)
     stopped: list[_Stop] = []
 
     def rates(t, y, yp):

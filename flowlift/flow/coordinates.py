@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -42,9 +43,9 @@ class Coordinates(eqx.Module):
         Returns:
             The coordinates.
         """
-        if not _declares_padding(model):
+        masks = live_parts(model, theta0)
+        if masks is None:
             return Coordinates()
-        masks = jax.tree.map(_mask, theta0, live_numbers(model), is_leaf=lambda z: z is None)
         counts = np.concatenate([np.ravel(mask) for mask in jax.tree.leaves(masks)])
         if counts.all():
             return Coordinates()
@@ -116,6 +117,21 @@ def live_numbers(model: PyTree) -> PyTree:
     return jax.tree.map(leaf, model, is_leaf=_is_padded)
 
 
+def live_parts(model: PyTree, theta0: PyTree) -> PyTree | None:
+    """For each real part of the trainable leaves, which of its numbers count.
+
+    Args:
+        model: the model; it may be traced.
+        theta0: its trainable leaves, None elsewhere.
+
+    Returns:
+        Boolean arrays in the structure of `real_parts(theta0)`; None if no padding is declared.
+    """
+    if not _declares_padding(model):
+        return None
+    return jax.tree.map(_mask, theta0, live_numbers(model), is_leaf=lambda z: z is None)
+
+
 def _all_true(leaf: object) -> object:
     if not isinstance(leaf, jax.Array | np.ndarray) or leaf.dtype == bool:
         return leaf
@@ -125,7 +141,8 @@ def _all_true(leaf: object) -> object:
 def _mask(z: Array | None, mask) -> PyTree:
     if z is None:
         return None
-    mask = np.broadcast_to(mask, z.shape)
+    # On the host, where nothing needs compiling for each shape, unless it is traced.
+    mask = (jnp if isinstance(mask, Tracer) else np).broadcast_to(mask, z.shape)
     return (mask, mask) if jnp.iscomplexobj(z) else mask
 
 

@@ -230,6 +230,12 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
             f"Argument `solver` must be an adaptive diffrax solver, but is "
             f"{type(solver).__name__}; take one with an error estimate, such as 'tsit5'."
         )
+    elif isinstance(solver, diffrax.AbstractWrappedSolver) and isinstance(solver, _OWN):
+        raise ValueError(
+            f"Argument `solver` must not wrap one of flowlift's own solvers, which choose their "
+            f"steps together with their controllers, but is {type(solver).__name__} of "
+            f"{type(cast(Any, solver).solver).__name__}; give that by itself."
+        )
     elif not _takes_one_field(solver.term_structure):
         raise ValueError(
             f"Argument `solver` must take one field, but {type(solver).__name__} takes a sum of "
@@ -244,11 +250,19 @@ def _takes_one_field(terms: PyTree) -> bool:
 def _build(solver, rtol: Array, atol: Array, live: Array | None) -> diffrax.AbstractSolver:
     check_solver(solver)
     solver = solver_named(solver) if isinstance(solver, str) else solver
+    return _filled(solver, {"rtol": rtol, "atol": atol, "norm": ThetaNorm(live)})
+
+
+def _filled(solver, ours: dict[str, Any]) -> diffrax.AbstractSolver:
+    """What a user's root finder leaves to the controller is filled in, as diffrax does."""
+    # diffrax takes a wrapper for whatever it wraps, but the root finder is the wrapped one's.
+    if isinstance(solver, diffrax.AbstractWrappedSolver):
+        inner = _filled(cast(Any, solver).solver, ours)
+        return dataclasses.replace(cast(Any, solver), solver=inner)
     if isinstance(solver, diffrax.AbstractImplicitSolver) and not isinstance(solver, _OWN):
-        # What the user's root finder leaves to the controller is filled in, as diffrax does.
-        ours = {"rtol": rtol, "atol": atol, "norm": ThetaNorm(live)}
-        open_ = {k: v for k, v in ours.items() if getattr(solver.root_finder, k) is _LEFT_OPEN}
-        finder = dataclasses.replace(cast(Any, solver.root_finder), **open_)
+        root_finder = cast(Any, solver.root_finder)
+        open_ = {k: v for k, v in ours.items() if getattr(root_finder, k, None) is _LEFT_OPEN}
+        finder = dataclasses.replace(root_finder, **open_)
         solver = dataclasses.replace(cast(Any, solver), root_finder=finder)
     return cast(diffrax.AbstractSolver, solver)
 

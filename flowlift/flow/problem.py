@@ -104,7 +104,7 @@ def make_problem(
         ValueError: if no leaf is trainable, or one is no floating-point array or not finite; if
             L(model) is not defined; or if the memory is too small, or samples cannot be cut.
     """
-    model, objective = _cast(model, precision), _cast(objective, precision)
+    model, objective = in_precision(model, precision), in_precision(objective, precision)
     theta0, rest = split_trainable(model, trainable)
     for path, leaf in jax.tree_util.tree_leaves_with_path(theta0):
         # On the host, where nothing needs compiling for each shape.
@@ -117,7 +117,7 @@ def make_problem(
     if not isinstance(objective, Supervised | Population):
         # The objectives of others, which may check less.
         check_value(objective, model)
-    arranged = _cast(chunk_samples(model, objective, memory), precision)
+    arranged = in_precision(chunk_samples(model, objective, memory), precision)
     return Problem(theta0, rest, arranged, Coordinates.of(model, theta0))
 
 
@@ -233,13 +233,22 @@ def _is_float_array(leaf) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def _cast(tree: PyTree, precision: str) -> PyTree:
+def in_precision(tree: PyTree, precision: str) -> PyTree:
+    """The tree with all floating-point arrays in one precision, complex ones in its complex one.
+
+    Args:
+        tree: any pytree.
+        precision: "float64" or "float32".
+
+    Returns:
+        The tree.
+    """
     dynamic, static = eqx.partition(tree, _is_float_array)
-    dynamic = jax.tree.map(lambda leaf: _in_precision(leaf, precision), dynamic)
+    dynamic = jax.tree.map(lambda leaf: _leaf_in_precision(leaf, precision), dynamic)
     return eqx.combine(dynamic, static)
 
 
-def _in_precision(leaf: Array | np.ndarray, precision: str) -> Array:
+def _leaf_in_precision(leaf: Array | np.ndarray, precision: str) -> Array:
     complex_type = {"float64": "complex128", "float32": "complex64"}[precision]
     is_complex = jnp.issubdtype(leaf.dtype, jnp.complexfloating)
     return jnp.asarray(leaf, complex_type if is_complex else precision)

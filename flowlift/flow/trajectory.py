@@ -9,14 +9,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ..numbers import real, whole
 from ..precision import check_precision
 from ..solvers import BDF, RKC2, ExpRosenbrock
-from ..tasks import AbstractObjective, Task
-from .solve import ATOL, RTOL, resolve_objective
+from ..tasks import AbstractObjective, Task, resolve_objective
+from .coordinates import joined, live_parts, real_parts
+from .problem import in_precision, split_trainable
+from .solve import ATOL, RTOL
 
 _SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
     "tsit5": diffrax.Tsit5,
@@ -77,11 +80,13 @@ def trajectory(
     O(sqrt(max_steps)) states; see diffrax on adjoints.
 
     Args:
-        model: any pytree that the task accepts; its floating-point arrays flow.
+        model: any pytree that the task accepts; its floating-point arrays flow, complex ones
+            x + i y by dx/dt = -dL/dx, dy/dt = -dL/dy.
         task: a task, an objective, or a callable model -> L.
         times: increasing times from 0 on, (m,), the last one the end.
         solver: "tsit5", "dopri8", "kvaerno5", or an adaptive solver of diffrax.
-        rtol: relative tolerance of theta per step, root mean square over the parameters.
+        rtol: relative tolerance of theta per step, root mean square over the parameters that count,
+            complex ones by both parts.
         atol: absolute tolerance, likewise.
         max_steps: limit of attempted steps.
         precision: "float64" or "float32"; the model, the data and the times are converted to it.
@@ -98,17 +103,15 @@ def trajectory(
     built = _resolve(solver)
     _check_limits(rtol, atol, max_steps, precision)
     times = _times(times, precision)
-    objective = _cast(resolve_objective(task), precision)
-    theta, rest = eqx.partition(_cast(model, precision), eqx.is_inexact_array)
-    if not jax.tree.leaves(theta):
-        raise ValueError(
-            "Argument `model` must have floating-point arrays, but has none; make its parameters "
-            "arrays."
-        )
+    objective = in_precision(resolve_objective(task), precision)
+    model = in_precision(model, precision)
+    leaves, rest = split_trainable(model, eqx.is_inexact_array)
     objective.check(model)
+    theta, shapes = real_parts(leaves), jax.tree.map(_shape, leaves)
     # Only arrays may be arguments of the integration, and what is differentiated must be one.
     arrays, static = eqx.partition((objective, rest), eqx.is_array)
-    loss = lambda theta, arrays: _loss(theta, eqx.combine(arrays, static))
+    loss = lambda theta, arrays: _loss(joined(theta, shapes), eqx.combine(arrays, static))
+    norm = LiveNorm(live_parts(model, leaves))
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, theta, arrays: _descent(loss, theta, arrays)),
         built,
@@ -118,7 +121,7 @@ def trajectory(
         theta,
         args=arrays,
         saveat=diffrax.SaveAt(ts=times, fn=lambda t, theta, arrays: (loss(theta, arrays), theta)),
-        stepsize_controller=diffrax.PIDController(rtol, atol),
+        stepsize_controller=diffrax.PIDController(rtol, atol, norm=norm),
         adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         max_steps=None if max_steps is None else int(max_steps),
         throw=False,
@@ -127,7 +130,8 @@ def trajectory(
     start = (loss(theta, arrays), theta)
     mark = lambda saved, start: _marked(saved, start, reached)
     losses, thetas = jax.tree.map(mark, solution.ys, start)
-    return Trajectory(times, losses, eqx.combine(thetas, rest), solution.result)
+    models = eqx.combine(joined(thetas, shapes), rest)
+    return Trajectory(times, losses, models, solution.result)
 
 
 def _loss(theta: PyTree, others: tuple[AbstractObjective, PyTree]) -> Float[Array, ""]:
@@ -146,29 +150,41 @@ def _marked(saved: Array, start: Array, reached: Bool[Array, " m"]) -> Array:
     return jnp.where(reached, saved, 0.0) + factor * start
 
 
-def _cast(tree: PyTree, precision: str) -> PyTree:
-    def cast(leaf):
-        if isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.inexact):
-            if jnp.iscomplexobj(leaf):
-                raise ValueError(
-                    "Arguments `model` and `task` must hold real arrays, but one is complex; hold "
-                    "real and imaginary parts apart."
-                )
-            return jnp.asarray(leaf, precision)
-        return leaf
+class LiveNorm(eqx.Module):
+    """Root mean square over the numbers that count, as `solve` has it.
 
-    return jax.tree.map(cast, tree)
+    Attributes:
+        counts: True for those, in the structure of the state; None for all.
+    """
+
+    counts: PyTree | None
+
+    def __call__(self, error: PyTree) -> Float[Array, ""]:
+        """The norm of an error scaled by its tolerance; 0 / 0 at padding takes no part."""
+        if self.counts is None:
+            return optx.rms_norm(error)
+        live = jax.tree.map(lambda e, counts: jnp.where(counts, e, 0), error, self.counts)
+        count = sum(jnp.sum(counts) for counts in jax.tree.leaves(self.counts))
+        return optx.two_norm(live) / jnp.sqrt(jnp.asarray(count, jax.tree.leaves(live)[0].dtype))
+
+
+def _shape(leaf: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
 def _resolve(solver: Any) -> diffrax.AbstractSolver:
     if isinstance(solver, str) and solver in _SOLVERS:
         return _SOLVERS[solver]()
     stock = isinstance(solver, diffrax.AbstractAdaptiveSolver)
-    if stock and not isinstance(solver, BDF | RKC2 | ExpRosenbrock):
+    # diffrax looks for the root finder of a wrapped implicit solver in the wrapper, and fails.
+    wrapped = isinstance(solver, diffrax.AbstractWrappedSolver)
+    beyond = wrapped and isinstance(solver, diffrax.AbstractImplicitSolver)
+    if stock and not beyond and not isinstance(solver, BDF | RKC2 | ExpRosenbrock):
         return solver
+    given = repr(solver) if isinstance(solver, str) else f"of type {type(solver).__name__}"
     raise ValueError(
         f"Argument `solver` of trajectory must be {', '.join(map(repr, _SOLVERS))} or an adaptive "
-        f"solver of diffrax, but is {solver!r}; other solvers cannot be differentiated, and run "
+        f"solver of diffrax, but is {given}; other solvers cannot be differentiated, and run "
         "under flowlift.solve."
     )
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowlift import BernoulliInDegree, flow, modules, sample, tasks
+from flowlift import BernoulliInDegree, flow, modules, sample, tasks, trajectory
+from flowlift.compare import peers
 from flowlift.flow.problem import make_problem
 from flowlift.lift import Gaussian, from_edges
 from flowlift.protocols import AbstractPadded, AbstractSamplewise
@@ -93,6 +94,7 @@ def scattered(precision="float64"):
     return *models, loss
 
 
+SLOWLY = pytest.mark.slow
 SLOWER = ("dopri8", "dense-bdf", "kvaerno5")
 SLOW = ("rkc2", "exprb", *SLOWER)
 
@@ -128,6 +130,48 @@ def test_twins_by_stock_solvers(solver):
     padded, bare, loss = scattered()
     padded, bare = (flow.solve(m, loss, 3.0, solver=solver, rtol=1e-5) for m in (padded, bare))
     assert_same_flow(padded, bare, 1e-6, ("steps", "rejected", "gradients"))
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        pytest.param("tsit5", marks=pytest.mark.slow),
+        "kvaerno5",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ("dopri8", diffrax.Bosh3())),
+    ],
+)
+def test_the_pure_flow_of_87_live_of_249_is_that_of_87(solver):
+    """Steps show in L, whose error depends on them; without an absolute tolerance too."""
+    padded, bare, loss = scattered()
+    settings = {"solver": solver, "rtol": 1e-3, "atol": 0.0, "max_steps": 512}
+    padded, bare = (trajectory(model, loss, [0.1, 3.0], **settings) for model in (padded, bare))
+    assert bare.success
+    np.testing.assert_allclose(padded.losses, bare.losses, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("solver", "counted"),
+    [
+        ("scipy:RK45", True),
+        pytest.param("scipy:LSODA", False, marks=pytest.mark.slow),
+        pytest.param("scipy:BDF", True, marks=pytest.mark.slow),
+        pytest.param("gd:0.01", True, marks=pytest.mark.slow),
+    ],
+)
+def test_peers_average_over_what_counts(solver, counted):
+    padded, bare, loss = scattered()
+    times = np.array([0.0, 0.1, 3.0])
+    ran = []
+    for model in (padded, bare):
+        problem = make_problem(model, tasks.resolve_objective(loss), "float64")
+        case = peers.Case(model, loss, problem, times, "float64", 1e5)
+        ran.append(peers.run(case, solver, 1e-3, 1e-6))
+    one, other = ran
+    assert one.result == other.result == "horizon"
+    if counted:
+        assert one.gradients == other.gradients
+    # Sums of other lengths round differently.
+    np.testing.assert_allclose(one.loss, other.loss, rtol=1e-9 if counted else 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +290,44 @@ def test_complex_targets_inputs_and_buffers_keep_their_imaginary_parts():
     assert whole.loss[0] == pytest.approx(np.mean(np.abs(y - b) ** 2), rel=1e-12)
     parts = flow.solve(model, task, 1.0, memory=2000, **settings)
     assert parts.loss[0] == pytest.approx(whole.loss[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=SLOWLY)])
+def test_the_pure_flow_of_complex_leaves(precision):
+    """z - a decays like e^(-2t) from z0: sum of |z(t) - a|^2 by |z0 - a|^2, e^(-4t)."""
+    start = {"z": jnp.array([1.0 + 1.0j, 2.0 - 1.0j, 0.0])}
+    accuracy = 1e-7 if precision == "float64" else 1e-4
+
+    def end(model, t):
+        loss = lambda m: jnp.sum(jnp.abs(m["z"] - jnp.asarray(A, m["z"].dtype)) ** 2)
+        return trajectory(model, loss, t[None], rtol=accuracy / 10, precision=precision)
+
+    there = jax.jit(end)(start, jnp.array(0.5))
+    wanted = A + (np.asarray(start["z"]) - A) * np.exp(-1.0)
+    assert there.models["z"].dtype == {"float64": complex, "float32": np.complex64}[precision]
+    np.testing.assert_allclose(there.models["z"][0], wanted, rtol=accuracy)
+    final = lambda model, t: end(model, t).losses[-1]
+    slope = jax.grad(final)(start, jnp.array(0.5))["z"]
+    # JAX's gradient by z is the conjugate of d/dx + i d/dy.
+    exact = 2 * np.conj(np.asarray(start["z"]) - A) * np.exp(-2.0)
+    np.testing.assert_allclose(slope, exact, rtol=10 * accuracy)
+
+
+@SLOWLY
+def test_the_pure_flow_of_padded_lifts_is_compiled_batched_and_differentiated():
+    padded, bare = twins()
+    task = data()
+    run = lambda model: trajectory(model, task, [2.0], rtol=1e-6).losses[-1]
+    value, slope = eqx.filter_jit(eqx.filter_value_and_grad(run))(padded)
+    other, along = eqx.filter_jit(eqx.filter_value_and_grad(run))(bare)
+    assert float(value) == pytest.approx(float(other), rel=1e-9)
+    masks = padded.live()
+    for name, w in slope.weights.items():
+        there = np.asarray(w)[np.asarray(masks.weights[name])]
+        np.testing.assert_allclose(there, np.ravel(along.weights[name]), rtol=1e-6, atol=1e-12)
+        assert not np.asarray(w)[~np.asarray(masks.weights[name])].any()
+    batched = eqx.filter_vmap(run)(jax.tree.map(lambda x: jnp.stack([x, x]), padded))
+    np.testing.assert_allclose(batched, [value, value], rtol=1e-9)
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 import pytest
 
 from flowlift.flow import LossBelow, resume, solve
+from flowlift.solvers import BDF
 
 TALLY: list[int] = []
 SCALES = jnp.geomspace(0.05, 20.0, 4)
@@ -85,7 +87,7 @@ print("COUNTS", stats.gradients, stats.hvps, stats.observation_gradients)
 
 @pytest.mark.slow
 def test_a_solution_goes_on_in_another_process(tmp_path):
-    here = solve(jnp.ones(3), jnp.linalg.norm, 0.01, solver="kvaerno5", rtol=1e-4)
+    here = solve(jnp.ones(3), optx.two_norm, 0.01, solver="kvaerno5", rtol=1e-4)
     (tmp_path / "solution").write_bytes(pickle.dumps(here))
     command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "solution")]
     there = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -98,6 +100,21 @@ def test_a_solution_goes_on_in_another_process(tmp_path):
 def test_solvers_of_several_terms_are_refused(solver):
     with pytest.raises(ValueError, match="`solver` must take one field, but"):
         solve(START, loss, 1.0, solver=solver)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inner", [diffrax.ImplicitEuler(), diffrax.Kvaerno3()])
+def test_a_wrapped_implicit_solver_has_its_root_finder_filled(inner):
+    """theta(t) = theta(0) e^(-a t)."""
+    quadratic = lambda theta: 0.5 * jnp.sum(SCALES * theta**2)
+    done = solve(START, quadratic, 1.0, solver=diffrax.HalfSolver(inner), rtol=1e-4)
+    exact = START * np.exp(-SCALES)
+    np.testing.assert_allclose(done.model, exact, atol=3e-4)
+
+
+def test_our_own_solvers_are_not_wrapped():
+    with pytest.raises(ValueError, match="must not wrap one of flowlift's own solvers"):
+        solve(START, loss, 1.0, solver=diffrax.HalfSolver(BDF()))
 
 
 @pytest.mark.slow
