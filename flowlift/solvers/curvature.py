@@ -256,7 +256,7 @@ class Curvature(eqx.Module):
                 self.strengths.at[slot].set(jnp.where(good, omega, self.strengths[slot])),
                 self.coupling.at[:, slot].set(jnp.where(good, modes, self.coupling[:, slot])),
                 self.gram.at[slot].set(row).at[:, slot].set(row),
-                self.count + good,
+                self.count + good.astype(int),
             ),
         )
 

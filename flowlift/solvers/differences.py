@@ -23,12 +23,12 @@ _ERROR = _KAPPA * _GAMMA + 1 / np.arange(1, MAX_ORDER + 2)
 
 def _shift_matrix() -> np.ndarray:
     """U: the change of step by factor 1, its own inverse (Shampine & Reichelt, section 2.1)."""
-    return _ratio_matrix(1.0, np)
+    return _ratio_matrix(np.float64(1.0), np)
 
 
 def _ratio_matrix(factor, xp):
-    i = np.arange(1, ROWS)[:, None]
-    j = np.arange(1, ROWS)
+    i = np.arange(1, ROWS).astype(factor.dtype)[:, None]
+    j = i.T
     steps = (i - 1 - factor * j) / i
     top = xp.ones((1, ROWS), steps.dtype)
     below = xp.concatenate([xp.zeros((ROWS - 1, 1), steps.dtype), steps], axis=1)
@@ -93,8 +93,8 @@ def updated(differences: Differences, order: Int[Array, ""], correction: Array) 
         Those at the new time.
     """
     rows = np.arange(ROWS)[:, None]
-    new = jnp.where(rows == order + 2, correction - differences[order + 1], differences)
-    new = jnp.where(rows == order + 1, correction, new)
+    new = jnp.where(rows == order + 2, (correction - differences[order + 1])[None, :], differences)
+    new = jnp.where(rows == order + 1, correction[None, :], new)
     # D_j + D_{j+1} + ... + D_{k+1} for j <= k.
     summed = jnp.cumsum(jnp.where(rows <= order + 1, new, 0)[::-1], axis=0)[::-1]
     return jnp.where(rows <= order, summed, new)
@@ -121,8 +121,9 @@ class DifferenceInterpolation(diffrax.AbstractLocalInterpolation):
         if t1 is not None:
             return jax.tree.map(jnp.subtract, self.evaluate(t1), self.evaluate(t0))
         dtype = jnp.result_type(*jax.tree.leaves(self.differences))
-        h, j = self.t1 - self.t0, np.arange(ROWS - 1)
-        factors = ((t0 - self.t1) / h + j) / (1 + j)
-        weights = jnp.cumprod(factors) * (j < self.order)
-        weights = jnp.concatenate([jnp.ones(1), weights]).astype(dtype)
+        rows = np.arange(ROWS - 1)
+        along = jnp.asarray((t0 - self.t1) / (self.t1 - self.t0))
+        j = rows.astype(along.dtype)
+        weights = jnp.where(rows < self.order, jnp.cumprod((along + j) / (1 + j)), 0)
+        weights = jnp.concatenate([jnp.ones(1, along.dtype), weights]).astype(dtype)
         return jax.tree.map(lambda d: jnp.tensordot(weights, d, axes=1), self.differences)

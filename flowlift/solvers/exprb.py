@@ -261,8 +261,8 @@ def _shorter(h, projection: Projection, vector, weigh: Callable) -> Float[Array,
 def _promised(h, projection: Projection, space, boundless) -> Float[Array, ""]:
     """How far the basis may suffice: Krylov spaces grow like the root of the step, or slower."""
     capacity, dimension = projection.basis.shape
-    longest = h * jnp.maximum(1, space / jnp.maximum(projection.size, 1)) ** 2
-    return boundless if capacity == dimension else longest.astype(h.dtype)
+    ratio = (space / jnp.maximum(projection.size, 1)).astype(h.dtype)
+    return boundless if capacity == dimension else h * jnp.maximum(1, ratio) ** 2
 
 
 def _missed(
@@ -286,12 +286,12 @@ def _missed(
     values, modes = projection.spectrum()
     coordinates = modes.T @ projection.coordinates(vector)
     column = lengths[:, None]
-    functions = phi(c * column * values)
+    functions = phi(c * column * values[None, :])
     later = sum(w * functions[k] for w, k in zip(weights, (1, 3, 4), strict=True))
-    at_tails = c * column**2 * projection.at_tails((later * coordinates) @ modes.T)
+    at_tails = c * column**2 * projection.at_tails((later * coordinates[None, :]) @ modes.T)
     at_zero = weights[0] + weights[1] / 6 + weights[2] / 24
-    missed = at_tails @ projection.tails + column * at_zero * projection.missing(vector)
-    return missed, jnp.abs(at_tails) * jnp.linalg.norm(projection.tails, axis=1)
+    missed = at_tails @ projection.tails + column * at_zero * projection.missing(vector)[None, :]
+    return missed, jnp.abs(at_tails) * jnp.linalg.norm(projection.tails, axis=1)[None, :]
 
 
 def _advance(h, i: Int[Array, ""], step: _Step, x0, rate) -> _Step:

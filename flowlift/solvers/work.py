@@ -66,6 +66,9 @@ class Halt(enum.IntEnum):
 class StepReport(eqx.Module):
     """What a solver returns as `y_error`: the error estimate with the attempt's work.
 
+    diffrax looks for NaN in all of it: where types are strict it accepts no integers there. So
+    they are kept as floating-point numbers, exact far beyond any one attempt's work.
+
     Attributes:
         error: what the inner controller takes as error estimate.
         work: the attempt's work, whether it will be accepted or not.
@@ -74,7 +77,20 @@ class StepReport(eqx.Module):
 
     error: PyTree
     work: Work
-    halt: Int[Array, ""] | int = int(Halt.NONE)
+    halt: Float[Array, ""]
+
+    def __init__(
+        self, error: PyTree, work: Work, halt: Int[Array, ""] | int = int(Halt.NONE)
+    ) -> None:
+        """Put them together.
+
+        Args:
+            error: the estimate.
+            work: the work.
+            halt: the `Halt`.
+        """
+        self.error = error
+        self.work, self.halt = jax.tree.map(_floating, (work, jnp.asarray(halt)))
 
 
 class WorkState(eqx.Module):
@@ -120,8 +136,8 @@ class WorkState(eqx.Module):
             lambda s: (s.max_gradients, s.max_attempts, s.halt, s.non_finite),
             self,
             (
-                (self.work.gradients + gradients).astype(self.max_gradients.dtype),
-                (self.attempts + attempts).astype(self.max_attempts.dtype),
+                (self.work.gradients.astype(float) + gradients).astype(self.max_gradients.dtype),
+                (self.attempts.astype(float) + attempts).astype(self.max_attempts.dtype),
                 jnp.zeros_like(self.halt),
                 jnp.zeros_like(self.non_finite),
             ),
@@ -288,11 +304,14 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
 
     def _unpack(self, y_error, accepted) -> tuple[PyTree, Work, Int[Array, ""]]:
         if isinstance(y_error, StepReport):
-            # diffrax's guard against NaN has made the integers floating-point.
             numbers = (y_error.work, y_error.halt)
             return y_error.error, *jax.tree.map(lambda n: jnp.asarray(n).astype(int), numbers)
         evaluations = self.evaluations + jnp.where(accepted == 0, self.until_accepted, 0)
         return y_error, Work.of(evaluations, self.products), jnp.zeros((), int)
+
+
+def _floating(number: Array) -> Array:
+    return number.astype(float)
 
 
 def _all_finite(tree: PyTree):
@@ -301,14 +320,15 @@ def _all_finite(tree: PyTree):
 
 
 def _why_halt(state: WorkState, stuck, met, hopeless) -> Int[Array, ""]:
+    limit = state.max_gradients.dtype
     conditions = (
         (state.halt != Halt.NONE, state.halt),
         (met, Halt.CONDITION),
         (state.non_finite >= _NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
         (stuck & state.edge, Halt.NON_FINITE),
         (stuck, Halt.TIME_UNDERFLOW),
-        (state.work.gradients >= state.max_gradients, Halt.BUDGET),
-        (state.attempts >= state.max_attempts, Halt.STEP_LIMIT),
+        (state.work.gradients.astype(limit) >= state.max_gradients, Halt.BUDGET),
+        (state.attempts.astype(limit) >= state.max_attempts, Halt.STEP_LIMIT),
         (hopeless, Halt.NO_PROGRESS),
     )
     reasons, codes = zip(*conditions, strict=True)

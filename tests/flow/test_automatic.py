@@ -79,7 +79,9 @@ def test_auto_reads_the_smoothness_that_a_lift_declares():
     lift = sample(module, copies=5, edges=FixedInDegree(2), weights=weights, seed=2)
     task = tasks.student_teacher(modules.mlp(3, depth=1), samples=10, seed=0)
     solution = flow.solve(lift, task, 500.0, solver="auto", rtol=1e-4)
-    assert solution.solver.startswith("rkc2 (auto: stiff")
+    # Where it crawls along a kink, an explicit method may take over.
+    assert solution.solvers[0] == "rkc2"
+    assert "(auto: stiff" in solution.solver
     assert "not twice differentiable" in solution.solver
     assert solution.success
 

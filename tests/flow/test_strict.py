@@ -1,0 +1,42 @@
+"""Flows under JAX's strictest settings, which users set to find faults of their own."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowlift import BernoulliInDegree, flow, modules, sample, tasks
+from flowlift.lift import Gaussian
+
+SLOW = pytest.mark.slow
+SOLVERS = ("tsit5", "bdf", "rkc2", "exprb", "kvaerno5", "auto")
+
+
+def a_lift():
+    module = modules.mlp(3, depth=1)
+    weights = dict.fromkeys(module.edge_by_name, Gaussian())
+    return sample(module, copies=4, edges=BernoulliInDegree(2.0), weights=weights, seed=0)
+
+
+def an_equinox_mlp():
+    return eqx.nn.MLP(3, "scalar", 4, 1, activation=jnp.tanh, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=SLOW)])
+@pytest.mark.parametrize("make", [a_lift, pytest.param(an_equinox_mlp, marks=SLOW)])
+@pytest.mark.parametrize("solver", ["tsit5", *(pytest.param(s, marks=SLOW) for s in SOLVERS[1:])])
+def test_no_type_and_no_rank_is_promoted_in_silence(solver, make, precision):
+    """With rules and snapshots; the energy identity holds."""
+    x = np.random.default_rng(0).standard_normal((6, 3))
+    task, model = tasks.supervised(x, np.sin(x[:, 0])), make()
+    settings = {"solver": solver, "rtol": 1e-3, "precision": precision, "snapshots": [0.5]}
+    stops = [flow.LossBelow(1e-6), flow.GradientNormBelow(1e-6)]
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        strict = flow.solve(model, task, 1.0, stops=stops, **settings)
+    assert strict.result == "horizon"
+    # At the very start a move within the tolerance is none for some solvers.
+    assert (np.diff(strict.loss) <= 0).all()
+    # dL/dt = -|grad L|^2.
+    fallen = strict.loss[0] - strict.loss[-1]
+    assert strict.energy[-1] == pytest.approx(fallen, rel=0.05)
