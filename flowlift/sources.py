@@ -10,6 +10,7 @@ it. Nothing here is executed unless `function` is called.
 import ast
 import builtins
 import dataclasses
+import difflib
 import functools
 import hashlib
 import importlib
@@ -123,6 +124,37 @@ def remember(text: str, place: Path | None = None) -> str:
     return digest
 
 
+def recall(files: Mapping[str, str], folder: Path) -> bool:
+    """Read texts that results keep, each in a folder that is named by its content.
+
+    Args:
+        files: the digests of a study's source by file name.
+        folder: the folder of them all.
+
+    Returns:
+        Whether all of them are known in this process now.
+
+    Raises:
+        ValueError: if a file was changed since it was kept.
+    """
+    for name, digest in files.items():
+        path = folder / kept_at(name, digest)
+        if digest in _TEXTS or not path.is_file():
+            continue
+        if remember(_read(path)) != digest:
+            raise ValueError(
+                f"the file {str(path)!r} must be as it was kept with the results, but has "
+                "changed; restore it."
+            )
+        _PLACES.setdefault(digest, str(path))
+    return set(files.values()) <= set(_TEXTS)
+
+
+def kept_at(name: str, digest: str) -> Path:
+    """Where results keep a text: the file in a folder named by the digest's first 16 digits."""
+    return Path(digest[:16]) / name
+
+
 def texts(sources: Sources) -> dict[str, str]:
     """The texts of a study's sources that this process knows.
 
@@ -166,11 +198,15 @@ def of_package(module: str) -> str:
 
     Raises:
         ValueError: if there is no such module.
+        UserCodeError: if the package that holds it raises.
     """
     try:
+        # That of a part of a package imports the package.
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):
         spec = None
+    except Exception as error:
+        raise UserCodeError(_sentence(module, error)) from error
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise ValueError(
             f"the module {module!r} must be importable and written in Python, but was not found; "
@@ -199,18 +235,43 @@ def function(word: Named, sources: Sources) -> Callable:
     module = _file_module(word.source, files) if word.is_file else _package(word, files)
     made = getattr(module, word.name, None)
     if not callable(made):
-        there = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        own = [n for n in there if getattr(vars(module)[n], "__module__", "") == module.__name__]
         raise ValueError(
             f"{word.source!r} must define the function {word.name!r}, but does not; it defines "
-            f"{', '.join(own) or 'none'}."
+            f"{_defined(module, word.name)}."
         )
     return made
 
 
+# Names of a module that a message holds; of more, the nearest.
+_NAMED = 12
+
+
+def _defined(module: types.ModuleType, wanted: str) -> str:
+    """The functions and classes of a module, those that it imports only where it has no other."""
+    there = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+    own = [n for n in there if getattr(vars(module)[n], "__module__", "") == module.__name__]
+    names = own or there
+    if len(names) > _NAMED:
+        near = difflib.get_close_matches(wanted, names, _NAMED, 0.0)
+        return f"{', '.join(near)} and {len(names) - len(near)} more"
+    return ", ".join(names) or "none"
+
+
 def is_loaded(word: Named, sources: Sources) -> bool:
-    """Whether loading a name would execute nothing, because it has been loaded before."""
-    return word.is_file and _key(word.source, sources.get(word.source, {})) in _MODULES
+    """Whether loading a name would execute nothing: this very source has been loaded before."""
+    files = sources.get(word.source, {})
+    if word.is_file:
+        return _key(word.source, files) in _MODULES
+    recorded = files.get(word.source)
+    return recorded is not None and word.source in sys.modules and recorded == _here(word.source)
+
+
+def _here(module: str) -> str | None:
+    """What stands for a module that is imported; None if that cannot be told."""
+    try:
+        return of_package(module)
+    except ValueError:
+        return None
 
 
 def calling(made: Callable, word: object, /, *arguments: Any, **given: Any) -> Any:
@@ -232,7 +293,8 @@ def calling(made: Callable, word: object, /, *arguments: Any, **given: Any) -> A
         return made(*arguments, **given)
     except UserCodeError:
         raise
-    except Exception as error:
+    # A script's sys.exit would end the program without a word.
+    except (Exception, SystemExit) as error:
         raise UserCodeError(_sentence(word, error)) from error
 
 
@@ -316,11 +378,11 @@ def _package(word: Named, files: Mapping[str, str]) -> types.ModuleType:
     return calling(importlib.import_module, word.source, word.source)
 
 
-def _sentence(word: object, error: Exception) -> str:
+def _sentence(word: object, error: BaseException) -> str:
     own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in _own_places()]
     frames = own or traceback.extract_tb(error.__traceback__)[-1:]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    said = str(error).partition("\n")[0]
+    said = str(error).partition("\n")[0].rstrip(". ")
     return f"code of the study, `{word}`, raised {type(error).__name__}: {said}{place}; mend it."
 
 

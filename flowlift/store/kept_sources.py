@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..files import write_text
-from ..sources import texts
+from ..sources import kept_at, texts
 from ..studies.records import Study
 from ..studies.toml import KEPT
 
@@ -21,4 +21,4 @@ def keep_sources(study: Study, directory: Path) -> None:
             digest = described.rpartition(":")[2]
             file = name if name.endswith(".py") else f"{name}.py"
             if digest in known:
-                write_text(directory / KEPT / digest[:16] / file, known[digest])
+                write_text(directory / KEPT / kept_at(file, digest), known[digest])

@@ -175,6 +175,7 @@ def _record(kind: str, word: str, function: Callable, tables: Mapping[str, str])
 def _make(
     kind: str, word: str, function: Callable, tables: Mapping[str, str]
 ) -> type[AbstractChoice]:
+    _check_parameters(kind, word, function)
     hints = _annotations(function) | {n: Annotated[Any, Kind(k)] for n, k in tables.items()}
     fields = []
     for parameter in registry.parameters(kind, function):
@@ -203,6 +204,29 @@ def _is_plain(default: Any) -> bool:
     if isinstance(default, dict):
         return all(map(_is_plain, default.values()))
     return default is inspect.Parameter.empty or isinstance(default, _PLAIN)
+
+
+# What a function of a kind must take, since the study gives it, ...
+_TAKES = {"model": ("size", "seed"), "observer": ("model",)}
+# ... and what no argument may be called: a table of a study, and the record made of it, have these.
+_RESERVED = ("kind", "table", "function", "build")
+
+
+def _check_parameters(kind: str, word: str, function: Callable) -> None:
+    """Refuse a function whose arguments do not fit its role."""
+    there = inspect.signature(function).parameters
+    missing = [f"`{name}`" for name in _TAKES.get(kind, ()) if name not in there]
+    if missing:
+        raise ValueError(
+            f"the {kind.replace('_', ' ')} `{word}` must take {' and '.join(missing)} by name, but "
+            f"takes {', '.join(there) or 'nothing'}; rename its arguments, or add what is missing."
+        )
+    taken = [name for name in there if name in _RESERVED]
+    if taken:
+        raise ValueError(
+            f"the arguments of `{word}` must not be called {', '.join(_RESERVED)}, but one is "
+            f"{taken[0]!r}; rename it."
+        )
 
 
 def _plain_default(default: Any) -> Any:

@@ -234,18 +234,22 @@ class ObservationPlan:
                 "squared loss; leave them out."
             )
 
-    def check_model(self, model: PyTree) -> None:
-        """Refuse leaves that a model does not have.
+    def check_model(self, model: PyTree, task: Task) -> None:
+        """Refuse leaves that a model does not have, and functions that fail or give no numbers.
 
         Args:
             model: a model of the study.
+            task: its task. Cost: functions of one's own are called once.
 
         Raises:
-            ValueError: if a quantity names such a leaf.
+            ValueError: if a quantity names such a leaf, or a function raises or returns something
+                else than real numbers.
         """
         for quantity in self.quantities.values():
             if isinstance(quantity, Theta):
                 mask(model, quantity.leaves or ("*",), "leaves")
+            if isinstance(quantity, AbstractChoice):
+                _measure(quantity, {0.0: model}, task)
 
 
 def observe(
@@ -296,7 +300,7 @@ def _measure(quantity: Any, models: Mapping[float, Any], task: Task) -> Series:
         return quantity.measure(models, task)
     build = typing.cast(Any, quantity).build
     values = [
-        np.asarray(build(model=model, task=task, reference=models[0.0]))
+        _numbers(quantity, build(model=model, task=task, reference=models[0.0]))
         for model in models.values()
     ]
     if len({value.shape for value in values}) > 1:
@@ -306,3 +310,18 @@ def _measure(quantity: Any, models: Mapping[float, Any], task: Task) -> Series:
         )
     # What it costs in gradients is not known to us.
     return Series(np.array(list(models)), np.stack(values), np.nan)
+
+
+def _numbers(quantity: AbstractChoice, value: Any) -> np.ndarray:
+    """What a function returned as an array of real numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        # Lists of different lengths.
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"`{quantity.kind}` must return a real number or an array of them, but returns "
+            f"{value!r:.60}; take the modulus of complex numbers, and pad lists to one length."
+        )
+    return array

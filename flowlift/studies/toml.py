@@ -15,7 +15,7 @@ from .kinds import reading
 from .records import Study, Value
 from .structure import check_table, structured, unstructured
 
-# Where results keep the sources of their study: a folder for each, named by its hash.
+# Where results keep the sources of their study: a folder for each text, named by its hash.
 KEPT = "sources"
 
 
@@ -48,7 +48,7 @@ def read_study(path: str | Path, overrides: Sequence[str] = (), *, quick: bool =
                 _assign(raw, key, value)
         for assignment in overrides:
             _assign(raw, *_parse_assignment(assignment))
-        with_sources(raw, [Path(path).parent, *_kept_beside(Path(path))])
+        with_sources(raw, [Path(path).parent])
         return structure_study(raw, execute=True)
     except (ValueError, TypeError) as error:
         # The cause is the code of the study where that raised: `--debug` shows it.
@@ -116,7 +116,12 @@ def structure_study(raw: Mapping[str, Any], *, execute: bool = False) -> Study:
     """
     check_table(raw, "study")
     given = raw.get("sources", {})
-    with reading(given if isinstance(given, Mapping) else {}, execute=execute):
+    check_table(given, "sources")
+    if execute:
+        # Along further axes too: each of their studies is then read without executing anything.
+        for word in filter(None, (sources.named(word) for _, _, word in _names(raw))):
+            sources.function(word, given)
+    with reading(given, execute=execute):
         return structured(raw)
 
 
@@ -189,8 +194,10 @@ def with_sources(raw: dict[str, Any], folders: Sequence[Path]) -> None:
     """
     recorded, found = raw.get("sources", {}), {}
     check_table(recorded, "sources")
+    for name, files in recorded.items():
+        check_table(files, f"sources.{name}")
     for holder, key, word in list(_names(raw)):
-        named = found_word(word, folders)
+        named = _kept(word, recorded, folders) or found_word(word, folders)
         if named is None:
             continue
         name, files = named
@@ -235,6 +242,19 @@ def found_word(word: str, folders: Sequence[Path]) -> tuple[sources.Named, dict[
     return sources.Named(base, name.name), files
 
 
+def _kept(
+    word: str, recorded: Any, folders: Sequence[Path]
+) -> tuple[sources.Named, dict[str, str]] | None:
+    """A source that results keep, as their study records it; a file beside the study goes first."""
+    name = sources.named(word)
+    if name is None or not name.is_file or any((f / name.source).is_file() for f in folders):
+        return None
+    files = recorded.get(name.source)
+    if files and any(sources.recall(files, f / KEPT) for f in folders):
+        return name, dict(files)
+    return None
+
+
 def sources_named(record: Any) -> Iterator[str]:
     """The files and modules that a study's plain values name.
 
@@ -262,11 +282,6 @@ def _names(value: Any) -> Iterator[tuple[Any, Any, str]]:
         yield from _names(item)
     for item in value if isinstance(value, list) else ():
         yield from _names(item)
-
-
-def _kept_beside(path: Path) -> list[Path]:
-    """The folders of sources that results keep."""
-    return sorted((path.parent / KEPT).glob("*/"))
 
 
 def to_toml(study: Study) -> str:

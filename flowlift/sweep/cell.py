@@ -78,7 +78,7 @@ def _check_models(study: Study, task: Task) -> None:
         resolve_objective(task).check(model)
         flowing(model, study.frozen or ())
         if study.observe:
-            study.observe.check_model(model)
+            study.observe.check_model(model, task)
 
 
 def run_cell(
