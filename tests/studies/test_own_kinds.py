@@ -390,3 +390,11 @@ def test_code_of_further_axes_is_loaded_with_the_study_and_never_by_reading(tmp_
     recorded = studies.toml.recorded_study(tmp_path / "study.toml")
     assert runs(recorded) == runs(study)
     assert not sources._MODULES
+
+
+def test_a_default_that_no_file_can_write_stays_the_function_s_own(tmp_path):
+    study = read(tmp_path, **swap("slope: float = 1.0", "slope=np.ones(2)"))
+    check_study(study)
+    assert "slope" not in studies.to_toml(study)
+    said = refused(tmp_path, "module.slope=1.0", **swap("slope: float = 1.0", "slope=np.ones(2)"))
+    assert "key `module.slope` is unknown" in said
