@@ -6,8 +6,8 @@ from flowlift import flow
 from flowlift.flow import Outcome
 
 RECORDED = ("loss", "gradient_norm", "arc_length", "energy", "distance")
-# Errors of a whole flow in units of the tolerance of a step, at the worst of many thousands.
-GLOBAL = 300.0
+# Errors of a whole flow in units of the tolerance of a step: so many, and this per step taken.
+GLOBAL, PER_STEP = 300.0, 3.0
 
 
 class Fault(AssertionError):
@@ -124,10 +124,11 @@ def curve_is_exact(solution, case) -> None:
         expect(np.allclose(series[-1], last, rtol=1e-5), f"observer {name}", series[-1], last)
 
 
-def tolerance(case, solution=None) -> float:
+def tolerance(case, solution) -> float:
     """The relative error that a whole flow may have."""
     eps = float(np.finfo(case.settings["precision"]).eps)
-    return GLOBAL * max(case.settings["rtol"] + case.settings["atol"], 2 * eps)
+    step = max(case.settings["rtol"] + case.settings["atol"], 2 * eps)
+    return (GLOBAL + PER_STEP * solution.stats.steps) * step
 
 
 def stopped_where_the_formula_says(solution, case, horizon: float, stops) -> None:
@@ -136,7 +137,7 @@ def stopped_where_the_formula_says(solution, case, horizon: float, stops) -> Non
     if not thresholds or solution.result in (Outcome.BUDGET, Outcome.STEP_LIMIT):
         return
     first, last = (case.loss.loss_at(case.start, t) for t in (0.0, horizon))
-    room = 2 * tolerance(case) * (abs(first) + abs(last) + abs(first - last))
+    room = 2 * tolerance(case, solution) * (abs(first) + abs(last) + abs(first - last))
     if last > thresholds[0] + room:
         expect(solution.result != Outcome.LOSS_BELOW, "the loss never was there", last)
     elif last < thresholds[0] - room:
