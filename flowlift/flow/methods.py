@@ -170,6 +170,29 @@ class ThetaNorm(eqx.Module):
         return optx.rms_norm(theta) / live_scale(theta.size, self.live, theta.dtype)
 
 
+# VeryChord counts an equation as solved at 1e-2 of the tolerance, if corrections shrink.
+_NO_CORRECTION = 1e-3
+
+
+class CorrectionNorm(eqx.Module):
+    """The norm of a root finder's corrections: zero below a thousandth of the tolerance.
+
+    Corrections end at the rounding of the field, one as large as the next. A root finder that
+    judges by their ratio calls that divergence, and a shorter step, where Newton's method is at
+    rounding at once, does not help.
+
+    Attributes:
+        theta: the norm of theta.
+    """
+
+    theta: ThetaNorm
+
+    def __call__(self, correction: State | PyTree) -> Float[Array, ""]:
+        """The norm of a correction scaled by the tolerance."""
+        norm = self.theta(correction)
+        return jnp.where(norm < _NO_CORRECTION, jnp.zeros_like(norm), norm)
+
+
 class StateNorm(eqx.Module):
     """The largest of the root mean square over theta and those of the integrals.
 
@@ -250,7 +273,8 @@ def _takes_one_field(terms: PyTree) -> bool:
 def _build(solver, rtol: Array, atol: Array, live: Array | None) -> diffrax.AbstractSolver:
     check_solver(solver)
     solver = solver_named(solver) if isinstance(solver, str) else solver
-    return _filled(solver, {"rtol": rtol, "atol": atol, "norm": ThetaNorm(live)})
+    norm = CorrectionNorm(ThetaNorm(live))
+    return _filled(solver, {"rtol": rtol, "atol": atol, "norm": norm})
 
 
 def _filled(solver, ours: dict[str, Any]) -> diffrax.AbstractSolver:

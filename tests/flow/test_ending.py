@@ -2,6 +2,7 @@
 
 import functools
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from flowlift import flow
 from flowlift.flow import LogTimes, LossBelow, Outcome, Stagnation
+from flowlift.flow.methods import CorrectionNorm, ThetaNorm
 
 solve = functools.partial(flow.solve, save=LogTimes(2, start=1e-2))
 START = jnp.array([1.0, 0.5])
@@ -84,6 +86,25 @@ def test_stops_at_save_times_of_float32():
         assert ends_well(solution) == Outcome.LOSS_BELOW
         assert solution.time == time
     assert solution.times.tolist() == [0.0, 0.1, 1.1, 2.2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["kvaerno5", diffrax.Kvaerno3()])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_implicit_solvers_take_steps_at_rounding(solver, precision):
+    """Where a step is so short that Newton's corrections are rounding from the first on."""
+    times = [1e-20, 2e-4, np.nextafter(2e-4, 1), 0.5, np.nextafter(0.5, 1), 1.0]
+    settings = {"solver": solver, "save": times, "precision": precision, "rtol": 1e-3}
+    solution = solve(START, bowl, 1.0, **settings)
+    assert ends_well(solution) == Outcome.HORIZON
+    assert solution.times.tolist() == [0.0, *times]
+    assert solution.stats.rejected == 0
+
+
+def test_corrections_of_a_thousandth_are_none():
+    norm = CorrectionNorm(ThetaNorm())
+    for size, value in ((2e-3, 2e-3), (0.9e-3, 0.0), (1e-30, 0.0), (np.nan, np.nan)):
+        np.testing.assert_allclose(norm((jnp.full(3, size), None)), value)
 
 
 def test_what_the_last_allowed_step_reaches_is_reached():
