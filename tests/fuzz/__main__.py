@@ -15,15 +15,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     os.environ["JAX_ENABLE_X64"] = "1"
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from .families import FAMILIES
+    from . import families, network_families
 
+    known = families.FAMILIES | network_families.FAMILIES
     if options.case:
         family, _, number = options.case.partition(":")
-        FAMILIES[family](int(number))
+        known[family](int(number))
         print(f"{options.case} passes")
         return 0
-    names = options.family or list(FAMILIES)
-    return report(*fuzz({name: FAMILIES[name] for name in names}, options.seconds, options.seed))
+    names = options.family or list(known)
+    return report(*fuzz({name: known[name] for name in names}, options.seconds, options.seed))
 
 
 def _parse(arguments) -> argparse.Namespace:

@@ -202,3 +202,40 @@ def tallies_add_up(solution) -> None:
     expect(stats.cost == stats.gradients + 2 * stats.hvps, "cost", stats)
     expect(stats.observation_gradients >= len(solution.times), "records cost gradients", stats)
     expect(stats.gradients >= stats.steps - stats.rejected, "a step needs a gradient", stats)
+
+
+def numbers_agree(text: str, one, other, rtol: float = 1e-11, atol: float = 1e-12) -> None:
+    """Two arrays of one shape are equal but for rounding."""
+    one, other = np.asarray(one), np.asarray(other)
+    expect(one.shape == other.shape, f"{text}: shapes", one.shape, other.shape)
+    expect(np.allclose(one, other, rtol=rtol, atol=atol), text, one, other)
+
+
+def derivatives_agree(found) -> None:
+    """d/ds L(theta + s u) by jvp, by the gradient and by differences; and the Hessian is symmetric.
+
+    Differences of fourth order, so that rounding is a hundred times below what is asked.
+
+    Args:
+        found: as `network_families.derivatives` returns it.
+    """
+    slope, values = float(found["jvp"]), np.asarray(found["values"])
+    numbers_agree("jvp and gradient", slope, found["slope"], 1e-9, 1e-11)
+    differences = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * found["step"])
+    room = 1e-6 * (abs(differences) + np.max(np.abs(values)))
+    expect(abs(differences - slope) <= room, "gradient and differences", slope, differences)
+    numbers_agree("u H v = v H u", *found["products"], 1e-9, 1e-10)
+
+
+def same_steps(one, other, rtol: float = 1e-9) -> None:
+    """Two computations of one flow that differ by rounding take the same steps to the same end."""
+    expect(one.stats.steps == other.stats.steps, "steps", one.stats, other.stats)
+    expect(one.stats.gradients == other.stats.gradients, "gradients", one.stats, other.stats)
+    numbers_agree("losses", one.loss, other.loss, rtol, rtol * np.abs(one.loss).max())
+
+
+def energy_identity(solution, room: float) -> None:
+    """L(0) - L(t) = int |grad L|^2, and L falls."""
+    fell = solution.loss[0] - solution.loss
+    expect(np.max(np.abs(fell - solution.energy)) <= room, "energy", fell, solution.energy)
+    expect(np.max(np.diff(solution.loss), initial=0) <= room, "the loss falls", solution.loss)
