@@ -53,6 +53,10 @@ def integrate(
         if extra:
             _record(settings, trace, position)
         result = ending(trace, plan, first, cause)
+        if result is not None and not trace.stands:
+            # A stagnation, seen at a save time that the leg has run past.
+            _record(settings, trace, position)
+            result = ending(trace, plan, first, cause)
         settings, position, result = _take_over(settings, trace, plan, position, result)
         if extra and result is None:
             trace.drop_last()

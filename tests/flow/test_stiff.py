@@ -192,6 +192,28 @@ def test_stagnation_is_noticed_within_a_few_steps():
 
 
 @pytest.mark.slow
+def test_a_stagnation_seen_at_a_time_run_past_ends_at_a_record():
+    """Legs of a few steps end between save times; L = -w^2 / 2 grows as it did from the start."""
+    start, times = np.array([0.3344]), [0.0122, *10 ** (np.arange(-10, -2) / 6), 0.461]
+    for relative in (0.9, 0.93, 0.96, 0.99):
+        rule = [Stagnation(relative, 2.0)]
+        solution = flow.solve(
+            start,
+            lambda w: -0.5 * jnp.sum(w**2),
+            0.461,
+            solver="dense-bdf",
+            save=times,
+            stops=rule,
+        )
+        assert solution.times[-1] == solution.time
+        assert len(solution.loss) == len(solution.times)
+        assert (solution.result == Outcome.STAGNATION) == (solution.time < 0.461)
+        w = start * np.exp(solution.time)
+        np.testing.assert_allclose(solution.model, w, rtol=1e-4)
+        np.testing.assert_allclose(solution.loss[-1], -0.5 * w @ w, rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_an_exploding_flow_is_a_result():
     solution = flow.solve(
         problems.Vector(jnp.array([1.0])), lambda m: -jnp.sum(m.theta**4) / 4, 10.0, solver="bdf"

@@ -82,7 +82,13 @@ def end_follows_from_the_records(solution, horizon: float, stops) -> None:
 
 
 def _stagnated(solution, rule) -> bool:
-    t, losses = solution.times, solution.loss
+    """Whether the rule holds at the last record or, of legs that run past it, before that."""
+    count = len(solution.times)
+    return any(_stagnated_at(solution, rule, end) for end in (count, count - 1))
+
+
+def _stagnated_at(solution, rule, end: int) -> bool:
+    t, losses = solution.times[:end], solution.loss[:end]
     if len(t) < 3 or t[-1] / rule.factor < t[1]:
         return False
     k = int(np.searchsorted(t, t[-1] / rule.factor, side="right"))

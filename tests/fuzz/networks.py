@@ -198,8 +198,6 @@ def _bare(xs: dict):
 
 def shapes_of(module: PerceptronModule):
     """Shapes of one sample of every input, and of the output."""
-    inputs = {
-        v.name: (() if v.copies is None else (v.copies,)) + v.shape for v in module.inputs
-    }
+    inputs = {v.name: (() if v.copies is None else (v.copies,)) + v.shape for v in module.inputs}
     out = module.outputs[0].copies
     return inputs, () if out is None else (out,)
