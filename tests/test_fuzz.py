@@ -5,10 +5,11 @@ import functools
 import types
 from collections import Counter
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from fuzz import __main__ as command
-from fuzz import checks, draws, families
+from fuzz import checks, draws, families, network_families, networks
 
 from flowlift import flow
 from flowlift.flow import LossBelow, Outcome
@@ -21,6 +22,16 @@ FIXED = [("ends", range(40, 46)), ("resumes", range(280, 283)), ("kills", range(
 def test_a_fixed_part(family, numbers):
     for number in numbers:
         families.FAMILIES[family](number, solver="tsit5")
+
+
+def test_a_fixed_lift():
+    network_families.maps(30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["mlps", "lift_flows", "twins"])
+def test_a_fixed_network_flow(family):
+    network_families.FAMILIES[family](0)
 
 
 @functools.cache
@@ -87,6 +98,14 @@ def steps(limit):
     return functools.partial(checks.limit_of_steps, free=sound(), limit=limit)
 
 
+def falls(solution):
+    checks.energy_identity(solution, 1e-3)
+
+
+def steps_alike(solution):
+    checks.same_steps(solution, sound())
+
+
 FAULTS = [
     (checks.shape_of_the_end, lambda s: {"time": 0.9}),
     (checks.shape_of_the_end, lambda s: {"times": np.array([0.0, 0.5, 0.5, 1.0])}),
@@ -126,6 +145,10 @@ FAULTS = [
     (checks.tallies_add_up, lambda s: stats(rejected=s.stats.steps + 1)),
     (checks.tallies_add_up, lambda s: stats(observation_gradients=0)),
     (checks.tallies_add_up, lambda s: stats(gradients=1)),
+    (falls, lambda s: {"energy": late(s.energy)}),
+    (falls, lambda s: {"loss": s.loss[::-1], "energy": s.loss[-1] - s.loss[::-1]}),
+    (steps_alike, lambda s: {"loss": late(s.loss)}),
+    (steps_alike, lambda s: stats(steps=s.stats.steps + 1)),
 ]
 
 
@@ -142,6 +165,50 @@ def test_the_checks_pass_what_is_sound():
     steps(10**6)(sound())
     spent(10**6)(sound())
     beyond(sound())
+
+
+@pytest.mark.parametrize("fault", ["jvp", "values", "products", "slope", None])
+def test_wrong_derivatives_are_found(fault):
+    """L = sum sin(theta), along u and v."""
+    theta, u, v, step = np.arange(3.0), np.array([1.0, 0.3, -2.0]), np.array([0.5, 1.0, 1.0]), 1e-3
+    slope, product = np.cos(theta) @ u, -(u * v) @ np.sin(theta)
+    values = [np.sin(theta + k * step * u).sum() for k in (-2, -1, 1, 2)]
+    found = {"step": step, "jvp": slope, "slope": slope, "values": values}
+    found["products"] = (product, product)
+    if fault is None:
+        return checks.derivatives_agree(found)
+    spoilt = np.array(found[fault]) + np.resize([1e-4, 0.0], np.shape(found[fault]))
+    with pytest.raises(checks.Fault):
+        checks.derivatives_agree(found | {fault: spoilt})
+
+
+def test_numbers_agree_in_value_and_shape():
+    checks.numbers_agree("a", np.ones(3), np.ones(3) + 1e-13)
+    for other in (np.ones(3) + 1e-9, np.ones((3, 1)), np.full(3, np.nan)):
+        with pytest.raises(checks.Fault):
+            checks.numbers_agree("a", np.ones(3), other)
+
+
+@pytest.mark.parametrize("kind", ["squared", "cross-entropy", "own"])
+def test_losses_by_hand_are_those_of_tasks(kind):
+    rng = np.random.default_rng(0)
+    outputs, labels = rng.standard_normal((5, 3)), rng.integers(0, 3, 5)
+    targets = labels if kind == "cross-entropy" else rng.standard_normal((5, 3))
+    loss = networks.Huber(np.asarray(2.0)) if kind == "own" else kind
+    data = networks.Data(np.arange(5), targets, loss)
+    objective = data.task().objective
+    task = np.mean(objective.loss.per_sample(jnp.asarray(outputs), objective.targets))
+    checks.numbers_agree(kind, task, data.by_hand(outputs))
+
+
+def test_random_modules_and_lifts_are_drawn_from_their_number():
+    kinds = set()
+    for number in range(0, 60, 6):
+        one, other = (networks.draw_lift(*draws.streams("maps", number, 6)) for _ in range(2))
+        assert one.graph_hash == other.graph_hash
+        assert one.module == other.module
+        kinds |= {type(edge.map).__name__ for edge in one.module.edges}
+    assert len(kinds) > 5
 
 
 def test_stagnation_is_told_by_its_formula():
