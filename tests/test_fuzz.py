@@ -182,6 +182,14 @@ def test_wrong_derivatives_are_found(fault):
         checks.derivatives_agree(found | {fault: spoilt})
 
 
+def test_invariants_count_as_often_as_they_hold():
+    before = checks.HELD["numbers_agree"]
+    checks.numbers_agree("a", 1.0, 1.0)
+    with pytest.raises(checks.Fault):
+        checks.numbers_agree("a", 1.0, 2.0)
+    assert checks.HELD["numbers_agree"] == before + 1
+
+
 def test_numbers_agree_in_value_and_shape():
     checks.numbers_agree("a", np.ones(3), np.ones(3) + 1e-13)
     for other in (np.ones(3) + 1e-9, np.ones((3, 1)), np.full(3, np.nan)):

@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     os.environ["JAX_ENABLE_X64"] = "1"
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from . import families, network_families
+    from . import checks, families, network_families
 
     known = families.FAMILIES | network_families.FAMILIES
     if options.case:
@@ -24,7 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.case} passes")
         return 0
     names = options.family or list(known)
-    return report(*fuzz({name: known[name] for name in names}, options.seconds, options.seed))
+    found = fuzz({name: known[name] for name in names}, options.seconds, options.seed)
+    for name, count in sorted(checks.HELD.items()):
+        print(f"{name}: held {count} times")
+    return report(*found)
 
 
 def _parse(arguments) -> argparse.Namespace:

@@ -1,5 +1,9 @@
 """What must hold of every flow: one small function for each invariant, which raises `Fault`."""
 
+import functools
+from collections import Counter
+from collections.abc import Callable
+
 import numpy as np
 
 from flowlift import flow
@@ -14,6 +18,21 @@ class Fault(AssertionError):
     """An invariant that does not hold."""
 
 
+# How often each invariant was checked and held, in this process.
+HELD: Counter[str] = Counter()
+
+
+def invariant(check: Callable) -> Callable:
+    """The check, counted when it holds."""
+
+    @functools.wraps(check)
+    def counted(*args, **settings):
+        check(*args, **settings)
+        HELD[check.__name__] += 1
+
+    return counted
+
+
 def expect(holds, text: str, *values) -> None:
     if not holds:
         raise Fault(f"{text}: {', '.join(repr(v) for v in values)}" if values else text)
@@ -23,6 +42,7 @@ def near(times, asked: float, ulps: int = 4) -> bool:
     return bool(len(times)) and bool(np.min(np.abs(times - asked)) <= ulps * np.spacing(asked))
 
 
+@invariant
 def shape_of_the_end(solution) -> None:
     """Times increase from 0 to the time reached; every series is as long; success is finite."""
     times = solution.times
@@ -37,6 +57,7 @@ def shape_of_the_end(solution) -> None:
         expect(len(series) == len(times), f"length of {name}", len(series), len(times))
 
 
+@invariant
 def every_time_is_there(solution, horizon: float, wanted) -> None:
     """The records are at exactly the times asked for up to the end, and at the end."""
     expect(solution.time <= horizon, "time within the horizon", solution.time, horizon)
@@ -48,6 +69,7 @@ def every_time_is_there(solution, horizon: float, wanted) -> None:
         expect(near(wanted, time), "a record that nobody asked for", time, wanted)
 
 
+@invariant
 def every_snapshot_is_there(solution, asked) -> None:
     """Exactly those snapshots are kept that were reached."""
     kept, times = list(solution.snapshots), solution.times
@@ -60,6 +82,7 @@ def every_snapshot_is_there(solution, asked) -> None:
         expect(np.array_equal(last, solution.model), "a snapshot at the end is the model", last)
 
 
+@invariant
 def end_follows_from_the_records(solution, horizon: float, stops) -> None:
     """Result code and last record say the same."""
     rules = {type(stop).__name__: stop for stop in stops}
@@ -104,6 +127,7 @@ def _stagnated_at(solution, rule, end: int) -> bool:
     return fell <= max(rule.relative * all_in_all, rounding)
 
 
+@invariant
 def curve_is_exact(solution, case) -> None:
     """theta, L, |grad L|, the distance and the energy are those of the formula."""
     loss, start = case.loss, np.asarray(case.start)
@@ -137,6 +161,7 @@ def tolerance(case, solution) -> float:
     return (GLOBAL + PER_STEP * solution.stats.steps) * step
 
 
+@invariant
 def stopped_where_the_formula_says(solution, case, horizon: float, stops) -> None:
     """A threshold of L that the formula passes well before T stops the flow; none beyond does."""
     thresholds = [s.threshold for s in stops if isinstance(s, flow.LossBelow)]
@@ -153,6 +178,7 @@ def stopped_where_the_formula_says(solution, case, horizon: float, stops) -> Non
         expect(here <= thresholds[0] + room, "stopped before the formula does", here)
 
 
+@invariant
 def same_bits(one, other, *, counts: bool = True) -> None:
     """Two solutions are equal to the last bit, but for wall time."""
     expect(one.result == other.result, "results", one.result.value, other.result.value)
@@ -173,6 +199,7 @@ def same_bits(one, other, *, counts: bool = True) -> None:
             expect(a == b, f"counts of {name}", a, b)
 
 
+@invariant
 def prefix_of(part, whole) -> None:
     """The records of a part are the first of the whole; the very last may be the part's own."""
     count = len(part.times) - (part.time not in whole.times)
@@ -181,6 +208,7 @@ def prefix_of(part, whole) -> None:
         expect(np.array_equal(a, b), f"a limit changes {name}", a, b)
 
 
+@invariant
 def limit_of_steps(solution, free, limit: int) -> None:
     """With enough steps nothing changes; with fewer, exactly so many are tried."""
     if limit >= free.stats.steps:
@@ -190,6 +218,7 @@ def limit_of_steps(solution, free, limit: int) -> None:
     return prefix_of(solution, free)
 
 
+@invariant
 def budget_of_gradients(solution, free, budget: float, attempt: int) -> None:
     """With enough gradients nothing changes; else the budget is met within one attempted step."""
     if budget >= free.stats.gradients:
@@ -201,6 +230,7 @@ def budget_of_gradients(solution, free, budget: float, attempt: int) -> None:
     return prefix_of(solution, free)
 
 
+@invariant
 def tallies_add_up(solution) -> None:
     """Steps, rejections and counts are consistent, and cost follows from them."""
     stats = solution.stats
@@ -210,6 +240,7 @@ def tallies_add_up(solution) -> None:
     expect(stats.gradients >= stats.steps - stats.rejected, "a step needs a gradient", stats)
 
 
+@invariant
 def numbers_agree(text: str, one, other, rtol: float = 1e-11, atol: float = 1e-12) -> None:
     """Two arrays of one shape are equal but for rounding."""
     one, other = np.asarray(one), np.asarray(other)
@@ -217,6 +248,7 @@ def numbers_agree(text: str, one, other, rtol: float = 1e-11, atol: float = 1e-1
     expect(np.allclose(one, other, rtol=rtol, atol=atol), text, one, other)
 
 
+@invariant
 def derivatives_agree(found) -> None:
     """d/ds L(theta + s u) by jvp, by the gradient and by differences; and the Hessian is symmetric.
 
@@ -233,6 +265,7 @@ def derivatives_agree(found) -> None:
     numbers_agree("u H v = v H u", *found["products"], 1e-9, 1e-10)
 
 
+@invariant
 def same_steps(one, other, rtol: float = 1e-9) -> None:
     """Two computations of one flow that differ by rounding take the same steps to the same end."""
     expect(one.stats.steps == other.stats.steps, "steps", one.stats, other.stats)
@@ -240,6 +273,7 @@ def same_steps(one, other, rtol: float = 1e-9) -> None:
     numbers_agree("losses", one.loss, other.loss, rtol, rtol * np.abs(one.loss).max())
 
 
+@invariant
 def energy_identity(solution, room: float) -> None:
     """L(0) - L(t) = int |grad L|^2, and L falls."""
     fell = solution.loss[0] - solution.loss
