@@ -16,6 +16,7 @@ from .cells import check_runs, in_present_schema, index, places, read_file
 from .damage import Damage, damages, remark, set_aside
 from .digests import Damaged
 from .index import Entry
+from .joining import numbered
 from .names import STUDY
 
 _REMARKS = "remarks"
@@ -132,7 +133,9 @@ def _assemble(
     for (variant, _), parts in shapes.items():
         sizes.setdefault(variant, []).append(_concat(parts, "seed"))
     blocks = [_with_axes(_concat(parts, "size"), v, study) for v, parts in sizes.items()]
-    data = xarray.merge(blocks, join="outer", compat="no_conflicts", combine_attrs="drop_conflicts")
+    data = xarray.merge(
+        numbered(blocks), join="outer", compat="no_conflicts", combine_attrs="drop_conflicts"
+    )
     values = axis_values(study)
     order: dict[str, Sequence[Any]] = {axis: values[key] for key, axis in axis_names(study).items()}
     order["size"] = all_sizes(study)
@@ -154,7 +157,7 @@ def _concat(parts: list[xarray.Dataset], axis: str) -> xarray.Dataset:
     join: Any = functools.partial(
         xarray.concat, combine_attrs="drop_conflicts", join="outer", data_vars="all"
     )
-    return join(parts, axis).sortby(axis)
+    return join(numbered(parts), axis).sortby(axis)
 
 
 def _without_missing_words(variable: xarray.DataArray) -> xarray.DataArray:

@@ -18,6 +18,7 @@ from ..flow.stops import check_stops
 from ..lift import check_plan, sample
 from ..modules import PerceptronModule
 from ..store.cells import versions_of
+from ..store.joining import numbered
 from ..studies.grid import SCHEMA, Cell, axis_names
 from ..studies.kinds import build_module, build_task, built
 from ..studies.leaves import flowing
@@ -171,7 +172,7 @@ def _side_by_side(parts: Sequence[xarray.Dataset]) -> xarray.Dataset:
     first = parts[0]
     shapes = {name: variable.shape for name, variable in first.variables.items()}
     if any({n: v.shape for n, v in p.variables.items()} != shapes for p in parts):
-        return xarray.concat(parts, "seed", join="outer")
+        return xarray.concat(numbered(parts), "seed", join="outer")
     stacked = {
         name: (("seed", *variable.dims), np.stack([p[name].values for p in parts]), variable.attrs)
         for name, variable in first.data_vars.items()

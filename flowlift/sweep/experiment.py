@@ -124,10 +124,15 @@ def study(
     choose = functools.partial(_choice, found)
     raw["task"] = choose("task", task)
     if model is not None:
-        raw |= {"model": choose("model", model), "sizes": list(sizes)}
+        raw |= {"model": choose("model", model), "sizes": _plain(list(sizes))}
     if module is not None or edges is not None:
+        if module is None or edges is None:
+            raise ValueError(
+                "Arguments `module` and `edges` must be given together, but one is None; give "
+                'both, e.g. edges="complete".'
+            )
         raw["module"] = choose("module", module)
-        raw["lift"] = {"sizes": list(sizes), "edges": choose("edge_law", edges)}
+        raw["lift"] = {"sizes": _plain(list(sizes)), "edges": choose("edge_law", edges)}
     given = {"loss": loss, "frozen": frozen, "question": question, "vary": vary}
     for key, value in given.items():
         if value is not None:
@@ -233,4 +238,4 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items() if v is not None}
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -21,6 +21,7 @@ from ..sources import remember
 from ..store import Claim, Holder, claimed_by_others
 from ..store.cells import BESIDE, StoreError, counts_as_failed, read_cell, storing, write_cell
 from ..store.damage import set_aside
+from ..store.joining import numbered
 from ..store.names import CHECKPOINTS
 from ..studies.grid import Cell
 from ..studies.records import Study
@@ -192,11 +193,15 @@ class _Keeper:
         if not self._fresh:
             return
         parts = [*self._parts, gather(self._study, self._cell.size, self._runs)]
-        data = parts[0] if len(parts) == 1 else xarray.concat(parts, "seed", join="outer")
+        data = parts[0] if len(parts) == 1 else _joined(parts)
         write_cell(data, self._cell, self._directory)
         for run in self._fresh:
             remove(_checkpoint(self._directory, run))
         self._fresh, self._written = [], time.monotonic()
+
+
+def _joined(parts: Sequence[xarray.Dataset]) -> xarray.Dataset:
+    return xarray.concat(numbered(parts), "seed", join="outer")
 
 
 def _one(

@@ -88,6 +88,7 @@ ASSIGNED = [
     ("lift.edges.kind=[1]", "but is [1]; choose one"),
     ("module.kind=3", "but is 3; choose one"),
     ("module=[1]", "`module"),
+    ("module.inputs=3", "must have samples of shape (3,) for vertex 'x', but has (2,)"),
     ("module.depth=1000000", "`depth` must fit into this machine's memory"),
     ("task.samples=1000000000000", "`samples` must fit into this machine's memory"),
     ("task='periodic'", "`task"),
