@@ -113,14 +113,15 @@ def test_87_live_of_249_take_the_steps_of_87(solver):
     assert_same_flow(padded, bare, 1e-6, counted if solver in SLOWER else (*counted, "hvps"))
 
 
+# Sums of other lengths round differently, and a step in a hundred is accepted or not; the BDF's
+# choice of order depends on it, too: the same 87 weights in four orders took 141 to 152 steps.
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", ["tsit5", "bdf"])
-def test_twins_in_single_precision(solver):
+@pytest.mark.parametrize(("solver", "spread"), [("tsit5", 0.03), ("bdf", 0.08)])
+def test_twins_in_single_precision(solver, spread):
     padded, bare, loss = scattered("float32")
     settings = {"solver": solver, "rtol": 1e-4, "atol": 1e-6, "precision": "float32"}
     padded, bare = (flow.solve(model, loss, 3.0, **settings) for model in (padded, bare))
-    # Sums of other lengths round differently, and a step in a hundred is accepted or not.
-    assert padded.stats.steps == pytest.approx(bare.stats.steps, rel=0.03)
+    assert padded.stats.steps == pytest.approx(bare.stats.steps, rel=spread)
     np.testing.assert_allclose(padded.loss, bare.loss, rtol=1e-3)
 
 
@@ -135,9 +136,8 @@ def test_twins_by_stock_solvers(solver):
 @pytest.mark.parametrize(
     "solver",
     [
-        pytest.param("tsit5", marks=pytest.mark.slow),
-        "kvaerno5",
-        *(pytest.param(s, marks=pytest.mark.slow) for s in ("dopri8", diffrax.Bosh3())),
+        "tsit5",
+        *(pytest.param(s, marks=SLOWLY) for s in ("dopri8", "kvaerno5", diffrax.Bosh3())),
     ],
 )
 def test_the_pure_flow_of_87_live_of_249_is_that_of_87(solver):

