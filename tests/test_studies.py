@@ -21,6 +21,7 @@ QUICK = {
 
 PARTS = ("**Claim.**", "**What one should see.**", "**What one sees.**", "**Verdict.**")
 PROBABILITY = STUDIES / "08_convergence_probability"
+GATED = STUDIES / "09_gated_products"
 
 
 @pytest.mark.slow
@@ -95,3 +96,33 @@ def test_the_quick_grid_of_the_probability_study(tmp_path):
     )
     assert len(re.findall(r"^ +periodic ", done.stdout, re.MULTILINE)) == 4
     assert "failed" not in done.stdout
+
+
+def test_the_gated_study_keeps_every_run_and_its_sources_are_all_its_own():
+    from flowlift import studies
+
+    study = studies.read_study(GATED / "study.toml")
+    assert set(study.sources) == {"gated.py"}
+    assert set(study.sources["gated.py"]) == {"gated.py", "moons.py"}
+    runs = pandas.read_csv(GATED / "runs.csv")
+    assert runs.groupby("size").seed.agg(list).to_dict() == {
+        size: list(study.seeds_of(size)) for size in study.lift.sizes
+    }
+    readme = (GATED / "README.md").read_text()
+    for part in (*PARTS, "(success_vs_size.png)", "flowlift run studies/09_gated_products/study"):
+        assert part in readme, part
+    # The table counts what the runs say.
+    for size, group in runs.groupby("size"):
+        counts = [f"{(group.final_loss <= loss).sum()}/{len(group)}" for loss in (0.1, 0.05, 0.03)]
+        assert re.search(rf"^\| {size} \| .*{counts[0]} .*{counts[1]} ", readme, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_quick_grid_of_the_gated_study(tmp_path):
+    command = [sys.executable, "-m", "flowlift", "run", str(GATED / "study.toml"), "--quick"]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert len(re.findall(r"^ +[48] .* 4 horizon$", done.stdout, re.MULTILINE)) == 2
+    kept = sorted(path.name for path in (tmp_path / "sources").rglob("*.py"))
+    assert kept == ["gated.py", "moons.py"]
