@@ -1,6 +1,10 @@
 import importlib.metadata
 import os
+import sys
+from pathlib import Path
 
+# Cells of bash call the `flowlift` that is installed beside this Python.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["JAX_ENABLE_X64"] = "1"
 
