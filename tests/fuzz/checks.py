@@ -266,10 +266,14 @@ def derivatives_agree(found) -> None:
 
 
 @invariant
-def same_steps(one, other, rtol: float = 1e-9) -> None:
-    """Two computations of one flow that differ by rounding take the same steps to the same end."""
+def same_steps(one, other, rtol: float = 1e-9, iterations: int = 0) -> None:
+    """Two computations of one flow that differ by rounding take the same steps to the same end.
+
+    Where sums have another order, an implicit solver may find out so many iterations later.
+    """
     expect(one.stats.steps == other.stats.steps, "steps", one.stats, other.stats)
-    expect(one.stats.gradients == other.stats.gradients, "gradients", one.stats, other.stats)
+    apart = abs(one.stats.gradients - other.stats.gradients)
+    expect(apart <= iterations, "gradients", one.stats, other.stats)
     numbers_agree("losses", one.loss, other.loss, rtol, rtol * np.abs(one.loss).max())
 
 

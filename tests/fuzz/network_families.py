@@ -20,6 +20,8 @@ from . import checks, draws, networks
 # So few cases share a module that graphs differ often; a block shares its compilations.
 _BLOCK = 6
 _SOLVERS = ["tsit5", "tsit5", "dopri8", "bdf", "rkc2", "exprb", "auto"]
+# Newton iterations and conjugate gradients that rounding may decide.
+_ITERATIONS = 3
 _REFERENCES = ["LSODA", "DOP853", "Radau", "BDF"]
 
 
@@ -137,7 +139,7 @@ def _flows(model, data, shapes, rng) -> None:
     _against_scipy(solution, theta, both, rng)
     order = rng.permutation(len(data.targets))
     other = flowlift.solve(model, data.task(order), horizon, **settings)
-    checks.same_steps(other, solution, 1e-6)
+    checks.same_steps(other, solution, 1e-6, _ITERATIONS)
     resumed = flowlift.solve(model, data.task(), 0.5 * horizon, **settings | {"save": []})
     resumed = flowlift.resume(resumed, horizon)
     room = _room(solution)
@@ -180,9 +182,10 @@ def twins(number: int) -> None:
         return
     bare = lifts.from_arrays(lift.module, lifts.to_arrays(lift))
     for other in (bare, permuted(lift, rng)):
-        checks.same_steps(flowlift.solve(other, data.task(), 0.2, **settings), solution, 1e-6)
+        twin = flowlift.solve(other, data.task(), 0.2, **settings)
+        checks.same_steps(twin, solution, 1e-6, _ITERATIONS)
     chunked = flowlift.solve(lift, data.task(), 0.2, memory=_bound(lift, data), **settings)
-    checks.same_steps(chunked, solution, 1e-6)
+    checks.same_steps(chunked, solution, 1e-6, _ITERATIONS)
 
 
 def _bound(lift, data) -> int:
