@@ -41,6 +41,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "model": ("size", "seed"),
     "task": ("precision",),
     "observer": ("model", "task", "reference", "trainable"),
+    "loss": ("output", "target"),
     "figure": ("data", "ax"),
 }
 # What the command line and people call several of a kind.

@@ -45,8 +45,18 @@ def written(made: Callable) -> tuple[Named, dict[str, str]]:
         text = _standing_alone(made)
         return Named(f"{name}.py", name), {f"{name}.py": remember(text), **_files_used(text)}
     if "." in made.__module__ or _is_installed(made.__module__):
-        return Named(made.__module__, name), {made.__module__: of_package(made.__module__)}
+        home = _public_home(made)
+        return Named(home, name), {home: of_package(home)}
     return Named(Path(file).name, name), from_file(Path(file))
+
+
+def _public_home(made: Callable) -> str:
+    """The package itself where a function is defined in a private module of it."""
+    top = made.__module__.partition(".")[0]
+    public = "._" not in made.__module__
+    if public or getattr(sys.modules.get(top), made.__name__, None) is not made:
+        return made.__module__
+    return top
 
 
 def _is_installed(module: str) -> bool:

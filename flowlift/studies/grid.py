@@ -167,6 +167,9 @@ def _common_record(study: Study) -> dict:
         there = record.get(table, {})
         for key in [k for k, default in defaults.items() if there.get(k) == default]:
             del there[key]
+    if not record.get("frozen", True):
+        # Nothing frozen is what a study says by leaving it out.
+        del record["frozen"]
     # Of the sources, those that this run names: another file of the study changes nothing here.
     used = set(sources_named(record))
     named = {n: files for n, files in record.pop("sources", {}).items() if n in used}

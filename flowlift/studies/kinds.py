@@ -10,6 +10,7 @@ import collections.abc
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import inspect
 import types
 import typing
@@ -302,7 +303,8 @@ def _build(self: AbstractChoice, **given: Any) -> Any:
             left out.
 
     Returns:
-        What the function makes, checked to be one of its kind.
+        What the function makes, checked to be one of its kind. A loss may also be the function
+        itself, of output, target and its own arguments.
 
     Raises:
         ValueError: if it makes something else.
@@ -316,6 +318,8 @@ def _build(self: AbstractChoice, **given: Any) -> Any:
     given = {name: value for name, value in given.items() if name in accepted}
     if function.__module__.partition(".")[0] == "flowlift":
         return function(**fields, **given)
+    if self.table == "loss" and accepted.keys() >= set(registry.GIVEN["loss"]):
+        return functools.partial(function, **fields)
     made = sources.calling(function, self.kind, **fields, **given)
     wanted = MAKES.get(self.table)
     if wanted is not None and not isinstance(made, wanted):
