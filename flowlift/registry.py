@@ -60,7 +60,7 @@ class Entry:
         name: the word that names it.
         function: what makes the object; None for an entry point that is not yet imported.
         origin: where it comes from.
-        target: "module:name" of an entry point.
+        target: "module:name" of an entry point; "" where two registrations claim the name.
         tables: arguments that a study file writes as tables, with the kind that each names.
     """
 
@@ -132,7 +132,7 @@ def find(kind: str, name: str, place: str = "the name") -> Entry:
         The entry.
 
     Raises:
-        ValueError: if the kind or the name is unknown, or two packages register the name.
+        ValueError: if the kind or the name is unknown, or registered twice.
     """
     names = known(kind)
     if name not in names:
@@ -141,11 +141,17 @@ def find(kind: str, name: str, place: str = "the name") -> Entry:
             f"{place} must be one of {', '.join(names)}, or file.py:name, or package.module:name, "
             f"but is {name!r}; the nearest known is {(near or ['none'])[0]!r}."
         )
-    return names[name]
+    entry = names[name]
+    if entry.function is None and not entry.target:
+        raise ValueError(
+            f"{place} must be registered once, but {name!r} is registered by {entry.origin}; "
+            "uninstall one of them, or write package.module:name."
+        )
+    return entry
 
 
 def known(kind: str) -> dict[str, Entry]:
-    """All names of a kind, built-ins first, then those of installed packages.
+    """All names of a kind: built-ins first, then those of installed packages.
 
     Args:
         kind: one of `KINDS`.
@@ -154,7 +160,7 @@ def known(kind: str) -> dict[str, Entry]:
         Entries by name; entry points are named without being imported.
 
     Raises:
-        ValueError: for an unknown kind, or a name that two registrations claim.
+        ValueError: for an unknown kind.
     """
     check_kind(kind)
     if kind not in _READ:
@@ -227,20 +233,17 @@ def _read_room(room: str) -> None:
 # Reading what is installed takes tens of milliseconds.
 @functools.cache
 def _entry_points(kind: str) -> tuple[Entry, ...]:
-    found: dict[str, str] = {}
-    entries = []
+    found: dict[str, Entry] = {}
     for point in importlib.metadata.entry_points(group=f"flowlift.{kind}"):
-        name = point.dist.name if point.dist else "?"
-        taken = "flowlift" if point.name in _TABLES[kind] else found.get(point.name)
-        if taken:
-            raise ValueError(
-                f"the {kind.replace('_', ' ')} {point.name!r} is registered by {taken} and by the "
-                f"package {name}; uninstall one, or name it as {point.value!r}."
-            )
-        found[point.name] = f"the package {name}"
-        version = point.dist.version if point.dist else "?"
-        entries.append(Entry(kind, point.name, None, f"package {name} {version}", point.value))
-    return tuple(entries)
+        name, version = (point.dist.name, point.dist.version) if point.dist else ("?", "?")
+        entry = Entry(kind, point.name, None, f"package {name} {version}", point.value)
+        other = found.get(point.name) or _TABLES[kind].get(point.name)
+        if other is not None:
+            # Refused where the name is used: others stay usable.
+            origin = f"{other.origin} and {entry.origin}"
+            entry = dataclasses.replace(entry, origin=origin, target="")
+        found[point.name] = entry
+    return tuple(found.values())
 
 
 def _place(function: Any) -> tuple[str, str]:

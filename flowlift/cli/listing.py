@@ -36,7 +36,8 @@ def listing(kind: str) -> str:
 def _lines(entry: registry.Entry) -> Iterator[str]:
     function = entry.function or _imported(entry)
     if function is None:
-        yield f"{entry.name}  [{entry.origin}: cannot be imported here]"
+        why = "cannot be imported here" if entry.target else "registered twice"
+        yield f"{entry.name}  [{entry.origin}: {why}]"
         return
     given = ", ".join(str(p) for p in registry.parameters(entry.kind, function))
     yield f"{entry.name}({given})  [{entry.origin}]"
@@ -45,7 +46,7 @@ def _lines(entry: registry.Entry) -> Iterator[str]:
 
 def _imported(entry: registry.Entry):
     """The function of an entry point, None if its package does not import."""
-    named = sources.named(entry.target)
+    named = sources.named(entry.target) if entry.target else None
     try:
         return sources.function(named, {}) if named else None
     except ValueError:

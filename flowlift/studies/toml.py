@@ -234,7 +234,7 @@ def found_word(word: str, folders: Sequence[Path]) -> tuple[sources.Named, dict[
     if entry is not None and entry.function is not None:
         return written(entry.function)
     if entry is not None:
-        name = sources.named(entry.target)
+        name = sources.named(registry.find(entry.kind, word).target)
     if name is None:
         return None
     files = sources.of(name, folders)

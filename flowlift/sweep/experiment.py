@@ -146,6 +146,11 @@ def study(
         raw["observe"] = {"quantities": quantities}
     for key, value in settings.items():
         _place(raw, key, value, choose)
+    if "observe" in raw and not observers:
+        raise ValueError(
+            "Argument `observers` must name what is observed where `observe_per_decade` or "
+            "`observe_first_time` is given, but is missing; add it, or leave them out."
+        )
     return Experiment(_structured(raw, found))
 
 

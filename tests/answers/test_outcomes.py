@@ -97,7 +97,7 @@ def test_old_cells_and_new_ones_are_read_together(tmp_path):
         data["run"] = ("seed", list(cell.runs))
         data["seconds"] = ("seed", [1.0])
         data.attrs["schema"] = grid.SCHEMA
-        words = {"result": "horizon", "reason": "", "ended": "", "host": ""}
+        words = {"result": "horizon", "reason": "", "ended": "", "host": "", "versions": ""}
         data = data.assign({name: ("seed", [word]) for name, word in words.items()})
         names = ["least_eigenvalue", "gradient_norm_bound", "curvature_bound"]
         store.cells.write_cell(data.drop_vars(names) if old else data, cell, tmp_path)

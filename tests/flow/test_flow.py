@@ -474,7 +474,7 @@ GOOD = {
         ({"precision": "half"}, "`precision` must be one of"),
         ({"model": problems.Vector(jnp.array([1.0, np.nan]))}, r"leaf .theta is not"),
         ({"model": problems.Vector(jnp.arange(3))}, "must have trainable floating-point arrays"),
-        ({"task": lambda m: m.theta}, "must return one number"),
+        ({"task": lambda m: m.theta}, "must return one real floating-point number"),
         ({"task": 3}, "`task` must be a Task, an objective or a callable"),
     ],
 )
