@@ -122,7 +122,13 @@ def test_a_run_that_fails_before_its_lift_is_drawn_is_a_result(study, tmp_path, 
     def refuse(*_):
         raise MemoryError
 
-    monkeypatch.setattr(cell_module, "model_maker", refuse)
+    original = cell_module.Bench.__init__
+
+    def without_memory(bench, *given):
+        original(bench, *given)
+        bench._make = refuse
+
+    monkeypatch.setattr(cell_module.Bench, "__init__", without_memory)
     results = sweep.run_study(study, tmp_path, progress=False)
     assert np.all(results.result.values == "out of memory")
     assert np.all(results.end_time.values == 0)
