@@ -37,7 +37,7 @@ def test_every_run_holds_its_certificate(study, tmp_path):
     assert (answers.outcomes(results, 1e-6) == "converged").all()
     # Below what was reached, the same ends are critical points at which the flow is stuck.
     assert (answers.outcomes(results, 1e-12) == "stuck").all()
-    assert (answers.outcomes(results, 1e-6, 1.0) == "undecided").all()
+    assert (answers.outcomes(results, 1e-6, 1.0) == "not yet").all()
 
 
 def test_the_study_takes_other_numbers_of_teachers_and_students(request):
