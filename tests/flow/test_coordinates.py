@@ -101,7 +101,7 @@ SLOW = ("rkc2", "exprb", *SLOWER)
 
 @pytest.mark.parametrize(
     "solver",
-    ["tsit5", "bdf", *(pytest.param(s, marks=pytest.mark.slow) for s in SLOW)],
+    ["tsit5", *(pytest.param(s, marks=pytest.mark.slow) for s in ("bdf", *SLOW))],
 )
 def test_87_live_of_249_take_the_steps_of_87(solver):
     padded, bare, loss = scattered()
@@ -241,7 +241,7 @@ A = np.array([0.5 - 2.0j, -1.0 + 0.25j, 3.0j])
     ("solver", "precision"),
     [
         ("tsit5", "float64"),
-        ("bdf", "float32"),
+        pytest.param("bdf", "float32", marks=pytest.mark.slow),
         pytest.param("tsit5", "float32", marks=pytest.mark.slow),
         pytest.param("bdf", "float64", marks=pytest.mark.slow),
     ],
@@ -292,7 +292,8 @@ def test_complex_targets_inputs_and_buffers_keep_their_imaginary_parts():
     assert parts.loss[0] == pytest.approx(whole.loss[0], rel=1e-12)
 
 
-@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=SLOWLY)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_the_pure_flow_of_complex_leaves(precision):
     """z - a decays like e^(-2t) from z0: sum of |z(t) - a|^2 by |z0 - a|^2, e^(-4t)."""
     start = {"z": jnp.array([1.0 + 1.0j, 2.0 - 1.0j, 0.0])}
