@@ -1,4 +1,4 @@
-"""A small study file that many tests begin from."""
+"""Small study files that many tests begin from."""
 
 TEXT = """
 name = "small"
@@ -26,4 +26,22 @@ samples = 8
 horizon = 5.0
 solver = "tsit5"
 loss_below = 0.01
+"""
+
+TINY = """
+name = "tiny"
+[module]
+kind = "mlp"
+inputs = 2
+depth = 1
+[lift]
+sizes = [4]
+edges = { kind = "complete" }
+[task]
+kind = "periodic"
+harmonics = { 1 = 1.0 }
+samples = 8
+[flow]
+horizon = 1.0
+solver = "tsit5"
 """

@@ -20,18 +20,25 @@ FIXED = [("ends", range(40, 46)), ("resumes", range(280, 283)), ("kills", range(
 
 @pytest.mark.parametrize(("family", "numbers"), FIXED)
 def test_a_fixed_part(family, numbers):
+    before = checks.HELD.total()
     for number in numbers:
         families.FAMILIES[family](number, solver="tsit5")
+    # An invariant that fails raises; each case must have been asked some.
+    assert checks.HELD.total() >= before + len(numbers)
 
 
 def test_a_fixed_lift():
+    before = checks.HELD.total()
     network_families.maps(30)
+    assert checks.HELD.total() > before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["mlps", "lift_flows", "twins"])
 def test_a_fixed_network_flow(family):
+    before = checks.HELD.total()
     network_families.FAMILIES[family](0)
+    assert checks.HELD.total() > before
 
 
 @functools.cache

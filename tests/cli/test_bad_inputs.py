@@ -3,36 +3,19 @@
 import sys
 
 import pytest
+from study_text import TINY
 
 from flowlift.cli import main
 from flowlift.sweep import executors
-
-TEXT = """
-name = "tiny"
-[module]
-kind = "mlp"
-inputs = 2
-depth = 1
-[lift]
-sizes = [4]
-edges = { kind = "complete" }
-[task]
-kind = "periodic"
-harmonics = { 1 = 1.0 }
-samples = 8
-[flow]
-horizon = 1.0
-solver = "tsit5"
-"""
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "t.toml").write_text(TEXT)
-    (tmp_path / "three.toml").write_text("quick = 3\n" + TEXT)
+    (tmp_path / "t.toml").write_text(TINY)
+    (tmp_path / "three.toml").write_text("quick = 3\n" + TINY)
     (tmp_path / "binary.toml").write_bytes(bytes(range(256)))
-    (tmp_path / "latin.toml").write_bytes('name = "\xe9"'.encode("latin-1") + TEXT[14:].encode())
+    (tmp_path / "latin.toml").write_bytes('name = "\xe9"'.encode("latin-1") + TINY[14:].encode())
     (tmp_path / "deep.toml").write_text("a = " + "[" * 10**5)
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder").mkdir()

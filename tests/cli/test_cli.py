@@ -3,33 +3,16 @@
 from pathlib import Path
 
 import pytest
+from study_text import TINY
 
 from flowlift import store, studies
 from flowlift.cli import main
-
-TEXT = """
-name = "tiny"
-[module]
-kind = "mlp"
-inputs = 2
-depth = 1
-[lift]
-sizes = [4]
-edges = { kind = "complete" }
-[task]
-kind = "periodic"
-harmonics = { 1 = 1.0 }
-samples = 8
-[flow]
-horizon = 1.0
-solver = "tsit5"
-"""
 
 
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "tiny.toml"
-    path.write_text(TEXT)
+    path.write_text(TINY)
     return str(path)
 
 
