@@ -1,12 +1,11 @@
 """What diagnostics refuse before they compute: one sentence each."""
 
 import math
-import operator
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PyTree
+
+from .. import numbers
 
 
 def check_concrete(function: str, *trees: PyTree) -> None:
@@ -89,10 +88,7 @@ def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     Raises:
         ValueError: for anything else.
     """
-    try:
-        number = None if isinstance(value, bool | np.bool_) else operator.index(value)  # pyright: ignore[reportArgumentType]
-    except TypeError:
-        number = None
+    number = numbers.whole(value)
     if number is None or number < least or (most is not None and number > most):
         ends = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(
@@ -103,9 +99,5 @@ def whole(name: str, value: object, least: int, most: int | None = None) -> int:
 
 def _number(value: object) -> float:
     """NaN for what is no real number."""
-    if isinstance(value, bool | np.bool_ | str) or is_traced(value) or jnp.ndim(value):  # pyright: ignore[reportArgumentType]
-        return math.nan
-    try:
-        return float(value)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError):
-        return math.nan
+    number = numbers.real(value)
+    return math.nan if number is None else number
