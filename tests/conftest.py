@@ -1,13 +1,26 @@
-"""Before JAX is imported: 64-bit numbers, one BLAS thread, types checked at run time."""
+"""Before JAX is imported: 64-bit numbers, one BLAS thread, lean compilation, types checked."""
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 # Two workers with a thread pool each fight for the cores, by a factor of thirty.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Most of the tests' time is XLA's. Tiny problems need no fast code: without optimisation and fusion
+# it compiles in less than half the time. FLOWLIFT_TEST_XLA=default tests what users run.
+if os.environ.get("FLOWLIFT_TEST_XLA", "lean") == "lean":
+    lean = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {lean}".strip()
+# An error inside of a compiled function is a host callback, and such a program is not kept on disk.
+os.environ.setdefault("EQX_ON_ERROR", "nan")
+# One cache of compiled programs for all workers and all processes that tests start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    session = tempfile.TemporaryDirectory(prefix="flowlift-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = session.name
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from jaxtyping import install_import_hook
