@@ -1,0 +1,90 @@
+"""The two compiled programs that a flow on the host is driven by: gradient and product."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.extend import core
+
+from ..solvers.host.stepping import HostField, Vector
+from .problem import Problem
+
+
+def host_field(problem: Problem) -> HostField:
+    """The flow of a problem as the host calls it. Nothing is compiled before the first call.
+
+    Problems of equal structure and shapes share their programs.
+
+    Args:
+        problem: the problem.
+
+    Returns:
+        The field.
+    """
+    leaves, static = _split(problem)
+    traced, value_and_grad, product = _programs(static)
+
+    def evaluated(theta: Vector) -> tuple[float, Vector]:
+        loss, gradient = value_and_grad(leaves, theta)
+        return float(loss), np.asarray(gradient)
+
+    def multiplied(theta: Vector, vector: Vector) -> Vector:
+        return np.asarray(product(leaves, theta, vector))
+
+    equations = _size(value_and_grad.trace(leaves, np.asarray(problem.start)).jaxpr)
+    return HostField(evaluated, multiplied, problem.dimension, traced, leaves, equations)
+
+
+def _size(jaxpr: Any) -> int:
+    """The number of equations, of all functions called within as well."""
+    inner = getattr(jaxpr, "jaxpr", jaxpr)
+    return sum(
+        1 + sum(_size(part) for part in core.jaxprs_in_params(equation.params))
+        for equation in inner.eqns
+    )
+
+
+class _Static:
+    """What of a problem is no array: by it programs are shared."""
+
+    def __init__(self, treedef: Any, others: Sequence[Any]):
+        self.treedef, self.others = treedef, tuple(others)
+        self.hash = hash((treedef, self.others))
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Static):
+            return NotImplemented
+        return self.treedef == other.treedef and self.others == other.others
+
+
+# Where a leaf is an array.
+_ARRAY = object()
+
+
+def _split(problem: Problem) -> tuple[list[Any], _Static]:
+    leaves, treedef = jax.tree.flatten(problem)
+    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+    return arrays, _Static(treedef, [_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves])
+
+
+@lru_cache(maxsize=256)
+def _programs(static: _Static) -> tuple[Callable, Any, Any]:
+    def problem(arrays: Sequence[Any]) -> Problem:
+        given = iter(arrays)
+        leaves = [next(given) if leaf is _ARRAY else leaf for leaf in static.others]
+        return jax.tree.unflatten(static.treedef, leaves)
+
+    def traced(arrays, theta):
+        return problem(arrays).value_and_grad(theta)
+
+    def product(arrays, theta, vector):
+        here = problem(arrays)
+        return jax.jvp(lambda at: here.value_and_grad(at)[1], (theta,), (vector,))[1]
+
+    return traced, jax.jit(traced), jax.jit(product)
