@@ -153,23 +153,6 @@ def test_classes_are_abstract_or_final():
             assert base not in ours or base.__name__.startswith("Abstract"), (cls, base)
 
 
-HEAVY = ["jax", "xarray", "scipy", "matplotlib", "diffrax"]
-
-
-def loaded_by(code: str, tmp_path) -> set[str]:
-    report = f"{code}\nimport sys; print('LOADED', *[m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", report], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
-    return set(done.stdout.rsplit("LOADED", 1)[1].split())
-
-
-def test_help_is_quick_because_it_imports_nothing_heavy(tmp_path):
-    help_text = "from flowlift.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
-    assert loaded_by(help_text, tmp_path) == set()
-    assert "jax" in loaded_by("import flowlift; flowlift.solve", tmp_path)
-
-
 def test_no_module_flips_x64(tmp_path):
     names = [info.name for info in pkgutil.walk_packages([str(PACKAGE)], "flowlift.")]
     code = f"import os; os.environ.pop('JAX_ENABLE_X64', None)\nimport {', '.join(names)}\n"

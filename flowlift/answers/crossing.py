@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import expit, log_expit, logit, xlogy
 
 # exp(-60) is nothing beside 1: a slope with this rise between neighbouring sizes is a jump.
@@ -67,6 +65,8 @@ def logistic_crossing(
     Returns:
         The crossing with its interval.
     """
+    from scipy import stats
+
     x, k, m = np.log(np.asarray(sizes, float)), np.asarray(successes), np.asarray(runs)
     data = _Data(x, k, m, float(logit(target)))
     saturated = data.saturated()
@@ -106,6 +106,8 @@ class _Data:
 
     def fit(self) -> tuple[float, float, float]:
         """The likeliest (a, b) with b >= 0, and its log-likelihood; the data must overlap."""
+        from scipy.optimize import minimize
+
         middle, total = self.x.mean(), self.runs.sum()
         columns = np.stack([np.ones_like(self.x), self.x - middle])
 
@@ -150,6 +152,8 @@ class _Data:
 
     def profile(self, crossing: float) -> float:
         """The greatest log-likelihood of curves that cross the target at a log size."""
+        from scipy.optimize import minimize_scalar
+
         off = self.x - crossing
         found = minimize_scalar(
             # Every slope b = s / (1 - s) >= 0; in s, too, there is one maximum.
@@ -177,6 +181,8 @@ def _separation(sizes, successes, runs, target: float) -> tuple[float, float] | 
 
 def _end(data: _Data, start: float, allowed: float, way: int) -> float:
     """How far the crossing can be moved before the profile falls below what is allowed."""
+    from scipy.optimize import brentq
+
     inner, step = start, 0.05
     while step < _FARTHEST:
         outer = start + way * step

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas
-from scipy import stats
-from scipy.optimize import isotonic_regression
 
 from .crossing import NOT_FITTED, LogisticCrossing, logistic_crossing
 
@@ -133,6 +131,8 @@ def _not_observed(table: pandas.DataFrame) -> np.ndarray:
 
 def _estimate(sizes, successes, runs, target: float) -> int | None:
     """The smallest size whose monotone fit reaches the target; more successes never raise it."""
+    from scipy.optimize import isotonic_regression
+
     fit = isotonic_regression(successes / runs, weights=runs).x
     reached = np.flatnonzero(fit >= target - 1e-12)
     return int(sizes[reached[0]]) if reached.size else None
@@ -149,6 +149,8 @@ def exact_interval(successes, runs, level: float) -> tuple[np.ndarray, np.ndarra
     Returns:
         Lower and upper ends.
     """
+    from scipy import stats
+
     k, n, tail = np.asarray(successes, float), np.asarray(runs, float), (1 - level) / 2
     # The quantiles do not exist at the ends: 0 successes and no failure.
     low = np.where(k > 0, stats.beta.ppf(tail, np.maximum(k, 1), n - k + 1), 0.0)

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy import stats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,4 +133,6 @@ def weighted_line(
 
 
 def _quantile(level: float, points: int) -> float:
+    from scipy import stats
+
     return float(stats.t.ppf((1 + level) / 2, points - 2))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray
-from scipy import stats
 
 from .learning import in_counts
 from .log_log_line import weighted_line
@@ -118,6 +117,8 @@ def _refusal(reason: str, level: float, misfit: float = np.nan) -> PowerLaw:
 
 
 def _lack_of_fit(x: np.ndarray, y: Sequence[np.ndarray], slope, intercept) -> float:
+    from scipy import stats
+
     means, counts = np.array([v.mean() for v in y]), np.array([len(v) for v in y])
     bend = counts @ (means - intercept - slope * x) ** 2 / (len(x) - 2)
     pure = sum(((v - v.mean()) ** 2).sum() for v in y) / (counts.sum() - len(x))
@@ -128,6 +129,8 @@ def _lack_of_fit(x: np.ndarray, y: Sequence[np.ndarray], slope, intercept) -> fl
 
 
 def _interval(x, counts, y: Sequence[np.ndarray], level: float) -> tuple[float, float]:
+    from scipy import stats
+
     def exponent(*samples, axis=-1):
         return -weighted_line(x, counts, np.stack([s.mean(axis=axis) for s in samples]))[0]
 

@@ -6,7 +6,6 @@ from collections import Counter
 import numpy as np
 import pandas
 import xarray
-from scipy import stats
 
 from .learning import exact_interval, in_counts
 from .summary import by_variant, further_axes, index_of
@@ -113,6 +112,8 @@ def paired_difference(first: xarray.DataArray, second: xarray.DataArray) -> floa
     Returns:
         The p-value of "both succeed equally often", from the discordant pairs alone.
     """
+    from scipy import stats
+
     only_first = int((first & ~second).sum())
     discordant = int((first ^ second).sum())
     return 1.0 if discordant == 0 else float(stats.binomtest(only_first, discordant).pvalue)
@@ -179,6 +180,8 @@ def _counts_of_pairs(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
 
 def _greatest_p(only: tuple[int, int], room: tuple[int, int]) -> float:
     """The p-value grows as the rarer kind of discordant pairs comes nearer to the other."""
+    from scipy import stats
+
     (fewer, space), (more, _) = sorted(zip(only, room, strict=True), key=lambda pair: pair[0])
     fewer = min(more, fewer + space)
     return 1.0 if more == 0 else float(stats.binomtest(fewer, fewer + more).pvalue)
@@ -195,5 +198,7 @@ def half_width(runs: int, probability: float = 0.5, *, level: float = 0.95) -> f
     Returns:
         Half the width.
     """
+    from scipy import stats
+
     interval = stats.binomtest(round(runs * probability), runs).proportion_ci(level)
     return (interval.high - interval.low) / 2

@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 import pandas
 import xarray
-from scipy import stats
 
 from ..flow import Outcome
 from .verdicts import stuck, there, time_to_loss
@@ -68,6 +67,8 @@ def survival(
 
 def _kaplan_meier(times, events, grid, level: float) -> tuple[np.ndarray, ...]:
     """The estimate and its interval's ends on a grid that holds all finite times."""
+    from scipy import stats
+
     last = grid[-1] + 1.0
     # Those that never meet the loss are watched for longer than anything happens.
     times = np.where(np.isinf(times), last, times)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental.sparse import BCSR
 from jaxtyping import Array, Float
 
 from flowlift.kernels import blocks
@@ -19,17 +18,24 @@ from flowlift.kernels.slices import WIDEST, Slices
 _HIGHEST = lax.Precision.HIGHEST
 
 
+def _csr(data: tuple[Array, Array, Array], shape: tuple[int, int], y: Array) -> Array:
+    """A matrix (values, columns, row pointers) times y."""
+    # Imported where it is used: it brings SciPy along.
+    from jax.experimental.sparse import BCSR
+
+    return BCSR(data, shape=shape) @ y
+
+
 def csr_push(fibre: Fibre, w: Float[Array, " e"], y: Float[Array, "u b"]) -> Float[Array, "v b"]:
     """Compiled CSR product: Eigen's on a CPU, cuSPARSE's where JAX is told to use it."""
-    matrix = BCSR((w, fibre.sources, fibre.indptr), shape=(fibre.n_targets, fibre.n_sources))
-    return matrix @ y
+    return _csr((w, fibre.sources, fibre.indptr), (fibre.n_targets, fibre.n_sources), y)
 
 
 def csr_pull(fibre: Fibre, w: Float[Array, " e"], z: Float[Array, "v b"]) -> Float[Array, "u b"]:
     """Compiled CSR product with the transposed structure, found once by the host."""
     values = w[fibre.t_perm]
     shape = (fibre.n_sources, fibre.n_targets)
-    return BCSR((values, fibre.t_targets, fibre.t_indptr), shape=shape) @ z
+    return _csr((values, fibre.t_targets, fibre.t_indptr), shape, z)
 
 
 def csr_edge(fibre: Fibre, z: Float[Array, "v b"], y: Float[Array, "u b"]) -> Float[Array, " e"]:
@@ -69,7 +75,7 @@ def _sliced_product(slices: Slices, w: Float[Array, " e"], y: Float[Array, "u b"
     parts = []
     if slices.n_head:
         data = (weight(slices.head_edges), slices.head_columns, slices.head_indptr)
-        parts.append(BCSR(data, shape=(slices.n_head, y.shape[0])) @ y)
+        parts.append(_csr(data, (slices.n_head, y.shape[0]), y))
     for columns, edges in zip(slices.columns, slices.edges, strict=True):
         parts.append(blocks.weighted_rows(columns, weight(edges), y))
     return blocks.rows(jnp.concatenate(parts), slices.position)

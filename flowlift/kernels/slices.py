@@ -6,7 +6,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
-from scipy.special import pdtrc
 
 # Rows wider than this gain nothing from being unrolled.
 WIDEST = 64
@@ -106,14 +105,22 @@ def slice_rows(
 def _width(n: int, mean: float, start: int, largest: int) -> int:
     """Slots per row from rank `start` on: a bound from the law, or what this graph needs."""
     width = 0
-    while not _rarely_exceeded(n * float(pdtrc(width, mean)), start):
+    while not _rarely_exceeded(n * float(_exceeding(width, mean)), start):
         width += 1
     return width if largest <= width else 4 * math.ceil(largest / 4)
 
 
 def _rarely_exceeded(expected: float, allowed: int) -> bool:
     """Whether a Poisson number of this expectation exceeds the allowed one with odds of 10^-6."""
-    return expected <= 1e-6 if allowed == 0 else float(pdtrc(allowed, expected)) <= 1e-6
+    return expected <= 1e-6 if allowed == 0 else float(_exceeding(allowed, expected)) <= 1e-6
+
+
+def _exceeding(number, mean: float):
+    """P(a Poisson number of this mean > number)."""
+    # Imported where a lift needs it: flows of other models do without SciPy.
+    from scipy.special import pdtrc
+
+    return pdtrc(number, mean)
 
 
 def _head(indptr, columns, edges, rows, capacity: int, places):
@@ -136,7 +143,7 @@ def _head_size(n: int, n_head: int, capacity: int) -> int:
     """The sum of the n_head largest of n Poisson degrees, with a tenth to spare."""
     if n_head == 0:
         return 0
-    levels = n * pdtrc(np.arange(4 * WIDEST), capacity / n)
+    levels = n * _exceeding(np.arange(4 * WIDEST), capacity / n)
     return min(capacity, 64 * math.ceil(1.1 * np.minimum(levels, n_head).sum() / 64 + 1))
 
 

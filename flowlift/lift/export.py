@@ -3,16 +3,19 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 
 from ..files import write_whole
 from ..modules import AbstractEdgeMap, PerceptronModule, Shape
 from .lift import Lift
 from .sampling import from_edges
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 _PARTS = ("sources", "targets", "weights")
 # How many numbers a block of edge matrices may hold at once.
@@ -138,7 +141,7 @@ def load_safetensors(
     return lift
 
 
-def to_scipy(lift: Lift) -> dict[str, scipy.sparse.csr_array]:
+def to_scipy(lift: Lift) -> "dict[str, scipy.sparse.csr_array]":
     """Each base edge as the sparse matrix from all copies of its source to all of its target.
 
     The matrix of e = (u, v) takes the activations of u, flattened as (copies, *Y_u), to the
@@ -168,6 +171,8 @@ def to_scipy(lift: Lift) -> dict[str, scipy.sparse.csr_array]:
 
 
 def _matrix(lift: Lift, name: str, edge_map: AbstractEdgeMap, source: Shape, size):
+    import scipy.sparse
+
     sources, targets, weights = lift.edges(name)
     fibre, (rows, columns) = lift.fibres[name], size
     flat = lambda w, y: edge_map(w, y.reshape(source)).ravel()

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..studies.rows import Row
 from .claims import Claim, claims
 from .index import Entry, latest, read_index, unread
+from .names import STUDY
 from .plan import read_plan
 from .rates import Rates, duration
 
@@ -79,7 +80,8 @@ def status(directory: str | Path, reread: Callable[[Path], object]) -> Status:
     """
     directory = Path(directory)
     plan, known = read_plan(directory), read_index(directory)
-    if plan is None or unread(directory, known):
+    readable = plan is not None or (directory / STUDY).is_file()
+    if readable and (plan is None or unread(directory, known)):
         reread(directory)
         plan, known = read_plan(directory), read_index(directory)
     if plan is None:

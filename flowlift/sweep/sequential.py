@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import xarray
-from scipy import stats
-from scipy.signal import fftconvolve
 
 from ..answers.learning import exact_interval
 from ..answers.probability import success_probability
@@ -130,6 +128,9 @@ def coverage_after_stopping(
     Returns:
         The least coverage.
     """
+    from scipy import stats
+    from scipy.signal import fftconvolve
+
     p = np.arange(1, 400)[:, None] / 400
     runs = first
     going = stats.binom.pmf(np.arange(runs + 1), runs, p)
