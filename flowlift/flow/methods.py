@@ -23,6 +23,7 @@ from ..solvers import (
     evaluation,
     live_scale,
 )
+from ..solvers.rounding import UntilRounding
 from ..solvers.tolerances import Tolerances
 from .limits import any_holds
 from .named import SOLVERS, solver_named
@@ -230,6 +231,7 @@ _OUTCOMES = {
     Halt.TIME_UNDERFLOW: Outcome.TIME_UNDERFLOW,
     Halt.NOT_SYMMETRIC: Outcome.NOT_SYMMETRIC,
     Halt.NO_PROGRESS: Outcome.NO_PROGRESS,
+    Halt.UNSOLVED: Outcome.SOLVER_FAILURE,
 }
 
 
@@ -287,6 +289,9 @@ def _filled(solver, ours: dict[str, Any]) -> diffrax.AbstractSolver:
         root_finder = cast(Any, solver.root_finder)
         open_ = {k: v for k, v in ours.items() if getattr(root_finder, k, None) is _LEFT_OPEN}
         finder = dataclasses.replace(root_finder, **open_)
+        # Such a root finder compares the residual with `atol` alone, however large the unknown is.
+        if "atol" in open_ and getattr(finder, "cauchy_termination", False):
+            finder = cast(Any, UntilRounding)(finder)
         solver = dataclasses.replace(cast(Any, solver), root_finder=finder)
     return cast(diffrax.AbstractSolver, solver)
 

@@ -19,7 +19,7 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, PyTree
 
-from .work import StepReport, Work
+from .work import Halt, StepReport, Work
 
 Count = Array | int
 Counts = tuple[Count, Count]
@@ -121,7 +121,10 @@ class Counting(diffrax.AbstractAdaptiveSolver):
         step = counted(lambda solver, *given: solver.step(*given))
         done, work = step(self.solver, terms, t0, t1, y0, args, solver_state, made_jump)
         y1, error, dense, state, result = done
-        return y1, StepReport(error, work), dense, state, result
+        # Some solvers say so in their error estimate, some do not: a shorter step may be solved.
+        solved = diffrax.is_okay(result)
+        fault = jnp.where(solved, int(Halt.NONE), int(Halt.UNSOLVED))
+        return y1, StepReport(error, work, fault), dense, state, diffrax.RESULTS.successful
 
     def func(self, terms, t0, y0, args):
         """The field."""

@@ -61,6 +61,7 @@ class Halt(enum.IntEnum):
     NOT_SYMMETRIC = 5
     CONDITION = 6
     NO_PROGRESS = 7
+    UNSOLVED = 8
 
 
 class StepReport(eqx.Module):
@@ -72,7 +73,8 @@ class StepReport(eqx.Module):
     Attributes:
         error: what the inner controller takes as error estimate.
         work: the attempt's work, whether it will be accepted or not.
-        halt: a `Halt` if the solver cannot go on.
+        halt: a `Halt` if the solver cannot go on; `UNSOLVED` if its equations have no solution
+            that it finds, which a shorter step may mend.
     """
 
     error: PyTree
@@ -103,8 +105,8 @@ class WorkState(eqx.Module):
         accepted: accepted steps so far.
         step: the next step size, not shortened by the end of a segment.
         pace: how fast time gets on.
-        non_finite: attempts in a row whose result was not finite.
-        edge: whether the last rejected attempt was one of them.
+        non_finite: attempts in a row whose result was not finite, or not solved for.
+        edge: whether the last rejected attempt was one of the former.
         halt: a `Halt`.
         max_gradients: halt when so many evaluations are counted.
         max_attempts: halt when so many steps are attempted.
@@ -170,11 +172,12 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
     """Counts work, rejects what is not finite, and halts: see `Halt`.
 
     Steps are chosen by the wrapped controller alone, but for one rule: an attempt whose result or
-    error is not finite is rejected and repeated with half the step, and the wrapped controller,
-    whose memory a NaN would poison, is not asked. An integration ends when 24 attempts in a row
-    were not finite (`NON_FINITE`), when the step falls below the resolution of time
-    (`NON_FINITE` if the last rejected attempt was not finite, else `TIME_UNDERFLOW`), when doubling
-    the time would take more attempts than it may have (`NO_PROGRESS`), or at a limit.
+    error is not finite, or whose equations were not solved, is rejected and repeated with half the
+    step, and the wrapped controller, whose memory a NaN would poison, is not asked. An integration
+    ends when 24 attempts in a row were of this kind (`NON_FINITE` or `UNSOLVED`, as the last one
+    was), when the step falls below the resolution of time (those two if the last rejected attempt
+    was of this kind, else `TIME_UNDERFLOW`), when doubling the time would take more attempts than
+    it may have (`NO_PROGRESS`), or at a limit.
 
     Attributes:
         inner: any diffrax controller.
@@ -256,7 +259,7 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
         verdict = self.inner.adapt_step_size(
             t0, t1, y0, y1_candidate, args, error, error_order, state.inner
         )
-        finite = _all_finite((y1_candidate, error)) & jnp.isfinite(verdict[2])
+        finite, unsolved = _usable(y1_candidate, error, verdict, fault)
         keep, next0, next1, made_jump, inner, result = verdict
         keep, next0 = finite & keep, jnp.where(finite, next0, t0)
         next1 = jnp.where(finite, next1, t0 + taken / 2)
@@ -274,15 +277,16 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
             step=jnp.where(shortened, jnp.maximum(proposed, resumed), proposed),
             pace=state.pace.after(jnp.where(keep, taken, 0)),
             non_finite=jnp.where(finite, 0, state.non_finite + 1),
-            edge=jnp.where(keep, state.edge, ~finite),
+            edge=jnp.where(keep, state.edge, ~finite & ~unsolved),
             # What the solver found out where nothing was finite is no evidence.
-            halt=jnp.where(finite, fault, 0),
+            halt=jnp.where(finite & (fault != Halt.UNSOLVED), fault, 0),
             max_gradients=state.max_gradients,
             max_attempts=state.max_attempts,
         )
         # A step of a few units in the last place may be rejected for ever without shrinking.
         stuck = (next1 <= next0) | (~keep & (proposed >= taken))
-        halt = _why_halt(new, stuck, self._met(keep, y1_candidate, args), self._hopeless(new))
+        met = self._met(keep, y1_candidate, args)
+        halt = _why_halt(new, unsolved, stuck, met, self._hopeless(new))
         new = eqx.tree_at(lambda s: s.halt, new, halt)
         halted = diffrax.RESULTS.where(
             halt == Halt.NONE, diffrax.RESULTS.successful, diffrax.RESULTS.dt_min_reached
@@ -319,11 +323,21 @@ def _all_finite(tree: PyTree):
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]))
 
 
-def _why_halt(state: WorkState, stuck, met, hopeless) -> Int[Array, ""]:
+def _usable(candidate, error, verdict, fault) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+    """Whether an attempt can be judged by its error, and whether it was not solved instead."""
+    number, finite = _all_finite(candidate), _all_finite(error) & jnp.isfinite(verdict[2])
+    # Where the result is no number, equations without a solution are the consequence; where it is
+    # rejected by its error, the wrapped controller shortens the step.
+    unsolved = (fault == Halt.UNSOLVED) & number & (verdict[0] | ~finite)
+    return number & finite & ~unsolved, unsolved
+
+
+def _why_halt(state: WorkState, unsolved, stuck, met, hopeless) -> Int[Array, ""]:
     limit = state.max_gradients.dtype
     conditions = (
         (state.halt != Halt.NONE, state.halt),
         (met, Halt.CONDITION),
+        (unsolved & (stuck | (state.non_finite >= _NON_FINITE_ATTEMPTS)), Halt.UNSOLVED),
         (state.non_finite >= _NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
         (stuck & state.edge, Halt.NON_FINITE),
         (stuck, Halt.TIME_UNDERFLOW),

@@ -101,6 +101,18 @@ def test_implicit_solvers_take_steps_at_rounding(solver, precision):
     assert solution.stats.rejected == 0
 
 
+@pytest.mark.parametrize("precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+def test_a_root_finder_is_not_asked_for_more_than_rounding(precision):
+    """Its residual, of the size of a step, cannot be below 1e-13 where a step is 1e-3 of 1."""
+    settings = {"solver": diffrax.ImplicitEuler(), "precision": precision, "save": [1.0]}
+    solution = solve(START, bowl, 1.0, rtol=1e-3, atol=1e-13, **settings)
+    assert ends_well(solution) == Outcome.HORIZON
+    # Of first order, with error estimates h^2 / 2 of at most 1e-3: some 20 steps, none unsolved.
+    assert 10 < solution.stats.steps < 200
+    assert solution.stats.rejected <= 5
+    np.testing.assert_allclose(solution.loss[-1], bowl(START) * np.exp(-4.0), rtol=0.15)
+
+
 def test_corrections_of_a_thousandth_are_none():
     norm = CorrectionNorm(ThetaNorm())
     for size, value in ((2e-3, 2e-3), (0.9e-3, 0.0), (1e-30, 0.0), (np.nan, np.nan)):

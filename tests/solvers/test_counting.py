@@ -139,3 +139,26 @@ def test_every_stock_solver_is_counted_as_the_host_counts(name):
     plain = diffrax.diffeqsolve(term, SOLVERS[name], *arguments, stepsize_controller=controller)
     assert plain.ys is not None
     assert jnp.allclose(done.ys, plain.ys, rtol=1e-12)
+
+
+def test_a_step_that_the_solver_cannot_solve_is_repeated_with_half_its_size():
+    """Two Newton iterations are too few for steps of a tenth; sinh(a y) falls as e^(-a t)."""
+    few = diffrax.ImplicitEuler(root_finder=optx.Newton(1e-6, 1e-9), root_find_max_steps=2)
+    controller = WorkController(diffrax.PIDController(1e-1, 1e-1))
+    scales = jnp.array([1.0, 20.0])
+    done = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, y, args: evaluation(-jnp.tanh(scales * y))),
+        Counting(few),
+        0.0,
+        1.0,
+        0.4,
+        jnp.ones(2),
+        stepsize_controller=controller,
+        saveat=diffrax.SaveAt(t1=True, controller_state=True),
+    )
+    assert done.ys is not None
+    assert done.controller_state is not None
+    state = done.controller_state
+    assert int(state.attempts - state.accepted) > 1
+    exact = jnp.arcsinh(jnp.sinh(scales) * jnp.exp(-scales)) / scales
+    assert jnp.allclose(done.ys[0], exact, atol=0.2)

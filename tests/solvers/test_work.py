@@ -37,9 +37,9 @@ def test_a_condition_halts_at_the_first_accepted_step_where_it_holds(threshold, 
     assert float(solution.ts[0]) == pytest.approx(0.75 if halted else 2.0)
 
 
-def attempt(controller, state, candidate, error, step=1.0):
+def attempt(controller, state, candidate, error, step=1.0, halt=Halt.NONE):
     """One attempt of a solver that reports the error of a single number."""
-    report = StepReport(Estimate(jnp.asarray([error]), jnp.asarray(1e9)), Work.of(1))
+    report = StepReport(Estimate(jnp.asarray([error]), jnp.asarray(1e9)), Work.of(1), int(halt))
     t0, t1 = jnp.asarray(0.0), jnp.asarray(step)
     y0, y1 = jnp.ones(1), jnp.asarray([candidate])
     keep, _, following, _, new, _ = controller.adapt_step_size(
@@ -69,6 +69,28 @@ def test_what_is_not_finite_is_rejected_with_half_the_step(candidate, error):
     keep, following, _ = attempt(controller, after, 0.9, 1e-4, 0.5)
     assert keep
     assert 0.5 < following < 10
+
+
+@pytest.mark.parametrize("error", [0.0, jnp.inf])
+@pytest.mark.parametrize(
+    ("candidate", "reason"), [(1.0, Halt.UNSOLVED), (jnp.nan, Halt.NON_FINITE)]
+)
+def test_an_unsolved_step_is_repeated_with_half_its_size(error, candidate, reason):
+    """24 of them in a row end the integration, by the name of what was wrong with the last."""
+    controller = WorkController(PredictiveController(1e-3, 1e-6))
+    state, step = fresh(controller), 1.0
+    for attempts in range(1, 25):
+        keep, following, state = attempt(
+            controller, state, candidate, error, step, halt=Halt.UNSOLVED
+        )
+        assert not keep
+        assert following == step / 2
+        assert int(state.halt) == (reason if attempts == 24 else Halt.NONE)
+        step = following
+    # One that is solved in between starts the count again.
+    solved = attempt(controller, state.allow(), 0.9, 1e-4, step)
+    assert solved[0]
+    assert int(solved[2].non_finite) == 0
 
 
 def test_steps_that_gain_no_time_end_the_integration():
