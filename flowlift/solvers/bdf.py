@@ -29,13 +29,24 @@ from .proposals import Proposal, ProposedSteps
 from .tolerances import check_controller, not_yet
 from .work import Halt, StepReport, Work, WorkController
 
-_MAX_FACTOR = 10.0
-_MIN_FACTOR = 0.2
-_SAFETY = 0.9
+MAX_FACTOR = 10.0
+MIN_FACTOR = 0.2
+SAFETY = 0.9
+# The next step divided by a rejected one: at most, and where the iteration failed.
+BACK = 0.9
+BACK_IF_FAILED = 0.5
+# A longer step than this many times the last begins anew at order 1.
+FAR = 1.01 * MAX_FACTOR
+# Errors below this are equal: they ask for the longest step.
+LEAST_ERROR = 1e-10
+# The contraction is never believed to be better.
+BEST_RATE = 0.01
+# The equation is solved to this part of the step's tolerance, or to the root of rtol if smaller.
+EQUATION = 0.03
 # Relative to the norm of the Jacobian's image; rounding errors of gradients stay far below.
-_ASYMMETRY = 1e-2
+ASYMMETRY = 1e-2
 # Largest rounding error of y, relative, that is believed; in float32 it is reached at c |H| = 1e6.
-_NOISIEST = 0.1
+NOISIEST = 0.1
 
 
 class BDFState(eqx.Module):
@@ -141,7 +152,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         """
         # At the start: the first step, f, and two products that check the symmetry; a step much
         # longer than the last one has no memory to go by.
-        settings = {"startup": 3, "startup_products": 2, "regrowth": _MAX_FACTOR}
+        settings = {"startup": 3, "startup_products": 2, "regrowth": MAX_FACTOR}
         settings |= {"patience": HOPELESS_IF_STABLE} | options
         return cast(Any, WorkController)(ProposedSteps(rtol, atol, select, live), **settings)
 
@@ -169,7 +180,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         gap = jnp.abs(u @ hv - v @ hu)
         scale = jnp.linalg.norm(u) * jnp.linalg.norm(hv) + jnp.linalg.norm(v) * jnp.linalg.norm(hu)
         # What is not finite says nothing about symmetry.
-        symmetric = ~(gap > _ASYMMETRY * scale)
+        symmetric = ~(gap > ASYMMETRY * scale)
         return BDFState(
             differences,
             step,
@@ -246,9 +257,9 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         # Rounding of y, and of a gradient of terms as large as |H| |y|.
         noise = jnp.finfo(dtype).eps * (1 + c * jnp.max(state.curvature.values))
         # Where all of y would be rounding, the curvature is out of date, not the field that bad.
-        noise = jnp.minimum(noise, _NOISIEST)
+        noise = jnp.minimum(noise, NOISIEST)
         floor = noise * jnp.sqrt(jnp.mean((prediction[:size] / weights) ** 2))
-        tolerance = jnp.maximum(floor, jnp.minimum(0.03, jnp.sqrt(self._tolerances()[0])))
+        tolerance = jnp.maximum(floor, jnp.minimum(EQUATION, jnp.sqrt(self._tolerances()[0])))
         return newton.Equation(prediction, psi, c, weights, tolerance, floor)
 
 
@@ -283,7 +294,7 @@ def _at_step(state: BDFState, step) -> BDFState:
     factor = step / state.step
     same = jnp.abs(factor - 1) < jnp.sqrt(jnp.finfo(step.dtype).eps)
     # A polynomial of high degree says nothing so far ahead.
-    order = jnp.where(factor > 1.01 * _MAX_FACTOR, 1, state.order)
+    order = jnp.where(factor > FAR, 1, state.order)
     differences = rescaled(state.differences, order, factor)
     return eqx.tree_at(
         lambda s: (s.differences, s.step, s.order, s.equal, s.rate),
@@ -294,7 +305,7 @@ def _at_step(state: BDFState, step) -> BDFState:
             order,
             jnp.where(same, state.equal, 0),
             # What B leaves out contracts in proportion to h.
-            jnp.clip(state.rate * jnp.maximum(factor, 1), 0.01, 1),
+            jnp.clip(state.rate * jnp.maximum(factor, 1), BEST_RATE, 1),
         ),
     )
 
@@ -314,14 +325,16 @@ def _judge(state: BDFState, differences, attempt: newton.Iteration, weights):
     above = jnp.where(k < MAX_ORDER, error(jnp.minimum(k + 1, MAX_ORDER), k + 2), jnp.inf)
     errors = jnp.stack([below, error_now, above])
     orders = (k + jnp.arange(3)).astype(dtype)
-    factors = jnp.maximum(errors, 1e-10) ** (-1 / orders)
+    factors = jnp.maximum(errors, LEAST_ERROR) ** (-1 / orders)
     spent = attempt.evaluations.astype(dtype)
-    safety = _SAFETY * (2 * newton.MAX_ITERATIONS + 1) / (2 * newton.MAX_ITERATIONS + spent)
+    safety = SAFETY * (2 * newton.MAX_ITERATIONS + 1) / (2 * newton.MAX_ITERATIONS + spent)
     ready = state.equal + 1 >= k + 1
     best = jnp.argmax(factors)
-    onward = jnp.where(ready, jnp.minimum(_MAX_FACTOR, safety * factors[best]), 1.0)
+    onward = jnp.where(ready, jnp.minimum(MAX_FACTOR, safety * factors[best]), 1.0)
     back = jnp.where(
-        attempt.converged, jnp.maximum(_MIN_FACTOR, jnp.minimum(0.9, safety * factors[1])), 0.5
+        attempt.converged,
+        jnp.maximum(MIN_FACTOR, jnp.minimum(BACK, safety * factors[1])),
+        BACK_IF_FAILED,
     )
     accepted = attempt.converged & (error_now <= 1)
     finite = jnp.isfinite(attempt.size)

@@ -12,20 +12,24 @@ from .parts import live_part
 
 # A Ritz value with c theta beyond this must have converged: the chord iteration contracts what is
 # left out by at least as much.
-_NEGLIGIBLE = 0.2
-_RESIDUAL = 0.1
+NEGLIGIBLE = 0.2
+RESIDUAL = 0.1
 # Lanczos steps before "converged" is believed: a start nearly orthogonal to a stiff direction
 # looks converged after one.
-_LEAST = 2
+LEAST = 2
 # The update's eigenvalue is |w|^2 / omega. Where w and s are nearly orthogonal it is far too large,
 # corrections in that direction are suppressed, and an error grows there unseen.
-_ALIGNED = 0.01
+ALIGNED = 0.01
 # Nor may a secant claim curvature beyond all that was seen: the jump of a gradient over a tiny step
 # across a kink would suppress every later correction in its direction.
-_CREDIBLE = 100.0
+CREDIBLE = 100.0
+# A secant whose c |w| is less than this part of |s| changes no iteration.
+MATTERS = 1e-3
+# I + c B must stay so definite along the new secant, relative to what it was.
+DEFINITE = 0.1
 
 # Which generic vector: any, but the same for every length of the basis.
-_TURN = 64
+TURN = 64
 
 
 class Curvature(eqx.Module):
@@ -125,7 +129,7 @@ class Curvature(eqx.Module):
         """
         capacity, secants = self.krylov.capacity, self.strengths.size
         new = Curvature.empty(capacity, secants, point)
-        noise = live_part(generic_vector(point.size, point.dtype, _TURN), live)
+        noise = live_part(generic_vector(point.size, point.dtype, TURN), live)
         length = jnp.linalg.norm(rich)
         known = jnp.where(jnp.isfinite(length) & (length > 0), rich / length, 0.0)
         space = self.krylov.restarted(noise / jnp.linalg.norm(noise) + known)
@@ -141,12 +145,12 @@ class Curvature(eqx.Module):
             The verdict; False while all Ritz values are that large.
         """
         scaled = c * self.values
-        stiff = scaled > _NEGLIGIBLE
-        converged = c * self.residuals <= _RESIDUAL * jnp.sqrt(1 + jnp.maximum(scaled, 0))
+        stiff = scaled > NEGLIGIBLE
+        converged = c * self.residuals <= RESIDUAL * jnp.sqrt(1 + jnp.maximum(scaled, 0))
         largest = jnp.arange(scaled.size) == jnp.argmax(scaled)
         size, n = self.krylov.size, self.point.size
         complete = (jnp.sum(stiff) < size) | (size == n)
-        return jnp.all(converged | ~(stiff | largest)) & complete & (size >= min(_LEAST, n))
+        return jnp.all(converged | ~(stiff | largest)) & complete & (size >= min(LEAST, n))
 
     @property
     def full(self) -> Bool[Array, ""]:
@@ -236,11 +240,11 @@ class Curvature(eqx.Module):
         # w^T (I + c B)^-1 w, from products at hand.
         energy = w @ w - shrink @ modes**2
         energy -= c * inner @ jnp.linalg.solve(self._capacitance(c), inner)
-        matters = c * size > 1e-3 * length
-        defined = jnp.abs(omega) > _ALIGNED * size * length
-        definite = 1 + c * energy / omega > 0.1
+        matters = c * size > MATTERS * length
+        defined = jnp.abs(omega) > ALIGNED * size * length
+        definite = 1 + c * energy / omega > DEFINITE
         largest = jnp.max(self._positive) + 1 / c
-        credible = size**2 <= _CREDIBLE * largest * jnp.abs(omega)
+        credible = size**2 <= CREDIBLE * largest * jnp.abs(omega)
         good = wanted & matters & defined & definite & credible & jnp.isfinite(omega)
         return self._with_secant(good, w, omega, modes, overlaps.at[slot].set(w @ w))
 

@@ -16,17 +16,26 @@ Differences = Float[Array, "8 N"]
 Scalar = Float[Array, ""] | float
 # Equation (8) and Table 1: kappa trades stability for a smaller error constant.
 _KAPPA = np.array([0.0, -0.1850, -1 / 9, -0.0823, -0.0415, 0.0])
-_GAMMA = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, MAX_ORDER + 1))])
-_ALPHA = (1 - _KAPPA) * _GAMMA
-_ERROR = _KAPPA * _GAMMA + 1 / np.arange(1, MAX_ORDER + 2)
+GAMMA = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, MAX_ORDER + 1))])
+ALPHA = (1 - _KAPPA) * GAMMA
+ERROR = _KAPPA * GAMMA + 1 / np.arange(1, MAX_ORDER + 2)
 
 
 def _shift_matrix() -> np.ndarray:
     """U: the change of step by factor 1, its own inverse (Shampine & Reichelt, section 2.1)."""
-    return _ratio_matrix(np.float64(1.0), np)
+    return ratio_matrix(np.float64(1.0), np)
 
 
-def _ratio_matrix(factor, xp):
+def ratio_matrix(factor, xp):
+    """R of Shampine & Reichelt, section 2.1; R(factor) U changes the step by that factor.
+
+    Args:
+        factor: ratio of the steps, with a type.
+        xp: NumPy or JAX's.
+
+    Returns:
+        The matrix (8, 8).
+    """
     i = np.arange(1, ROWS).astype(factor.dtype)[:, None]
     j = i.T
     steps = (i - 1 - factor * j) / i
@@ -49,7 +58,7 @@ def rescaled(differences: Differences, order: Int[Array, ""], factor) -> Differe
     used = np.arange(ROWS) <= order
     both = used[:, None] & used[None, :]
     dtype = differences.dtype
-    ratio = jnp.where(both, _ratio_matrix(jnp.asarray(factor, dtype), jnp), 0)
+    ratio = jnp.where(both, ratio_matrix(jnp.asarray(factor, dtype), jnp), 0)
     shift = jnp.where(both, jnp.asarray(_shift_matrix(), dtype), 0)
     return jnp.where(used[:, None], (ratio @ shift).T @ differences, differences)
 
@@ -66,19 +75,19 @@ def predicted(differences: Differences, order: Int[Array, ""]) -> tuple[Array, A
     """
     used = np.arange(ROWS) <= order
     dtype = differences.dtype
-    gamma = jnp.concatenate([jnp.asarray(_GAMMA, dtype), jnp.zeros(ROWS - len(_GAMMA), dtype)])
+    gamma = jnp.concatenate([jnp.asarray(GAMMA, dtype), jnp.zeros(ROWS - len(GAMMA), dtype)])
     ones = jnp.where(used, jnp.ones(ROWS, dtype), 0)
     return ones @ differences, jnp.where(used, gamma, 0) @ differences / alpha(order, dtype)
 
 
 def alpha(order: Int[Array, ""], dtype) -> Float[Array, ""]:
     """alpha_k = (1 - kappa_k) gamma_k, so that c = h / alpha_k."""
-    return jnp.asarray(_ALPHA, dtype)[order]
+    return jnp.asarray(ALPHA, dtype)[order]
 
 
 def error_constant(order: Int[Array, ""], dtype) -> Float[Array, ""]:
     """The leading error of order k is this times nabla^(k + 1) y; order 0 to 5."""
-    return jnp.asarray(_ERROR, dtype)[order]
+    return jnp.asarray(ERROR, dtype)[order]
 
 
 def updated(differences: Differences, order: Int[Array, ""], correction: Array) -> Differences:

@@ -11,9 +11,16 @@ from .curvature import Curvature
 from .lanczos import Vector
 
 MAX_ITERATIONS = 8
-_MAX_CG = 40
+MAX_CG = 40
 # The iteration is given up when it does not contract by at least this.
-_SLOW = 0.9
+SLOW = 0.9
+# One good step is no proof of fast contraction: a rate falls by at most this factor a step.
+FALL = 0.3
+# What conjugate gradients leave of a correction: their residual is taken for this part of it.
+LEFT = 0.05
+# They end at this part of the tolerance, or at that of the first correction if it is larger.
+CG_TOLERANCE = 0.3
+CG_RELATIVE = 0.02
 
 
 class Equation(eqx.Module):
@@ -108,7 +115,7 @@ def solve(
             lambda v: model.inverse(equation.c, v),
             residual,
             equation,
-            jnp.where(finish & again, _MAX_CG, 0),
+            jnp.where(finish & again, MAX_CG, 0),
         )
         size = equation.norm(step)
         rate, small, failed = _verdict(equation, now, size, residual, force, finish)
@@ -181,22 +188,22 @@ def _verdict(equation: Equation, now: Iteration, size, residual, force, finish):
     ratio, again, left = size / now.size, now.evaluations > 0, equation.norm(residual)
     # The first conjugate gradients follow a chord step, and are not comparable to it.
     comparable = jnp.where(finish, now.evaluations > 1, again)
-    measured = jnp.where(finish, ratio, jnp.maximum(ratio, 0.3 * now.rate))
+    measured = jnp.where(finish, ratio, jnp.maximum(ratio, FALL * now.rate))
     measured = jnp.where(now.rate < 1, measured, ratio)
     rate = jnp.where(comparable, measured, now.rate)
     # What all Ritz values together cannot have suppressed is believed after a second look only.
     stiffest = 1 + equation.c * jnp.max(now.curvature.values)
     explained = again | (left <= 2 * stiffest * size + equation.tolerance)
     small = (rate < 1) & (rate * size < (1 - rate) * equation.tolerance) & explained
-    small |= finish & again & (0.05 * size < equation.tolerance)
-    small |= again & (size <= equation.floor) & (ratio < _SLOW)
+    small |= finish & again & (LEFT * size < equation.tolerance)
+    small |= again & (size <= equation.floor) & (ratio < SLOW)
     # By so much the step before has reduced the residual: (I + c H) of that step.
     undone = now.step + equation.c * (now.force - force)
-    idle = equation.norm(undone) < (1 - _SLOW) * equation.norm(residual + undone)
+    idle = equation.norm(undone) < (1 - SLOW) * equation.norm(residual + undone)
     # Rounding shows in the residual itself.
     resolved = left <= equation.floor
     small = resolved | (small & ~(again & idle))
-    return rate, small, comparable & ((ratio >= _SLOW) | idle) & ~small
+    return rate, small, comparable & ((ratio >= SLOW) | idle) & ~small
 
 
 def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation, limit):
@@ -218,7 +225,7 @@ def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation
     def goes_on(now):
         _, _, z, _, _, count, stopped = now
         size = equation.norm(z)
-        enough = size < jnp.maximum(0.3 * equation.tolerance, 0.02 * first)
+        enough = size < jnp.maximum(CG_TOLERANCE * equation.tolerance, CG_RELATIVE * first)
         return ~stopped & ~enough & (count < limit)
 
     def iterate(now):

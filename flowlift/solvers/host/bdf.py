@@ -1,0 +1,291 @@
+"""Variable-order BDF driven from the host: the steps of `flowlift.solvers.BDF`, the reference."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+
+from ..bdf import (
+    ASYMMETRY,
+    BACK,
+    BACK_IF_FAILED,
+    BDF,
+    BEST_RATE,
+    EQUATION,
+    FAR,
+    LEAST_ERROR,
+    MAX_FACTOR,
+    MIN_FACTOR,
+    NOISIEST,
+    SAFETY,
+)
+from ..differences import ERROR, MAX_ORDER, ROWS
+from ..newton import MAX_ITERATIONS
+from ..work import Halt
+from .curvature import Curvature
+from .differences import alpha, evaluated, predicted, rescaled, updated
+from .krylov import generic_vector, norm
+from .newton import Equation, Iteration, quotient, scaled_norm
+from .stepping import AbstractHostMethod, Attempt, HostField, Start, Vector
+
+_ERROR = ERROR.tolist()
+# Of the first step, see `ProposedSteps`.
+_FIRST_GRADIENTS = 2
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BDFMemory:
+    """The memory of a `HostBDF`.
+
+    Attributes:
+        differences: nabla^j y in row j, (8, N).
+        step: the h that they belong to.
+        order: k.
+        equal: steps in a row with this h and k.
+        curvature: the model of the Hessian.
+        rate: contraction of the last iteration; 1 where unknown.
+        halt: a `Halt`; NOT_SYMMETRIC if the check at the start failed.
+    """
+
+    differences: np.ndarray
+    step: float
+    order: int
+    equal: int
+    curvature: Curvature
+    rate: float
+    halt: int
+
+
+@dataclasses.dataclass(frozen=True)
+class HostBDF(AbstractHostMethod):
+    """NDF of orders 1 to 5 for gradient flows, with the algebra in NumPy; see `solvers.BDF`.
+
+    Steps, orders, evaluations, products and rejections are those of `solvers.BDF` under its
+    controller, all results to rounding. Cost beyond evaluations and products: some 0.1 ms an
+    evaluation at P = 1,000.
+
+    Attributes:
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        capacity: largest Lanczos basis.
+        secants: number of secants kept.
+        dense: use all eigenpairs of H, from P products, instead of a Lanczos basis.
+        first: the tolerances (relative, absolute) of the first step; None: the same.
+    """
+
+    rtol: float
+    atol: float
+    capacity: int = 64
+    secants: int = 20
+    dense: bool = False
+    first: tuple[float, float] | None = None
+
+    @staticmethod
+    def of(solver: BDF, rtol: float, atol: float) -> "HostBDF":
+        """The same solver on the host.
+
+        Args:
+            solver: the solver. Its own tolerances, where it has any, are those of all steps but
+                the first, as under its controller.
+            rtol: relative tolerance of its controller.
+            atol: absolute tolerance of its controller.
+
+        Returns:
+            The method.
+        """
+        return HostBDF(
+            float(rtol if solver.rtol is None else solver.rtol),
+            float(atol if solver.atol is None else solver.atol),
+            solver.capacity,
+            solver.secants,
+            solver.dense,
+            (float(rtol), float(atol)),
+        )
+
+    def start(self, field: HostField, y: Vector) -> Start:
+        """The first step, differences of order 1, and two products that check the symmetry.
+
+        Args:
+            field: the flow.
+            y: the state.
+
+        Returns:
+            The start, of 3 gradients and 2 products.
+        """
+        with np.errstate(all="ignore"):
+            step = self._first_step(field, y)
+            blank = self.blank(y)
+            differences = blank.differences
+            differences[0] = y
+            differences[1] = step * field.rates(y)[1]
+            halt = Halt.NONE if _symmetric(field, y[:-2]) else Halt.NOT_SYMMETRIC
+        memory = dataclasses.replace(blank, step=step, halt=int(halt))
+        return Start(step, memory, _FIRST_GRADIENTS + 1, 2, halt)
+
+    def blank(self, y: Vector) -> BDFMemory:
+        """A memory without a past: zero differences, no curvature.
+
+        Args:
+            y: a state, for its size and type.
+
+        Returns:
+            The memory.
+        """
+        point = y[:-2]
+        capacity = point.size if self.dense else min(self.capacity, point.size)
+        curvature = Curvature.empty(capacity, self.secants, np.array(point))
+        differences = np.zeros((ROWS, y.size), y.dtype)
+        return BDFMemory(differences, 1.0, 1, 0, curvature, 1.0, int(Halt.NONE))
+
+    def attempt(self, field: HostField, y: Vector, memory: BDFMemory, h: float) -> Attempt:
+        """Predict, iterate, retry with fresh curvature, judge, choose the next step.
+
+        Args:
+            field: the flow.
+            y: the state; the memory holds it too.
+            memory: the method's memory there.
+            h: the step, > 0.
+
+        Returns:
+            The attempt.
+        """
+        del y
+        with np.errstate(all="ignore"):
+            state = _at_step(memory, float(h))
+            equation = self._equation(field, state)
+            iteration = self._iterated(equation, state)
+            differences = updated(state.differences, state.order, iteration.correction)
+            weights = self._weights(field, differences[0])
+            error, factor, order = _judge(state, differences, iteration, weights)
+        finite = math.isfinite(error) and math.isfinite(factor)
+        keep = finite and error <= 1
+        if keep:
+            # Not measured in this step: it is trusted less and less.
+            rate = iteration.rate * (2 if iteration.evaluations == 1 else 1)
+            equal = state.equal + 1 if factor == 1 else 0
+            memory = BDFMemory(
+                differences, state.step, order, equal, iteration.curvature, rate, memory.halt
+            )
+        return Attempt(
+            y=differences[0],
+            keep=keep,
+            step=state.step * (factor if finite else BACK_IF_FAILED),
+            memory=memory,
+            gradients=iteration.evaluations,
+            products=iteration.products,
+            dense=lambda fractions: evaluated(differences, state.order, fractions),
+            finite=finite,
+            halt=Halt(memory.halt),
+        )
+
+    def _first_step(self, field: HostField, y: Vector) -> float:
+        """As `ProposedSteps` chooses it where no end is near."""
+        rtol, atol = self.first or (self.rtol, self.atol)
+        scale = atol + rtol * np.abs(y[: field.live])
+        first = field.rates(y)[1]
+        size, speed = scaled_norm(y, scale), scaled_norm(first, scale)
+        h = 0.01 * size / speed if size > 1e-5 and speed > 1e-5 else 1e-6
+        second = field.rates(y + h * first)[1]
+        curve = quotient(scaled_norm(second - first, scale), h)
+        h = min(math.sqrt(0.5 / max(curve, 1e-30)), 100 * h)
+        return h if math.isfinite(h) and h > 0 else 1e-6
+
+    def _weights(self, field: HostField, y: Vector) -> Vector:
+        return self.atol + self.rtol * np.abs(y[: field.live])
+
+    def _equation(self, field: HostField, state: BDFMemory) -> Equation:
+        prediction, psi = predicted(state.differences, state.order)
+        weights, c = self._weights(field, prediction), state.step / alpha(state.order)
+        # Rounding of y, and of a gradient of terms as large as |H| |y|.
+        largest = float(np.max(state.curvature.values))
+        noise = float(np.finfo(prediction.dtype).eps) * (1 + c * largest)
+        # Where all of y would be rounding, the curvature is out of date, not the field that bad.
+        floor = min(noise, NOISIEST) * scaled_norm(prediction, weights)
+        tolerance = max(floor, min(EQUATION, math.sqrt(self.rtol)))
+        return Equation(field, prediction, psi, c, weights, tolerance, floor)
+
+    def _iterated(self, equation: Equation, state: BDFMemory) -> Iteration:
+        """The iteration with the curvature at hand, and once more with fresh curvature."""
+        # The last increment is rich in the directions that a first model should know.
+        increment, nothing = state.differences[1, :-2], np.zeros_like(equation.prediction)
+        now = Iteration(nothing, state.curvature, increment, 1.0, state.rate, 0, 0, False)
+        tries = 0
+        while not now.converged and tries < 2:
+            fresh = tries == 1 or now.curvature.krylov.size == 0
+            curvature, products = self._refreshed(equation, now, fresh)
+            now.products += products
+            now.solve(equation, curvature, 1.0 if fresh else now.rate)
+            tries = 2 if fresh else tries + 1
+        return now
+
+    def _refreshed(self, equation: Equation, now: Iteration, fresh: bool) -> tuple[Curvature, int]:
+        """Curvature that knows enough for this c, afresh or extended, and its products."""
+        field, curvature = equation.field, now.curvature
+        point = equation.prediction[:-2] if fresh else curvature.point
+        product = lambda v: field.product(point, v)
+        if self.dense and fresh:
+            hessian = np.stack([product(v) for v in np.eye(point.size, dtype=point.dtype)])
+            return Curvature.dense(hessian, self.secants, point), point.size
+        if self.dense:
+            return curvature, 0
+        if fresh:
+            curvature = curvature.restarted(point, now.step, field.live)
+        return curvature.extended(product, equation.c)
+
+
+def _symmetric(field: HostField, theta: Vector) -> bool:
+    """Whether two products with generic vectors are those of a symmetric Hessian."""
+    u, v = (generic_vector(theta.size, theta.dtype, turn) for turn in (1, 2))
+    hu, hv = field.product(theta, u), field.product(theta, v)
+    gap = abs(float(u @ hv) - float(v @ hu))
+    # What is not finite says nothing about symmetry.
+    return not gap > ASYMMETRY * (norm(u) * norm(hv) + norm(v) * norm(hu))
+
+
+def _at_step(state: BDFMemory, step: float) -> BDFMemory:
+    factor = step / state.step
+    same = abs(factor - 1) < float(np.finfo(state.differences.dtype).eps) ** 0.5
+    # A polynomial of high degree says nothing so far ahead.
+    order = 1 if factor > FAR else state.order
+    return BDFMemory(
+        rescaled(state.differences, order, factor),
+        step,
+        order,
+        state.equal if same else 0,
+        state.curvature,
+        # What B leaves out contracts in proportion to h.
+        min(max(state.rate * max(factor, 1.0), BEST_RATE), 1.0),
+        state.halt,
+    )
+
+
+def _judge(
+    state: BDFMemory, differences: np.ndarray, iteration: Iteration, weights: Vector
+) -> tuple[float, float, int]:
+    """The error (accepted if at most 1), the next step divided by this one, the next order."""
+    k = state.order
+    error = abs(_ERROR[k]) * scaled_norm(iteration.correction, weights)
+    spent = 2 * MAX_ITERATIONS
+    safety = SAFETY * (spent + 1) / (spent + iteration.evaluations)
+    if not iteration.converged:
+        return (2.0 if math.isfinite(iteration.size) else math.inf), BACK_IF_FAILED, k
+    same = _factor(error, k)
+    if not error <= 1:
+        return error, max(MIN_FACTOR, min(BACK, safety * same)), k
+    if state.equal + 1 < k + 1:
+        return error, 1.0, k
+    below, above = 0.0, 0.0
+    if k > 1:
+        below = _factor(abs(_ERROR[k - 1]) * scaled_norm(differences[k], weights), k - 1)
+    if k < MAX_ORDER:
+        above = _factor(abs(_ERROR[k + 1]) * scaled_norm(differences[k + 2], weights), k + 1)
+    factors = (below, same, above)
+    best = factors.index(max(factors))
+    return error, min(MAX_FACTOR, safety * factors[best]), k + best - 1
+
+
+def _factor(error: float, order: int) -> float:
+    """How much longer a step of this order would meet the tolerance."""
+    return max(error, LEAST_ERROR) ** (-1 / (order + 1))

@@ -1,0 +1,307 @@
+"""A symmetric low-rank model B of the Hessian, on the host: see `flowlift.solvers.curvature`."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+
+from ..curvature import ALIGNED, CREDIBLE, DEFINITE, LEAST, MATTERS, NEGLIGIBLE, RESIDUAL, TURN
+from .krylov import Krylov, Operator, generic_vector, norm, ritz
+from .stepping import Vector
+
+_SECANTS = ("secants", "strengths", "coupling", "gram")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Curvature:
+    """B = V S diag(theta_+) S^T V^T + sum_j w_j w_j^T / omega_j.
+
+    Attributes:
+        krylov: the Krylov space, with its basis V.
+        point: the lagged point.
+        values: Ritz values theta, (capacity,), zero beyond the size of the space.
+        coordinates: S, (capacity, capacity), zero beyond.
+        residuals: residual norms of the Ritz pairs, (capacity,), zero beyond.
+        secants: w_j, (secants, n), zero where unused.
+        strengths: omega_j, (secants,), one where unused.
+        coupling: S^T V W, (capacity, secants).
+        gram: W^T W, (secants, secants).
+        count: secants ever added since the last Lanczos step; the oldest is overwritten.
+    """
+
+    krylov: Krylov
+    point: Vector
+    values: np.ndarray
+    coordinates: np.ndarray
+    residuals: np.ndarray
+    secants: np.ndarray
+    strengths: np.ndarray
+    coupling: np.ndarray
+    gram: np.ndarray
+    count: int
+
+    @staticmethod
+    def empty(capacity: int, secants: int, point: Vector) -> "Curvature":
+        """B = 0.
+
+        Args:
+            capacity: largest Lanczos basis.
+            secants: number of secants kept.
+            point: any point, for its size and type.
+
+        Returns:
+            The model, with an empty basis.
+        """
+        space = Krylov.empty(capacity, point)
+        values, residuals = (np.zeros(capacity, point.dtype) for _ in range(2))
+        coordinates = np.zeros((capacity, capacity), point.dtype)
+        kept = _no_secants(capacity, secants, point)
+        return Curvature(space, point, values, coordinates, residuals, *kept, 0)
+
+    @staticmethod
+    def dense(hessian: np.ndarray, secants: int, point: Vector) -> "Curvature":
+        """B = H_+, from all eigenpairs.
+
+        Args:
+            hessian: H, (n, n).
+            secants: number of secants kept.
+            point: where H was taken.
+
+        Returns:
+            The model.
+        """
+        n, empty = point.size, Curvature.empty(point.size, secants, point)
+        basis = np.eye(n + 1, n, dtype=point.dtype)
+        space = dataclasses.replace(empty.krylov, basis=basis, size=n)
+        try:
+            values, coordinates = np.linalg.eigh((hessian + hessian.T) / 2)
+        except np.linalg.LinAlgError:
+            values, coordinates = (np.full_like(of, np.nan) for of in (empty.values, hessian))
+        return dataclasses.replace(empty, krylov=space, values=values, coordinates=coordinates)
+
+    def restarted(self, point: Vector, rich: Vector, live: int) -> "Curvature":
+        """B = 0 at a new point, ready to be extended.
+
+        Args:
+            point: where H is taken from now on.
+            rich: a vector rich in the directions that B should know. A random vector of equal
+                length is added, so that none is missed.
+            live: how many leading coordinates count.
+
+        Returns:
+            The model.
+        """
+        noise = generic_vector(point.size, point.dtype, TURN)
+        noise[live:] = 0
+        first, length = noise / norm(noise), norm(rich)
+        if math.isfinite(length) and length > 0:
+            first += rich / length
+        new = Curvature.empty(self.krylov.capacity, self.strengths.size, point)
+        return dataclasses.replace(new, krylov=new.krylov.restarted(first))
+
+    def knows(self, c: float) -> bool:
+        """Whether every Ritz value with c theta > 0.2, and the largest, has converged.
+
+        Args:
+            c: h / alpha.
+
+        Returns:
+            The verdict; False while all Ritz values are that large.
+        """
+        size, n = self.krylov.size, self.point.size
+        if size < min(LEAST, n):
+            return False
+        scaled = c * self.values
+        asked = scaled > NEGLIGIBLE
+        if size < n and np.count_nonzero(asked) >= size:
+            return False
+        # Where all are negative it is one of the zeros beyond the size.
+        asked[np.argmax(scaled)] = True
+        scaled, residuals = scaled[asked], self.residuals[asked]
+        return bool(np.all(c * residuals <= RESIDUAL * np.sqrt(1 + np.maximum(scaled, 0))))
+
+    @property
+    def full(self) -> bool:
+        """Whether the basis cannot be extended."""
+        return self.krylov.full
+
+    def extended(self, product: Operator, c: float) -> tuple["Curvature", int]:
+        """Extend the basis at the lagged point until it knows enough for c, or is full.
+
+        New Ritz pairs make the secants obsolete: they are dropped.
+
+        Args:
+            product: v -> H v at the lagged point.
+            c: h / alpha.
+
+        Returns:
+            The model, and the number of products.
+        """
+        if self.full or self.knows(c) or not _healthy(self.krylov):
+            return self, 0
+
+        def enough(space: Krylov) -> bool:
+            return not _healthy(space) or self._with_pairs_of(space).knows(c)
+
+        space = self.krylov.grown(product, enough)
+        kept = _no_secants(space.capacity, self.strengths.size, self.point)
+        changes = dict(zip(_SECANTS, kept, strict=True))
+        new = dataclasses.replace(self._with_pairs_of(space), **changes, count=0)
+        return new, space.size - self.krylov.size
+
+    def _with_pairs_of(self, space: Krylov) -> "Curvature":
+        """With the Ritz pairs of a space; the secants are left as they are, and obsolete."""
+        m, pairs = space.size, ritz(space)
+        values, residuals = np.zeros_like(self.values), np.zeros_like(self.residuals)
+        coordinates = np.zeros_like(self.coordinates)
+        values[:m], residuals[:m] = pairs.values, pairs.residuals
+        coordinates[:m, :m] = pairs.coordinates
+        return dataclasses.replace(
+            self, krylov=space, values=values, coordinates=coordinates, residuals=residuals
+        )
+
+
+class Learner:
+    """I + c B for one c, learning in arrays of its own: the model that it began with stays.
+
+    Of the model it takes views without what is beyond the size of the space, and of its secants
+    those that are used.
+
+    Attributes:
+        c: h / alpha.
+        stiffest: 1 + c times the largest Ritz value.
+    """
+
+    def __init__(self, curvature: Curvature, c: float) -> None:
+        """Begin with a model.
+
+        Args:
+            curvature: the model.
+            c: h / alpha.
+        """
+        m = curvature.krylov.size
+        self.c = c
+        self._model, self._owned = curvature, False
+        self._basis = curvature.krylov.basis[:m]
+        self._coordinates = curvature.coordinates[:m, :m]
+        self._largest = float(np.max(curvature.values))
+        self.stiffest = 1 + c * self._largest
+        self._positive = np.maximum(curvature.values[:m], 0)
+        self._shrink = c * self._positive / (1 + c * self._positive)
+        self._use(curvature)
+
+    def _use(self, model: Curvature) -> None:
+        used = min(model.count, model.strengths.size)
+        self._model, self._count = model, used
+        self._secants, self._strengths = model.secants[:used], model.strengths[:used]
+        coupling = self._coupling = model.coupling[: self._shrink.size, :used]
+        shrunk = coupling.T @ (self._shrink[:, None] * coupling)
+        capacitance = self.c * (model.gram[:used, :used] - shrunk)
+        capacitance[np.arange(used), np.arange(used)] += self._strengths
+        # Small, and used twice at least, in conjugate gradients often.
+        self._inner = _inverted(capacitance)
+
+    @property
+    def curvature(self) -> Curvature:
+        """The model with what was learnt."""
+        return self._model
+
+    def product(self, vector: Vector) -> Vector:
+        """B v."""
+        image = self._lifted(self._positive * self._modes(vector))
+        if self._count:
+            image += ((self._secants @ vector) / self._strengths) @ self._secants
+        return image
+
+    def inverse(self, vector: Vector) -> tuple[Vector, Vector]:
+        """(I + c B)^-1 v, and B times it, which costs nothing more.
+
+        Args:
+            vector: v.
+
+        Returns:
+            The solution, and B times the solution.
+        """
+        shrink, modes = self._shrink, self._modes(vector)
+        if not self._count:
+            change = self._lifted(shrink * modes)
+            return vector - change, change / self.c
+        inner = self._secants @ vector - self._coupling.T @ (shrink * modes)
+        weights = self.c * (self._inner @ inner)
+        change = self._lifted(shrink * (modes - self._coupling @ weights))
+        change += weights @ self._secants
+        return vector - change, change / self.c
+
+    def learn(self, step: Vector, known: Vector, image: Vector) -> None:
+        """The symmetric rank-one update with H step = image, where it matters and is sound.
+
+        See `flowlift.solvers.curvature.Curvature.taught`.
+
+        Args:
+            step: s.
+            known: B s.
+            image: y.
+        """
+        w = image - known
+        omega, size, length = float(w @ step), norm(w), norm(step)
+        if not (
+            math.isfinite(omega)
+            and self.c * size > MATTERS * length
+            and abs(omega) > ALIGNED * size * length
+            and size * size <= CREDIBLE * (max(self._largest, 0.0) + 1 / self.c) * abs(omega)
+        ):
+            return
+        modes, overlaps = self._modes(w), self._secants @ w
+        # w^T (I + c B)^-1 w, from products at hand.
+        shrunk = self._shrink * modes
+        energy = size * size - float(shrunk @ modes)
+        if self._count:
+            inner = overlaps - self._coupling.T @ shrunk
+            energy -= self.c * float(inner @ self._inner @ inner)
+        if 1 + self.c * energy / omega > DEFINITE:
+            self._write(w, omega, modes, overlaps)
+
+    def _write(self, w: Vector, omega: float, modes: np.ndarray, overlaps: np.ndarray) -> None:
+        """A secant in place of the oldest, in arrays that no other model has."""
+        model = self._model
+        if not self._owned:
+            copies = {name: getattr(model, name).copy() for name in _SECANTS}
+            model, self._owned = dataclasses.replace(model, **copies), True
+        slot = model.count % model.strengths.size
+        model.secants[slot], model.strengths[slot] = w, omega
+        model.coupling[: modes.size, slot] = modes
+        model.gram[slot, : self._count] = model.gram[: self._count, slot] = overlaps
+        model.gram[slot, slot] = float(w @ w)
+        self._use(dataclasses.replace(model, count=model.count + 1))
+
+    def _modes(self, vector: Vector) -> np.ndarray:
+        return (self._basis @ vector) @ self._coordinates
+
+    def _lifted(self, modes: np.ndarray) -> Vector:
+        return (self._coordinates @ modes) @ self._basis
+
+
+def _no_secants(
+    capacity: int, secants: int, point: Vector
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Secants, strengths, coupling and Gram matrix of none."""
+    dtype = point.dtype
+    return (
+        np.zeros((secants, point.size), dtype),
+        np.ones(secants, dtype),
+        np.zeros((capacity, secants), dtype),
+        np.zeros((secants, secants), dtype),
+    )
+
+
+def _healthy(space: Krylov) -> bool:
+    return space.size == 0 or math.isfinite(space.alpha[space.size - 1])
+
+
+def _inverted(matrix: np.ndarray) -> np.ndarray:
+    try:
+        return np.linalg.inv(matrix)
+    except np.linalg.LinAlgError:
+        return np.full_like(matrix, np.nan)

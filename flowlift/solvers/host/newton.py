@@ -1,0 +1,204 @@
+"""The equation of an implicit step on the host: see `flowlift.solvers.newton`, the reference."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from ..newton import CG_RELATIVE, CG_TOLERANCE, FALL, LEFT, MAX_CG, MAX_ITERATIONS, SLOW
+from .curvature import Curvature, Learner
+from .stepping import HostField, Vector
+
+
+@dataclasses.dataclass(frozen=True)
+class Equation:
+    """d = c f(prediction + d) - psi, for the whole vector; f depends on its first n components.
+
+    Attributes:
+        field: f, and how many components count in norms.
+        prediction: (N,).
+        psi: (N,).
+        c: h / alpha.
+        weights: (live,); a correction is measured by the root mean square of its ratio to them.
+        tolerance: largest error of d in that measure.
+        floor: corrections below it are rounding errors.
+    """
+
+    field: HostField
+    prediction: Vector
+    psi: Vector
+    c: float
+    weights: Vector
+    tolerance: float
+    floor: float
+
+    def norm(self, vector: Vector) -> float:
+        """Root mean square of v / weights."""
+        return scaled_norm(vector, self.weights)
+
+
+@dataclasses.dataclass
+class Iteration:
+    """The iteration, changed as it goes on; its arrays are replaced, never written.
+
+    Attributes:
+        correction: d (N,).
+        curvature: the model of H.
+        step: the last correction of d, its coupled part (n,).
+        size: norm of the last step; infinite if it, or the field before it, was not finite.
+        rate: estimate of the contraction; 1 where unknown.
+        evaluations: evaluations of f, all tries together.
+        products: Hessian-vector products, likewise.
+        converged: whether d is accurate.
+    """
+
+    correction: Vector
+    curvature: Curvature
+    step: Vector
+    size: float
+    rate: float
+    evaluations: int
+    products: int
+    converged: bool
+
+    def solve(self, equation: Equation, curvature: Curvature, rate: float) -> None:
+        """Chord iteration, B taught by each step's gradients; conjugate gradients where B is poor.
+
+        Args:
+            equation: what is solved.
+            curvature: B.
+            rate: contraction of earlier solves with the same B; 1 where unknown.
+        """
+        one_try = _Try(equation, curvature, rate)
+        one_try.run()
+        self.correction, self.curvature = one_try.correction, one_try.model.curvature
+        self.step, self.size, self.rate = one_try.step, one_try.size, one_try.rate
+        self.evaluations += one_try.evaluations
+        self.products += one_try.products
+        self.converged = one_try.converged
+
+
+class _Try:
+    """One solve from d = 0."""
+
+    def __init__(self, equation: Equation, curvature: Curvature, rate: float) -> None:
+        self.equation, self.model = equation, Learner(curvature, equation.c)
+        self.finish = curvature.full and not curvature.knows(equation.c)
+        self.correction = np.zeros_like(equation.prediction)
+        self.step = self.known = self.force = self.correction[:-2]
+        self.size, self.rate = 1.0, rate
+        self.evaluations = self.products = 0
+        self.converged = False
+
+    def run(self) -> None:
+        """Iterate until it has converged or is given up."""
+        failed = False
+        while not self.converged and not failed and self.evaluations < MAX_ITERATIONS:
+            failed = self._iterate()
+
+    def _iterate(self) -> bool:
+        """One iteration; whether it is given up."""
+        equation, again = self.equation, self.evaluations > 0
+        point = equation.prediction + self.correction
+        _, rates = equation.field.rates(point)
+        force = rates[:-2]
+        if again:
+            self.model.learn(self.step, self.known, self.force - force)
+        target = equation.c * rates
+        target -= equation.psi
+        residual = target[:-2] - self.correction[:-2]
+        step, known = self.model.inverse(residual)
+        if self.finish and again:
+            step, known = self._finished(point[:-2], residual, step, known)
+        size = equation.norm(step)
+        small, slow = self._verdict(size, residual, force)
+        finite = math.isfinite(size) and bool(np.isfinite(rates).all())
+        failed = slow or not finite
+        if not failed:
+            target[:-2] = self.correction[:-2] + step
+            self.correction = target
+        self.step, self.known, self.force = step, known, force
+        self.size = size if finite else math.inf
+        self.evaluations += 1
+        self.converged = finite and small
+        return failed
+
+    def _verdict(self, size: float, residual: Vector, force: Vector) -> tuple[bool, bool]:
+        """Takes the contraction from a new step; whether it was the last, and whether in vain."""
+        equation, again = self.equation, self.evaluations > 0
+        ratio, left = quotient(size, self.size), equation.norm(residual)
+        # The first conjugate gradients follow a chord step, and are not comparable to it.
+        comparable = self.evaluations > 1 if self.finish else again
+        if comparable:
+            bounded = self.rate < 1 and not self.finish
+            self.rate = max(ratio, FALL * self.rate) if bounded else ratio
+        rate, tolerance = self.rate, equation.tolerance
+        explained = again or left <= 2 * self.model.stiffest * size + tolerance
+        small = rate < 1 and rate * size < (1 - rate) * tolerance and explained
+        if again:
+            small = small or (self.finish and LEFT * size < tolerance)
+            small = small or (size <= equation.floor and ratio < SLOW)
+        idle = again and self._idle(residual, force)
+        # Rounding shows in the residual itself.
+        small = left <= equation.floor or (small and not idle)
+        return small, comparable and (ratio >= SLOW or idle) and not small
+
+    def _idle(self, residual: Vector, force: Vector) -> bool:
+        """Whether the step before has left the residual as it was."""
+        norm = self.equation.norm
+        # (I + c H) of that step.
+        undone = self.step + self.equation.c * (self.force - force)
+        return norm(undone) < (1 - SLOW) * norm(residual + undone)
+
+    def _finished(
+        self, theta: Vector, residual: Vector, chord: Vector, known: Vector
+    ) -> tuple[Vector, Vector]:
+        """The step by conjugate gradients, stopped on negative curvature, and B times it.
+
+        Args:
+            theta: where H is taken.
+            residual: the right-hand side.
+            chord: the chord step, with which it begins.
+            known: B times it.
+
+        Returns:
+            The step, which is the chord step where nothing better is found, and B times it.
+        """
+        equation, model = self.equation, self.model
+        x, r, z, p, rz = np.zeros_like(chord), residual, chord, chord, float(residual @ chord)
+        enough = max(CG_RELATIVE * equation.norm(chord), CG_TOLERANCE * equation.tolerance)
+        for _ in range(MAX_CG):
+            if equation.norm(z) < enough:
+                break
+            image = p + equation.c * equation.field.product(theta, p)
+            self.products += 1
+            curved = float(p @ image)
+            if not (curved > 0 and math.isfinite(curved)):
+                break
+            a = rz / curved
+            x, r = x + a * p, r - a * image
+            z, _ = model.inverse(r)
+            before, rz = rz, float(r @ z)
+            p = z + quotient(rz, before) * p
+        return (x, model.product(x)) if np.any(x != 0) else (chord, known)
+
+
+def scaled_norm(vector: Vector, weights: Vector) -> float:
+    """Root mean square of v / weights over the coordinates that have one.
+
+    Args:
+        vector: (n,), n at least that of the weights.
+        weights: (live,).
+
+    Returns:
+        The norm.
+    """
+    ratios = vector[: weights.size] / weights
+    return math.sqrt(float(ratios @ ratios) / weights.size)
+
+
+def quotient(a: float, b: float) -> float:
+    """a / b by the rules of floating-point numbers, where Python raises."""
+    if b:
+        return a / b
+    return math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a)
