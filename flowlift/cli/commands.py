@@ -153,6 +153,14 @@ class Compare:
 
 
 @dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Show versions, devices, where compiled programs are kept, and what a small flow finds there.
+
+    Each program of the flow is a hit, read from there, or a miss with its reason.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """List what a study can name, with arguments, documentation and origin."""
 

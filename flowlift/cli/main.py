@@ -9,7 +9,18 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from .commands import CheckTolerance, Compare, Export, List, Plot, Report, Run, Status, Success
+from .commands import (
+    CheckTolerance,
+    Compare,
+    Doctor,
+    Export,
+    List,
+    Plot,
+    Report,
+    Run,
+    Status,
+    Success,
+)
 from .outputs import existing_folder, folder_for, usable_file, usable_folder
 
 StudyCommand = TypeVar("StudyCommand", Run, Compare)
@@ -23,6 +34,7 @@ Command = (
     | Annotated[CheckTolerance, tyro.conf.subcommand("check-tolerance")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 
 
@@ -59,7 +71,7 @@ def _obey(given: list[str]) -> None:
         _compare(command, _study(command, rest))
     else:
         command = _parse(given)
-        if not isinstance(command, Run | Compare | List):
+        if not isinstance(command, Run | Compare | List | Doctor):
             existing_folder(command.results)
         _COMMANDS[type(command)](command)
 
@@ -302,6 +314,14 @@ def _list(command: List) -> None:
     print(listing(command.kind))
 
 
+def _doctor(command: Doctor) -> None:
+    _use_float64()
+    from .doctor import report
+
+    for line in report():
+        print(line, flush=True)
+
+
 _COMMANDS = {
     Plot: _plot,
     Success: _success,
@@ -310,6 +330,7 @@ _COMMANDS = {
     Report: _report,
     CheckTolerance: _check_tolerance,
     List: _list,
+    Doctor: _doctor,
 }
 
 

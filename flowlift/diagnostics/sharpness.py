@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from ..compilations import keep_compilations
 from ..solvers import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spectral_ends
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checks import is_traced, whole
@@ -68,6 +69,7 @@ def landscape(
     Returns:
         The landscape, in the precision of theta.
     """
+    keep_compilations()
     tree, rest = eqx.partition(model, trainable)
     objective = in_precision_of(tree, resolve_objective(task))
     objective.check(model)

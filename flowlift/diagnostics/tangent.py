@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from ..compilations import keep_compilations
 from ..lift import Lift
 from ..tasks import AbstractObjective, SquaredLoss, Supervised, Task, resolve_objective
 
@@ -123,6 +124,7 @@ def tangent(
         ValueError: if the task has no samples, its loss is not squared although it must be, the
             outputs do not fit, or nothing is trainable.
     """
+    keep_compilations()
     objective = resolve_objective(task)
     if not isinstance(objective, Supervised):
         raise ValueError(

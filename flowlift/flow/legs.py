@@ -22,6 +22,7 @@ from .limits import Limits
 from .methods import Method
 from .observers import Observers
 from .problem import Problem, Quadratures, State, observe
+from .unchecked import unchecked
 
 
 class Position(eqx.Module):
@@ -191,4 +192,4 @@ def _diffeqsolve(*args: Any, **settings: Any) -> diffrax.Solution:
     """Diffrax, without its warning of complex states: theta is real, whatever the model is."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Complex dtype support in Diffrax")
-        return diffrax.diffeqsolve(*args, **settings)
+        return unchecked(diffrax.diffeqsolve)(*args, **settings)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..compilations import keep_compilations
 from ..tasks import AbstractObjective, Population, Supervised, check_value, total
 from .chunking import chunk_samples
 from .coordinates import Coordinates, Flat, joined
@@ -104,6 +105,7 @@ def make_problem(
         ValueError: if no leaf is trainable, or one is no floating-point array or not finite; if
             L(model) is not defined; or if the memory is too small, or samples cannot be cut.
     """
+    keep_compilations()
     model, objective = in_precision(model, precision), in_precision(objective, precision)
     theta0, rest = split_trainable(model, trainable)
     for path, leaf in jax.tree_util.tree_leaves_with_path(theta0):

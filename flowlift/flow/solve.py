@@ -11,6 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
+from ..compilations import keep_compilations
 from ..numbers import real, whole
 from ..precision import check_precision
 from ..tasks import AbstractObjective, Task, resolve_objective
@@ -104,6 +105,7 @@ def solve(
         ValueError: for a bad argument, before any computation.
         FlowError: if `throw` and the flow neither met the horizon nor a stopping rule.
     """
+    keep_compilations()
     objective = resolve_objective(task)
     _check_not_traced(model, task, objective, horizon, rtol, atol)
     check_settings(solver, rtol, atol, max_steps, precision, max_gradients)
@@ -171,6 +173,7 @@ def resume(
             f"Argument `horizon` must be later than the time reached, {after!r}, but is "
             f"{horizon!r}; raise it."
         )
+    keep_compilations()
     past = solution.snapshots
     precision = solution.precision
     plan = _plan(after, horizon, save, snapshots, stops, max_gradients, precision, past)

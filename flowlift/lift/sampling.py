@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from ..compilations import keep_compilations
 from ..kernels import Fibre
 from ..memory import check_memory
 from ..modules import Edge, Identity, Output, PerceptronModule, Scalar, edge_name
@@ -295,6 +296,7 @@ def _checked_edges(module: PerceptronModule, edge: Edge, given) -> tuple:
 
 
 def _assemble(module, sizes: Sizes, laws, pairs, values, seed: int, precision, method) -> Lift:
+    keep_compilations()
     fibres, weights = {}, {}
     for name, edge in module.edge_by_name.items():
         n_sources, n_targets = sizes[edge.source], sizes[edge.target]

@@ -8,12 +8,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any
 
 from ..memory import in_gigabytes, machine_memory
@@ -85,7 +83,7 @@ class SpawnedWorkers(concurrent.futures.Executor):
             self._count, mp_context=context, initializer=follow_parent
         )
         # For them alone: JAX in this process may not have started, and keeps its own settings.
-        with _environment({**ENVIRONMENT, "JAX_COMPILATION_CACHE_DIR": str(compilations())}):
+        with _environment(ENVIRONMENT):
             for _ in range(self._count):
                 pool.submit(prepare)
         return pool
@@ -93,7 +91,7 @@ class SpawnedWorkers(concurrent.futures.Executor):
 
 @contextlib.contextmanager
 def spawned_workers(count: int) -> Iterator[SpawnedWorkers]:
-    """Worker processes that share a cache of compilations, for `run_study(executor=...)`.
+    """Worker processes, which keep compilations where this one does, for `run_study(executor=...)`.
 
     Args:
         count: number of processes.
@@ -112,11 +110,6 @@ def spawned_workers(count: int) -> Iterator[SpawnedWorkers]:
         workers.stop()
         raise
     workers.shutdown(cancel_futures=True)
-
-
-def compilations() -> Path:
-    """The folder where workers of this user keep compilations."""
-    return Path(tempfile.gettempdir()) / f"flowlift-compilations-{os.getuid()}"
 
 
 @contextlib.contextmanager

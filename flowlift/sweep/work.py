@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from ..compilations import keep_compilations
 from ..files import NotRead
 from ..flow import Checkpoints, FlowSolution, ForeignCheckpoint, Outcome
 from ..flow.checkpoints import partial, remove
@@ -132,6 +133,7 @@ def compute_described(
     Returns:
         As `compute_and_store`.
     """
+    keep_compilations()
     for text in texts:
         remember(text)
     typed = structure_study(tomllib.loads(study), execute=True)

@@ -16,14 +16,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 # Before JAX starts in a worker. Two BLAS thread pools on the same cores slow one another down
-# thirtyfold; equinox's error checks are host callbacks, without which JAX can store compilations.
-ENVIRONMENT = {
-    "JAX_ENABLE_X64": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "EQX_ON_ERROR": "nan",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
+# thirtyfold.
+ENVIRONMENT = {"JAX_ENABLE_X64": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def compute(

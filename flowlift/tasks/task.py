@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
+from ..compilations import keep_compilations
 from .losses import AbstractLoss, resolve_loss
 from .outputs import one_sentence, output_shapes, predict
 
@@ -233,6 +234,7 @@ def supervised(
     _check_data(arrays)
     _check_static("apply", apply)
     _check_static("loss", loss)
+    keep_compilations()
     objective = Supervised(
         jax.tree.map(jnp.asarray, inputs),
         jnp.asarray(targets),
