@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fuzz import __main__ as command
-from fuzz import checks, draws, families, network_families, networks
+from fuzz import checks, draws, families, hard_families, network_families, networks
+from fuzz import store_families as stores
 
 from flowlift import flow
 from flowlift.flow import LossBelow, Outcome
@@ -30,6 +31,23 @@ def test_a_fixed_part(family, numbers):
 def test_a_fixed_lift():
     before = checks.HELD.total()
     network_families.maps(30)
+    assert checks.HELD.total() > before
+
+
+def test_fixed_study_files():
+    before = checks.HELD["one_sentence"]
+    for number in range(12):
+        stores.study_files(number, computed=False)
+    # Some are refused, and some are not.
+    assert before < checks.HELD["one_sentence"] < before + 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["complexes", "edges", "counts", "writes"])
+def test_a_fixed_hard_flow(family):
+    before = checks.HELD.total()
+    for number in range(5):
+        (hard_families.FAMILIES | stores.FAMILIES)[family](number, solver="tsit5")
     assert checks.HELD.total() > before
 
 
@@ -187,6 +205,46 @@ def test_wrong_derivatives_are_found(fault):
     spoilt = np.array(found[fault]) + np.resize([1e-4, 0.0], np.shape(found[fault]))
     with pytest.raises(checks.Fault):
         checks.derivatives_agree(found | {fault: spoilt})
+
+
+EDGE = {"result": Outcome.NON_FINITE, "time": 1.0, "loss": np.array([1.0, np.nan, np.nan])}
+
+
+@pytest.mark.parametrize(
+    ("fault", "sound"),
+    [
+        ({"loss": np.array([1.0, 0.5, np.nan])}, True),
+        ({}, False),
+        ({"result": Outcome.HORIZON, "loss": np.zeros(3)}, False),
+        ({"result": Outcome.NO_PROGRESS, "loss": np.zeros(3)}, False),
+        ({"time": 1.2, "loss": np.zeros(3)}, False),
+        ({"time": 0.5, "loss": np.zeros(3)}, False),
+        ({"model": np.array([np.nan]), "loss": np.zeros(3)}, False),
+    ],
+)
+def test_a_wrong_end_at_an_edge_is_found(fault, sound):
+    solution = planted(**{"energy": np.zeros(3)} | EDGE | fault)
+    if sound:
+        return checks.ended_at_the_edge(solution, case(), 1.0, True)
+    with pytest.raises(checks.Fault):
+        checks.ended_at_the_edge(solution, case(), 1.0, True)
+
+
+@pytest.mark.parametrize(("tally", "true"), [(9, False), (10, True), (13, True), (14, False)])
+def test_wrong_counts_are_found(tally, true):
+    before = flow.FlowStats(gradients=1, observation_gradients=1, hvps=2)
+    after = flow.FlowStats(gradients=7, observation_gradients=5, hvps=5)
+    if true:
+        return checks.counted_by_the_host(after, before, tally)
+    with pytest.raises(checks.Fault):
+        checks.counted_by_the_host(after, before, tally)
+
+
+@pytest.mark.parametrize("text", ["Bad", "`a` is\nbad.", "Bad value.", "`a` is <X object at 0x7>."])
+def test_no_sentences_are_found(text):
+    checks.one_sentence("Argument `a` must be 1, but is 2; give 1.", [])
+    with pytest.raises(checks.Fault):
+        checks.one_sentence(text, [])
 
 
 def test_invariants_count_as_often_as_they_hold():

@@ -76,6 +76,8 @@ def interruption(position: Position, code: diffrax.RESULTS, stalled: bool) -> Ou
 
 # Large against a step that rounding allows, small against the way to an edge that is not the cause.
 _AHEAD = 0.01
+# Ways to give up at an edge: steps too short for time, or without end, or without a solution.
+_AT_AN_EDGE = (Outcome.TIME_UNDERFLOW, Outcome.NO_PROGRESS, Outcome.SOLVER_FAILURE)
 
 
 def named(result: Outcome, problem: Problem, position: Position) -> Outcome:
@@ -87,17 +89,19 @@ def named(result: Outcome, problem: Problem, position: Position) -> Outcome:
         position: where it ended.
 
     Returns:
-        Non-finite where steps fell below the resolution of time, or could not be solved for, and
-        L or |grad L|^2 is no finite number a hundredth of |theta| down the gradient; else the
-        result. Two gradients, of failed flows alone.
+        Non-finite where steps fell below the resolution of time, gained no time or could not be
+        solved for, and L or |grad L|^2 is no finite number a bit further down the gradient: a
+        hundredth of |theta|, or of the way so far, which an edge at zero needs. Else the result.
+        Two gradients, of failed flows alone.
     """
-    if result not in (Outcome.TIME_UNDERFLOW, Outcome.SOLVER_FAILURE):
+    if result not in _AT_AN_EDGE:
         return result
-    theta = position.state[0]
+    theta, integrals = position.state
     _, gradient = problem.value_and_grad(theta)
     # Scaled first, since |gradient|^2 may overflow already.
     direction = gradient / jnp.max(jnp.abs(gradient))
-    length = _AHEAD * jnp.max(jnp.abs(theta)) / jnp.linalg.norm(direction)
+    far = jnp.maximum(jnp.max(jnp.abs(theta)), integrals.arc_length)
+    length = _AHEAD * far / jnp.linalg.norm(direction)
     loss, gradient = problem.value_and_grad(theta - length * direction)
     finite = np.isfinite([loss, gradient @ gradient]).all()
     return result if finite else Outcome.NON_FINITE

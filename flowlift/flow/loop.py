@@ -52,6 +52,8 @@ def integrate(
         extra = (cause is not None or met(position.controller)) and not trace.stands
         if extra:
             _record(settings, trace, position)
+        # A record that was replaced is judged again.
+        first = min(first, len(trace.times) - 1) if trace.stands else first
         result = ending(trace, plan, first, cause)
         if result is not None and not trace.stands:
             # A stagnation, seen at a save time that the leg has run past.
@@ -128,7 +130,7 @@ def _leg(settings, trace: Trace, plan: Plan, position) -> tuple[Position, Outcom
     for t, theta in zip(kept, thetas, strict=False):
         _keep_snapshot(settings, trace, plan, position, t, theta)
     stalled = bool(reached > 0 and trace.time == since)
-    if stalled:
+    if stalled and trace.stands:
         # The flow moved, and time did not: the record there is replaced.
         trace.drop_last()
     if stalled or trace.time in target:

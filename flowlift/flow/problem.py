@@ -60,9 +60,11 @@ class Problem(eqx.Module):
 
     @eqx.filter_jit
     def value_and_grad(self, theta: Flat) -> tuple[Float[Array, ""], Flat]:
-        """L and grad L from one pass."""
+        """L and grad L from one pass; grad L is NaN where L is no finite number."""
         value, gradient = self._total(jax.value_and_grad, theta)
-        return value, self.coordinates.flat(gradient)
+        # A solver sees the gradient alone, and would pass an edge beyond which only L is no number.
+        nothing = jax.lax.stop_gradient(0 * value).astype(theta.dtype)
+        return value, self.coordinates.flat(gradient) + nothing
 
     def _total(self, derive: Callable, theta: Flat) -> PyTree:
         """The sum over chunks of samples of derive(loss)(real parts of the trainable leaves)."""

@@ -84,11 +84,12 @@ class ExpRosenbrock(
     J is symmetric, so all phi-functions come from one Rayleigh-Ritz projection: Lanczos chains
     from F_0, D_2, D_3 and D_4 in turn, each orthogonal to what is there and ended when its
     residual (Saad 1992; Hochbruck, Lubich, Selhofer 1998), |h^2 (J V - V T) phi_{k+1}(hT) V^T b|,
-    is below a tenth of the tolerance. The stiff directions are found once, by the first chain;
-    the D_i need a few products each. J (U_i - u_0) needs none. Integrals carried beside the flow
-    are integrated to the same order, the Jacobian of the whole being block-triangular; but a stiff
-    layer that the flow's own part crosses in one step, exactly, is no smooth integrand: see that
-    the norm of the error includes the integrals where they must be as good.
+    is below a tenth of the tolerance; F_0 itself is always in the basis. The stiff directions are
+    found once, by the first chain; the D_i need a few products each. J (U_i - u_0) needs none.
+    Integrals carried beside the flow are integrated to the same order, the Jacobian of the whole
+    being block-triangular; but a stiff layer that the flow's own part crosses in one step, exactly,
+    is no smooth integrand: see that the norm of the error includes the integrals where they must
+    be as good.
 
     Where the basis cannot serve the step, the step is refused, with the length that it can serve.
     The field must not depend on t. Negative curvature is integrated exactly as growth. Dense
@@ -227,7 +228,9 @@ def _serve(
 
     def going(carry):
         projection, error, *_ = carry
-        return (projection.size < space) & (error > _SHARE)
+        # Without F_0 in the basis, what it misses being below the tolerance, nothing would move.
+        moves = (projection.size == 0) & (jnp.linalg.norm(vector) > 0)
+        return (projection.size < space) & ((error > _SHARE) | moves)
 
     def extend(carry):
         projection, error, weakest, due = carry

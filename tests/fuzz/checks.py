@@ -283,3 +283,52 @@ def energy_identity(solution, room: float) -> None:
     fell = solution.loss[0] - solution.loss
     expect(np.max(np.abs(fell - solution.energy)) <= room, "energy", fell, solution.energy)
     expect(np.max(np.diff(solution.loss), initial=0) <= room, "the loss falls", solution.loss)
+
+
+@invariant
+def ended_at_the_edge(solution, case, end: float, no_number: bool) -> None:
+    """A flow that comes to an end before its horizon: ended there, by its name, all before kept.
+
+    Args:
+        solution: its solution.
+        case: what was asked.
+        end: when the formula ends.
+        no_number: whether L is no number beyond.
+    """
+    failed = solution.result.failed and not solution.success
+    expect(failed, "nothing beyond an edge is reached", solution.message)
+    if no_number:
+        expect(solution.result == Outcome.NON_FINITE, "one word", solution.message)
+    room = max(tolerance(case, solution), 1e-3)
+    inside = 0.8 * end <= solution.time <= (1 + room) * end
+    expect(inside, "the flow ends where the formula does", solution.time, end)
+    for name in RECORDED:
+        series = getattr(solution, name)[:-1]
+        expect(np.isfinite(series).all(), f"{name} before the end", series)
+    expect(np.isfinite(solution.model).all(), "theta at the end", solution.model)
+
+
+@invariant
+def counted_by_the_host(stats, before, tally: int) -> None:
+    """Evaluations of L on the host are the gradients, those of records and those of products."""
+    gradients = stats.gradients - before.gradients
+    records = stats.observation_gradients - before.observation_gradients
+    products = stats.hvps - before.hvps
+    # A product evaluates the gradient along with it, unless that was kept.
+    expect(
+        gradients + records <= tally <= gradients + records + products,
+        "gradients, of records, products, and evaluations by the host",
+        gradients,
+        records,
+        products,
+        tally,
+    )
+
+
+@invariant
+def one_sentence(text: str, given) -> None:
+    """A refusal is one line that ends, names what it is about, and shows no inner workings."""
+    expect(text.endswith((".", "?")) and "\n" not in text.strip(), "one sentence", given, text)
+    expect("`" in text or "'" in text, "names what is wrong", given, text)
+    for inner in ("Traceback", "object at 0x", "NoneType", "__"):
+        expect(inner not in text, "no inner workings", given, text)

@@ -6,6 +6,7 @@ Shapes cost a compilation of seconds, values nothing: cases whose numbers share 
 
 import dataclasses
 import zlib
+from collections.abc import Callable
 
 import diffrax
 import equinox as eqx
@@ -73,6 +74,8 @@ class Flow:
         save: save times.
         snapshots: times at which w is kept.
         kinds: which stopping rules there are; their thresholds are the case's own.
+        leaves: how w is laid out in a model; None: as it is.
+        wrap: the loss that is given, from L as a function of w; it changes no number.
     """
 
     loss: Separable
@@ -82,11 +85,57 @@ class Flow:
     save: object
     snapshots: list[float]
     kinds: tuple[str, ...]
+    leaves: "Leaves | None" = None
+    wrap: Callable = lambda loss: loss
 
     def solve(self, **more) -> flow.FlowSolution:
+        """The flow's solution, its models as w."""
         arguments = {"save": self.save, "snapshots": self.snapshots} | self.settings | more
         horizon = arguments.pop("horizon", self.horizon)
-        return flow.solve(self.start, self.loss, horizon, **arguments)
+        start, loss = self.start, self.wrap(self.loss)
+        if self.leaves is not None:
+            start, loss = self.leaves.filled(start), OfLeaves(loss, self.leaves)
+        return self.plain(flow.solve(start, loss, horizon, **arguments))
+
+    def resume(self, solution, **more) -> flow.FlowSolution:
+        """The flow of a solution up to the horizon."""
+        return self.plain(flow.resume(solution, self.horizon, **more))
+
+    def plain(self, solution) -> flow.FlowSolution:
+        """The solution with w in place of models."""
+        if self.leaves is None:
+            return solution
+        model, kept = self.leaves.vector(solution.model), solution.snapshots
+        snapshots = {t: self.leaves.vector(model) for t, model in kept.items()}
+        return dataclasses.replace(solution, model=model, snapshots=snapshots)
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaves:
+    """w as leaves: so many real numbers, then so many real and so many imaginary parts."""
+
+    real: int
+    complex: int
+
+    def filled(self, w):
+        """The leaves of a vector."""
+        real, x, y = np.split(np.asarray(w), [self.real, self.real + self.complex])
+        return {"a": real, "z": (x + 1j * y).astype(np.result_type(x.dtype, np.complex64))}
+
+    def vector(self, leaves):
+        """The vector of leaves."""
+        z = leaves["z"]
+        return jnp.concatenate([jnp.asarray(leaves["a"]), jnp.real(z), jnp.imag(z)])
+
+
+class OfLeaves(eqx.Module):
+    """L of leaves."""
+
+    loss: eqx.Module
+    leaves: Leaves = eqx.field(static=True)
+
+    def __call__(self, leaves):
+        return self.loss(self.leaves.vector(leaves))
 
 
 def squares(w):
@@ -96,12 +145,12 @@ def squares(w):
 OBSERVERS = {"squares": squares, "sum": jnp.sum}
 
 
-def draw_flow(shapes, rng, solver: str | None = None) -> Flow:
+def draw_flow(shapes, rng, solver: str | None = None, sizes=(1, 4)) -> Flow:
     """A closed-form flow, of any solver or the one named; equal shapes within a block."""
     drawn = str(shapes.choice([*SOLVERS, *INSTANCES]))
     solver = solver or drawn
     precision = "float32" if shapes.random() < 0.3 else "float64"
-    kind, size = str(shapes.choice(list(CURVES))), int(shapes.integers(1, 4))
+    kind, size = str(shapes.choice(list(CURVES))), int(shapes.integers(*sizes))
     count, watched = int(shapes.integers(0, 4)), shapes.random() < 0.4
     kinds = tuple(k for k in ("loss", "gradient", "stagnation") if shapes.random() < 0.4)
     least = -5 if precision == "float32" else -8

@@ -14,13 +14,13 @@ from . import checks, draws
 _ATTEMPT = 80
 
 
-def _wanted(case, horizon, save=None, snapshots=None) -> list:
+def wanted_times(case, horizon, save=None, snapshots=None) -> list:
     save = case.save if save is None else save
     save = save.times(horizon) if isinstance(save, flow.LogTimes) else save
     return [save, case.snapshots if snapshots is None else snapshots, horizon]
 
 
-def _stops(case, rng, free) -> list:
+def drawn_stops(case, rng, free) -> list:
     """Thresholds at records, a bit beside them, and anywhere between first and last."""
     stops = []
     for kind, rule, name in (
@@ -43,7 +43,7 @@ def _stops(case, rng, free) -> list:
     return stops
 
 
-def _sound(solution, case, horizon, stops, wanted, snapshots) -> None:
+def sound(solution, case, horizon, stops, wanted, snapshots) -> None:
     checks.shape_of_the_end(solution)
     checks.every_time_is_there(solution, horizon, wanted)
     checks.every_snapshot_is_there(solution, snapshots)
@@ -56,14 +56,18 @@ def _sound(solution, case, horizon, stops, wanted, snapshots) -> None:
 def ends(number: int, solver: str | None = None) -> None:
     """Closed-form flows with stopping rules, snapshots and limits: how they end."""
     shapes, rng = draws.streams("ends", number)
-    case = draws.draw_flow(shapes, rng, solver)
+    ended(draws.draw_flow(shapes, rng, solver), rng)
+
+
+def ended(case, rng) -> None:
+    """One case without rules, with rules, and under a limit beside what it needs."""
     free = case.solve()
-    wanted = _wanted(case, case.horizon)
-    _sound(free, case, case.horizon, [], wanted, case.snapshots)
-    stops = _stops(case, rng, free)
+    wanted = wanted_times(case, case.horizon)
+    sound(free, case, case.horizon, [], wanted, case.snapshots)
+    stops = drawn_stops(case, rng, free)
     full = case.solve(stops=stops) if stops else free
     if stops:
-        _sound(full, case, case.horizon, stops, wanted, case.snapshots)
+        sound(full, case, case.horizon, stops, wanted, case.snapshots)
     steps = max(1, full.stats.steps + int(rng.choice([-1, 0, 1, -rng.integers(0, 20)])))
     limited = case.solve(stops=stops, max_steps=steps)
     checks.shape_of_the_end(limited)
@@ -77,7 +81,11 @@ def ends(number: int, solver: str | None = None) -> None:
 def resumes(number: int, solver: str | None = None) -> None:
     """A flow in two or three parts, the first ended by horizon, rule or limit."""
     shapes, rng = draws.streams("resumes", number)
-    case = draws.draw_flow(shapes, rng, solver)
+    resumed(draws.draw_flow(shapes, rng, solver), rng)
+
+
+def resumed(case, rng) -> None:
+    """One case in parts."""
     cut = float(rng.choice([0.1, 0.5, rng.uniform(0.01, 0.99)])) * case.horizon
     early = [t for t in case.snapshots if t <= cut]
     save = draws.draw_times(rng, cut, 3)
@@ -89,12 +97,12 @@ def resumes(number: int, solver: str | None = None) -> None:
     checks.every_snapshot_is_there(first, early)
     early = list(first.snapshots)
     later = [t for t in case.snapshots if t >= first.time]
-    stops = _stops(case, rng, case.solve())
+    stops = drawn_stops(case, rng, case.solve())
     whole, parts = first, 0
     while parts == 0 or (whole.result in (Outcome.STEP_LIMIT, Outcome.BUDGET) and parts < 2000):
         parts += 1
         left = [t for t in later if t >= whole.time]
-        whole = flow.resume(whole, case.horizon, save=case.save, snapshots=left, stops=stops)
+        whole = case.resume(whole, save=case.save, snapshots=left, stops=stops)
         checks.shape_of_the_end(whole)
         checks.prefix_of(first, whole)
     checks.end_follows_from_the_records(whole, case.horizon, stops)
@@ -103,16 +111,16 @@ def resumes(number: int, solver: str | None = None) -> None:
     checks.every_snapshot_is_there(whole, sorted({*early, *later}))
 
 
-class _Killed(BaseException):
+class Killed(BaseException):
     """Ends a flow between two legs, as a signal would."""
 
 
-def _killed_after(path: Path, legs: int) -> flow.Checkpoints:
+def killed_after(path: Path, legs: int) -> flow.Checkpoints:
     count = iter(range(legs))
 
     def on_leg(checkpoint):
         if next(count, None) is None:
-            raise _Killed
+            raise Killed
 
     return flow.Checkpoints(path, every=0, on_leg=on_leg)
 
@@ -120,16 +128,20 @@ def _killed_after(path: Path, legs: int) -> flow.Checkpoints:
 def kills(number: int, solver: str | None = None) -> None:
     """A flow killed after some of its legs and begun again has the same bits as without."""
     shapes, rng = draws.streams("kills", number)
-    case = draws.draw_flow(shapes, rng, solver)
-    stops = _stops(case, rng, case.solve())
+    killed(draws.draw_flow(shapes, rng, solver), rng)
+
+
+def killed(case, rng) -> None:
+    """One case killed between legs, and its checkpoint torn."""
+    stops = drawn_stops(case, rng, case.solve())
     more = {"stops": stops, "max_steps": int(rng.choice([10**6, rng.integers(1, 30)]))}
     whole = case.solve(**more)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flow.npz"
         for _ in range(int(rng.integers(1, 4))):
             try:
-                again = case.solve(**more, checkpoints=_killed_after(path, rng.integers(0, 4)))
-            except _Killed:
+                again = case.solve(**more, checkpoints=killed_after(path, rng.integers(0, 4)))
+            except Killed:
                 continue
             checks.same_bits(again, whole)
         checks.same_bits(case.solve(**more, checkpoints=flow.Checkpoints(path, every=0)), whole)

@@ -61,6 +61,24 @@ def test_coefficients_satisfy_the_order_conditions():
         assert PHI3[i] @ c**2 == pytest.approx(2 * c[i] ** 3)
 
 
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("slope", [1.0, 0.0])
+def test_a_step_below_the_tolerance_moves(precision, slope):
+    """y = e^(-t): after h = 1e-4 it has fallen by h, however loose the tolerance; 0 stays 0."""
+    h = jnp.asarray(1e-4, precision)
+    y = slope * jnp.ones(3, precision)
+    step = jax.jit(
+        lambda y: ExpRosenbrock(1e-1, 1e-1).step(
+            diffrax.ODETerm(lambda t, y, args: -y), 0 * h, h, y, None, jnp.asarray(True), False
+        )[:2]
+    )
+    moved, report = step(y)
+    eps = float(jnp.finfo(precision).eps)
+    np.testing.assert_allclose(moved, y * np.exp(-1e-4), rtol=2 * eps)
+    assert float(report.work.hvps) == slope
+    assert np.all(np.asarray(moved) != y) == bool(slope)
+
+
 def test_chains_share_one_projection():
     """A V = V T + tails, T = V^T A V, and V^T f(A) b from the whole space is exact."""
     rng = np.random.default_rng(0)
