@@ -76,21 +76,38 @@ class PredictiveController(diffrax.AbstractStepSizeController[Memory, float | No
         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
     ):
         """The verdict on a step, and the next one."""
-        step = jnp.asarray(t1 - t0)
-        estimate = cast(Estimate, y_error)
-        possible = step <= estimate.limit
-        scaled = jax.tree.map(self._scale, y0, y1_candidate, estimate.error)
-        error = jnp.asarray(self.norm(scaled), step.dtype)
-        keep = possible & (error <= 1)
-        factor = self._factor(error, step, keep, error_order, controller_state)
-        proposed = jnp.where(possible, factor * step, step)
-        # A little below the limit, where the rounding of t + h does not matter.
-        following = jnp.minimum(proposed, 0.99 * estimate.limit)
-        old = controller_state
-        memory = Memory(jnp.where(keep, error, old.error), jnp.where(keep, step, old.step))
+        step, estimate = jnp.asarray(t1 - t0), cast(Estimate, y_error)
+        keep, following, memory = self.verdict(
+            step, y0, y1_candidate, estimate, error_order, controller_state
+        )
         next0 = jnp.where(keep, t1, t0)
         result = diffrax.RESULTS.successful
         return keep, next0, next0 + following, jnp.asarray(False), memory, result
+
+    def verdict(self, step, before, after, estimate: Estimate, order, old: Memory):
+        """The same, without a place in time.
+
+        Args:
+            step: the length of the attempt.
+            before: the state before it.
+            after: the candidate.
+            estimate: what the solver knows of it.
+            order: k.
+            old: the last accepted step.
+
+        Returns:
+            Whether to accept, the length of the next attempt, and the memory after this one.
+        """
+        possible = step <= estimate.limit
+        scaled = jax.tree.map(self._scale, before, after, estimate.error)
+        error = jnp.asarray(self.norm(scaled), step.dtype)
+        keep = possible & (error <= 1)
+        factor = self._factor(error, step, keep, order, old)
+        proposed = jnp.where(possible, factor * step, step)
+        # A little below the limit, where the rounding of t + h does not matter.
+        following = jnp.minimum(proposed, 0.99 * estimate.limit)
+        memory = Memory(jnp.where(keep, error, old.error), jnp.where(keep, step, old.step))
+        return keep, following, memory
 
     def _scale(self, before, after, error):
         return error / (self.atol + self.rtol * jnp.maximum(jnp.abs(before), jnp.abs(after)))

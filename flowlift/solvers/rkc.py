@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .chebyshev import chebyshev_step, combine, longest_step, most_stages, stages_needed
 from .lanczos import Krylov, Operator, Vector, generic_vector, ritz
 from .pace import HOPELESS_IF_STABLE
 from .parts import Rate, Select, curvature_operator, flow_part, live_part, rate_of
@@ -19,15 +20,11 @@ from .spectral import lanczos
 from .tolerances import check_controller, not_yet
 from .work import Halt, StepReport, Work, WorkController
 
-# w_0 - 1 = DAMPING / s^2: all stages but the first are damped to about 1 - DAMPING / 3.
-DAMPING = 2 / 13
 # An estimate of the radius costs about ten evaluations; one in a hundred is not felt.
-_ESTIMATE_AFTER = 100
-_PRODUCTS = 16
-_ACCURACY = 0.1
-_SAFETY = 1.02
-_MAX_STAGES = 20_000
-_MAX_STAGES_SINGLE = 400
+ESTIMATE_AFTER = 100
+PRODUCTS = 16
+ACCURACY = 0.1
+SAFETY = 1.02
 
 
 class Curvature(eqx.Module):
@@ -175,7 +172,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
     def _attempts(self, field: Rate, t0, t1, y0, rate, bound, curvature: Curvature) -> _Attempt:
         first = _Attempt(
             curvature=curvature,
-            estimate=(curvature.age < 0) | (curvature.age >= _ESTIMATE_AFTER),
+            estimate=(curvature.age < 0) | (curvature.age >= ESTIMATE_AFTER),
             probe=jnp.zeros_like(curvature.vector),
             increment=y0,
             rate=rate,
@@ -195,14 +192,14 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
     def _attempt(self, field: Rate, t0, t1, y0, rate, bound, before: _Attempt) -> _Attempt:
         curvature, products = self._curvature(field, t0, y0, bound, before)
         radius, h = curvature.radius, t1 - t0
-        cap = self._cap(radius.dtype)
+        cap = most_stages(self.max_stages, radius.dtype)
         limit = longest_step(cap, radius).astype(h.dtype)
         possible = h <= limit
         stages = jnp.where(possible, stages_needed(h * radius), 1).astype(int)
         increment, new_rate = chebyshev_step(field, t0, h, y0, rate, stages)
         probe = flow_part(self.select, jax.tree.map(jnp.subtract, new_rate, rate))
         exceeded = self._exceeded(y0, increment, probe, radius) & possible
-        age = jnp.where(exceeded, _ESTIMATE_AFTER, curvature.age + stages)
+        age = jnp.where(exceeded, ESTIMATE_AFTER, curvature.age + stages)
         return _Attempt(
             curvature=dataclasses.replace(curvature, age=age),
             estimate=exceeded,
@@ -239,108 +236,6 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
 
         return jax.lax.cond(before.estimate, estimate, lambda _: (old, jnp.asarray(0)), None)
 
-    def _cap(self, dtype) -> int:
-        if self.max_stages is not None:
-            return self.max_stages
-        return _MAX_STAGES_SINGLE if jnp.finfo(dtype).bits < 64 else _MAX_STAGES
-
-
-def chebyshev_step(
-    field: Rate, t0, h, y0: PyTree, rate: PyTree, stages: Int[Array, ""]
-) -> tuple[PyTree, PyTree]:
-    """One step of s stages.
-
-    On y' = lambda y, with z = h lambda,
-
-        y_1 / y_0 = a_s + b_s T_s(w_0 + w_1 z),    w_0 = 1 + (2/13) / s^2.
-
-    The stages are Y_j = y_0 + b_j E_j with E_j = E_{j-1} + G_j and
-
-        G_j = G_{j-1} + 2 (w_0 - 1) E_{j-1} + (2 w_1 / b_{j-1}) h (F(Y_{j-1}) - a_{j-1} F_0),
-
-    which is the method's three-term recurrence with its cancellation taken out.
-
-    Args:
-        field: (t, y) -> the rate.
-        t0: time.
-        h: the step.
-        y0: the state.
-        rate: the field at (t0, y0).
-        stages: s >= 2; for s = 1 the first stage alone, which is no method.
-
-    Returns:
-        The increment y_1 - y_0, and the field at (t0 + h, y_1). Cost: s evaluations.
-    """
-    weights = _Weights.make(stages, jnp.asarray(h).dtype)
-    first = combine((weights.w1 * h,), (rate,))
-
-    def going(carry):
-        return carry[0].index <= stages
-
-    def stage(carry):
-        weights, (e, growth), _, (c, c_growth), _ = carry
-        increment = combine((weights.b,), (e,))
-        slope = field(t0 + weights.b * c * h, jax.tree.map(jnp.add, y0, increment))
-        new, twice, pull, shift = weights.next()
-        coefficients = (1, twice, pull * h, -pull * shift * h)
-        growth = combine(coefficients, (growth, e, slope, rate))
-        c_growth = c_growth + twice * c + pull * (1 - shift)
-        e = jax.tree.map(jnp.add, e, growth)
-        return new, (e, growth), increment, (c + c_growth, c_growth), slope
-
-    carry = (weights, (first, first), rate, (weights.w1, weights.w1), rate)
-    # The last pass evaluates the field at y_1; what it makes of it is one stage too many.
-    _, _, increment, _, new_rate = jax.lax.while_loop(going, stage, carry)
-    return increment, new_rate
-
-
-class _Weights(eqx.Module):
-    """b_j and what it needs: T_j(w_0) and its derivatives, with their last increments.
-
-    T_{j+1} - T_j = (T_j - T_{j-1}) + 2 (w_0 - 1) T_j, and likewise for T', T'': sums of positive
-    terms, where the three-term recurrences would lose j^2 roundings.
-    """
-
-    excess: Float[Array, ""]
-    w1: Float[Array, ""]
-    index: Int[Array, ""]
-    value: Float[Array, "3"]
-    growth: Float[Array, "3"]
-    b: Float[Array, ""]
-
-    @staticmethod
-    def make(stages: Int[Array, ""], dtype) -> "_Weights":
-        """At stage 1, where b_1 = b_2."""
-        s = stages.astype(dtype)
-        excess = DAMPING / s**2
-        root = jnp.sqrt(excess * (2 + excess))
-        angle = s * jnp.log1p(excess + root)
-        sinh, cosh = jnp.sinh(angle), jnp.cosh(angle)
-        w1 = root**2 * sinh / (s * root * cosh - (1 + excess) * sinh)
-        zero, one = jnp.zeros_like(s), jnp.ones_like(s)
-        value, growth = jnp.stack([1 + excess, one, zero]), jnp.stack([excess, one, zero])
-        return _Weights(excess, w1, jnp.asarray(1), value, growth, 1 / (4 * (1 + excess) ** 2))
-
-    def next(self):
-        """The weights at the next stage; 2 (w_0 - 1), 2 w_1 / b_j and a_j."""
-        below = jnp.stack([jnp.zeros_like(self.b), self.value[0], 2 * self.value[1]])
-        growth = self.growth + 2 * self.excess * self.value + 2 * below
-        value = self.value + growth
-        b = value[2] / value[1] ** 2
-        new = _Weights(self.excess, self.w1, self.index + 1, value, growth, b)
-        return new, 2 * self.excess, 2 * self.w1 / self.b, 1 - self.b * self.value[0]
-
-
-def stages_needed(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The least s >= 2 that is stable for h rho = z."""
-    return jnp.maximum(2, 1 + jnp.floor(jnp.sqrt(1 + 1.54 * z)))
-
-
-def longest_step(stages: int, radius: Float[Array, ""]) -> Float[Array, ""]:
-    """The longest step that s stages can make."""
-    floor = jnp.finfo(radius.dtype).tiny * stages**2
-    return (stages**2 - 1) / (1.54 * jnp.maximum(radius, floor))
-
 
 def estimate_curvature(
     operator: Operator, start: Vector, least: Int[Array, ""]
@@ -359,13 +254,13 @@ def estimate_curvature(
     def settled(krylov: Krylov):
         pairs = ritz(krylov)
         top = krylov.size - 1
-        small = pairs.residuals[top] <= _ACCURACY * jnp.abs(pairs.values[top])
+        small = pairs.residuals[top] <= ACCURACY * jnp.abs(pairs.values[top])
         return small & (krylov.size >= least)
 
-    krylov = lanczos(operator, start, _PRODUCTS, settled)
+    krylov = lanczos(operator, start, PRODUCTS, settled)
     pairs = ritz(krylov)
     top = krylov.size - 1
-    radius = _SAFETY * jnp.maximum(pairs.values[top] + pairs.residuals[top], 0)
+    radius = SAFETY * jnp.maximum(pairs.values[top] + pairs.residuals[top], 0)
     vector = pairs.coordinates[:, top] @ krylov.basis[:-1]
     sound = jnp.isfinite(radius)
     # What is not finite is left to the error control, which sees it too.
@@ -376,15 +271,6 @@ def estimate_curvature(
         symmetric=krylov.symmetric | ~sound,
     )
     return curvature, krylov.size
-
-
-def combine(coefficients, trees) -> PyTree:
-    """sum_i c_i y_i, each coefficient brought to the leaf's type."""
-
-    def leaf(*leaves):
-        return sum(jnp.asarray(c, x.dtype) * x for c, x in zip(coefficients, leaves, strict=True))
-
-    return jax.tree.map(leaf, *trees)
 
 
 def _blend(vector, probe, live):

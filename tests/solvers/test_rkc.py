@@ -15,7 +15,7 @@ from numpy.polynomial.chebyshev import Chebyshev
 from flowlift import flow
 from flowlift.flow import LogTimes, Outcome
 from flowlift.solvers import RKC2, Halt, PredictiveController, WorkController
-from flowlift.solvers.rkc import chebyshev_step, longest_step, stages_needed
+from flowlift.solvers.chebyshev import chebyshev_step, longest_step, stages_needed
 
 STAGES = (2, 3, 10, 100)
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..work import Halt
 from .stepping import Dense, HostField, Vector
 
 # A step may overflow where one 2^24 = 2e7 times shorter does not; further halving helps nobody.
@@ -45,6 +46,24 @@ class Bounds(NamedTuple):
     non_finite: int
     edge: bool
 
+    def after(self, burst: "Burst") -> "Bounds":
+        """These bounds for a burst that goes on from another.
+
+        Args:
+            burst: the other one.
+
+        Returns:
+            What it left of them.
+        """
+        return self._replace(
+            end=self.end - burst.time,
+            pause=self.pause - burst.time,
+            attempts=self.attempts - burst.attempts,
+            gradients=self.gradients - burst.gradients,
+            non_finite=burst.non_finite,
+            edge=burst.edge,
+        )
+
 
 class Burst(NamedTuple):
     """What a burst came to.
@@ -62,7 +81,9 @@ class Burst(NamedTuple):
         non_finite: attempts in a row, at the end, that were not finite.
         edge: whether the last rejected attempt was one of them.
         met: whether a threshold is met at y.
-        left: whether the method asked for the host.
+        left: whether the method asked for the host, and nothing else ended the burst.
+        products: Hessian-vector products.
+        halt: a `Halt` if the method cannot go on.
     """
 
     y: Vector
@@ -78,6 +99,21 @@ class Burst(NamedTuple):
     edge: bool
     met: bool
     left: bool
+    products: int = 0
+    halt: Halt = Halt.NONE
+
+    def followed(self, other: "Burst") -> "Burst":
+        """This burst and another that went on from it, as one.
+
+        Args:
+            other: the other one.
+
+        Returns:
+            Both.
+        """
+        sums = ("time", "attempts", "accepted", "gradients", "products")
+        both = other._replace(**{name: getattr(self, name) + getattr(other, name) for name in sums})
+        return both if other.accepted else both._replace(taken=self.taken, dense=self.dense)
 
 
 class Traced(NamedTuple):
@@ -153,6 +189,30 @@ class AbstractLeanMethod(abc.ABC):
             taken: its length.
             dense: what `Traced.dense` held.
         """
+
+    def run(
+        self,
+        field: HostField,
+        y: Vector,
+        memory: Any,
+        h: float,
+        bounds: Bounds,
+        constants: dict[str, float],
+    ) -> Burst:
+        """Attempt steps until a bound is met: one burst, or as many as the host comes between.
+
+        Args:
+            field: the flow.
+            y: the state.
+            memory: the method's memory.
+            h: the first step, attempted in any case.
+            bounds: when to end.
+            constants: numbers of the method.
+
+        Returns:
+            What came of it.
+        """
+        return burst(self, field, y, memory, h, bounds, constants)
 
 
 class _Carry(NamedTuple):
@@ -234,7 +294,8 @@ def _program(method: AbstractLeanMethod, traced: Callable, names: Sequence[str])
         last = jax.lax.while_loop(going, once, begun)
         numbers = jnp.stack([last.h, last.time, last.taken])
         tallies = (last.attempts, last.accepted, last.gradients, last.non_finite)
-        flags = (last.edge, last.met, last.left)
+        # The host is wanted only where attempts would follow.
+        flags = (last.edge, last.met, last.left & going(last._replace(left=jnp.asarray(False))))
         whole = jnp.stack([jnp.asarray(n, jnp.int32) for n in (*tallies, *flags)])
         return last.y, last.memory, last.before, last.dense, numbers, whole
 
