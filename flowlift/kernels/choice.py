@@ -22,6 +22,11 @@ _SHORT_COLUMNS = 64
 # Ragged rows make several times as many loops, and small lifts gain nothing by them
 # (benchmarks/compile_time.py).
 _WORTH_SLICING = 1 << 19
+# The same for edges that carry matrices and kernels, for rows of one in-degree and for ragged ones,
+# whose capacity is padded and whose edge products are taken one by one (docs/kernels.md).
+_MATRIX_GAIN, _SLIDING_GAIN = (4.0, 8.0), (2.0, 4.0)
+# Multiply-adds of dense products that take some 50 us at most.
+_WORTH_GATHERING = 1 << 20
 _CACHE_BYTES = 1 << 20
 _FEWEST_COLUMNS = 128
 
@@ -55,6 +60,30 @@ def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) 
         least = _WORTH_SLICING
     if platform == "cpu" and fibre.capacity * samples <= least:
         return "csr"
+    return "padded"
+
+
+def choose_array(fibre: Fibre, numbers: int, columns: int, *, sliding: bool = False) -> str:
+    """Choose how edges that carry matrices or kernels are summed.
+
+    A program of sparse sums takes two to four times as many loops as one of dense products, each of
+    which costs some 20 ms to compile; dense products do n_u x n_v x numbers multiply-adds a column
+    in place of capacity x numbers, each of them faster.
+
+    Args:
+        fibre: the edges; only its static sizes are looked at.
+        numbers: entries of an edge's array.
+        columns: samples x size of what is not summed over (tokens, pixels).
+        sliding: whether the arrays are kernels that slide, one product per entry, rather than
+            matrices.
+
+    Returns:
+        'dense' where it is as fast, or so small that compiling it counts for more; else 'padded'.
+    """
+    pairs = fibre.n_sources * fibre.n_targets
+    gain = (_SLIDING_GAIN if sliding else _MATRIX_GAIN)[fibre.regular is None]
+    if pairs <= gain * fibre.capacity or pairs * numbers * columns <= _WORTH_GATHERING:
+        return "dense"
     return "padded"
 
 

@@ -35,6 +35,8 @@ class Fibre(eqx.Module):
         n_targets: copies of v.
         regular: the in-degree when the law gives every target the same, else None.
         is_complete: whether every pair is an edge.
+        aligned: whether edge e joins copy e to copy e, as the law of the edges says (not as a draw
+            happens to be: shapes and programs must not depend on the seed).
         by_target: the rows of the matrix in slices; None where `regular` or the degrees make them
             needless.
         by_source: likewise its columns.
@@ -51,6 +53,7 @@ class Fibre(eqx.Module):
     n_targets: int = eqx.field(static=True)
     regular: int | None = eqx.field(static=True, default=None)
     is_complete: bool = eqx.field(static=True, default=False)
+    aligned: bool = eqx.field(static=True, default=False)
     by_target: Slices | None = None
     by_source: Slices | None = None
 
@@ -68,6 +71,7 @@ class Fibre(eqx.Module):
         capacity: int | None = None,
         regular: int | None = None,
         compressed: bool = True,
+        aligned: bool = False,
     ) -> tuple["Fibre", Int[np.ndarray, " count"]]:
         """Check, sort and pad the edges on the host.
 
@@ -83,6 +87,7 @@ class Fibre(eqx.Module):
             regular: in-degree of every target, when the edge law fixes it.
             compressed: whether rows of large degree stay compressed, best for edges that carry a
                 number; the fast sums over edges that carry arrays want them in slices.
+            aligned: that edge e joins copy e to copy e, where the edge law says so; `regular` is 1.
 
         Returns:
             The fibre, and the order into which the given edges were brought: weights given per
@@ -90,7 +95,8 @@ class Fibre(eqx.Module):
 
         Raises:
             ValueError: if an index is out of range, an edge occurs twice, the capacity is too
-                small, or `regular` is not the in-degree of every target.
+                small, `regular` is not the in-degree of every target, or edges said to be aligned
+                are not.
         """
         src, tgt = _check_edges(sources, targets, n_sources, n_targets)
         src, tgt, order = _sort_edges(src, tgt, n_sources)
@@ -103,6 +109,7 @@ class Fibre(eqx.Module):
             )
         indptr = _row_pointers(tgt, n_targets)
         _check_regular(indptr, regular, size)
+        _check_aligned(src, n_sources, n_targets, regular, aligned)
         t_perm, t_indptr = _transpose_order(src, n_sources)
         ragged = regular is None and n_sources > 1
         cut = functools.partial(slice_rows, capacity=size, compressed=compressed)
@@ -117,6 +124,7 @@ class Fibre(eqx.Module):
             n_sources=n_sources,
             n_targets=n_targets,
             regular=regular,
+            aligned=aligned,
             by_target=cut(indptr, src, np.arange(count)) if ragged else None,
             by_source=cut(t_indptr, tgt[t_perm], t_perm),
         )
@@ -251,6 +259,17 @@ def _check_regular(indptr: np.ndarray, regular: int | None, size: int) -> None:
             "Argument `regular` must be the in-degree of every target and allows no padding, but "
             f"is {regular} with in-degrees {degrees.min()}..{degrees.max()}, {indptr[-1]} edges "
             f"and capacity {size}. Leave it out."
+        )
+
+
+def _check_aligned(src: np.ndarray, n_sources: int, n_targets: int, regular, aligned: bool) -> None:
+    if aligned and not (
+        regular == 1 and n_sources == n_targets and np.array_equal(src, np.arange(n_targets))
+    ):
+        raise ValueError(
+            "Argument `aligned` may be True only where edge e joins copy e to copy e and `regular` "
+            f"is 1, but there are {n_sources} sources, {n_targets} targets, {src.size} edges and "
+            f"`regular` {regular}. Leave it out."
         )
 
 

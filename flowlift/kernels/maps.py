@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from flowlift.kernels import taps
+from flowlift.kernels.choice import choose_array
 from flowlift.kernels.fibre import Fibre
 from flowlift.kernels.trilinear import tapped_push
 
@@ -53,8 +54,35 @@ def fibre_sum_map(
     return _by_edges(fibre, edge_fn, w, y, size, out)
 
 
+def array_method(
+    fibre: Fibre, method: str, numbers: int, columns: int, *, sliding: bool = False
+) -> str:
+    """How edges that carry arrays are summed.
+
+    Args:
+        fibre: the edges.
+        method: the caller's wish, as for `fibre_sum`.
+        numbers: entries of an edge's array.
+        columns: see `choose_array`.
+        sliding: whether the arrays are kernels that slide.
+
+    Returns:
+        'dense', also for complete fibres; 'padded', where all rows lie in slices; or 'blocks', by
+        the edge map itself (`fibre_sum_map`).
+    """
+    if method == "auto":
+        method = choose_array(fibre, numbers, columns, sliding=sliding)
+    if fibre.is_complete or method == "dense":
+        return "dense"
+    return "padded" if method == "padded" and taps.applies(fibre) else "blocks"
+
+
 def fibre_sum_matrix(
-    fibre: Fibre, w: Float[Array, "edges m d"], y: Float[Array, "n_u *b d"]
+    fibre: Fibre,
+    w: Float[Array, "edges m d"],
+    y: Float[Array, "n_u *b d"],
+    *,
+    method: str = "auto",
 ) -> Float[Array, "n_v *b m"]:
     r"""Sum over a fibre of matrix edges: z[v] = Σ_{e : target(e) = v} w[e] y[source(e)].
 
@@ -64,6 +92,7 @@ def fibre_sum_matrix(
         fibre: the edges u → v.
         w: an m × d matrix per edge.
         y: d-dimensional activations per source copy, any axes (samples, tokens) before the last.
+        method: see `array_method`.
 
     Returns:
         m-dimensional pre-activations per target copy.
@@ -71,12 +100,19 @@ def fibre_sum_matrix(
     if fibre.is_complete:
         shape = (fibre.n_targets, fibre.n_sources, *w.shape[1:])
         return jnp.einsum("vumd,u...d->v...m", w.reshape(shape), y, precision=lax.Precision.HIGHEST)
-    if not taps.applies(fibre):
-        return fibre_sum_map(fibre, _matrix_edge, w, y)
     dtype, batch = jnp.result_type(w, y), y.shape[1:-1]
-    rows = jnp.moveaxis(y, -1, 1).reshape(y.shape[0], y.shape[-1], -1)
-    z = tapped_push(fibre, w[..., None].astype(dtype), rows.astype(dtype), (0,))
-    return jnp.moveaxis(z.reshape(*z.shape[:2], *batch), 1, -1)
+    how = array_method(fibre, method, math.prod(w.shape[1:]), math.prod(batch))
+    if how == "blocks":
+        return fibre_sum_map(fibre, _matrix_edge, w, y)
+    w, rows = w.astype(dtype), jnp.moveaxis(y, -1, 1).astype(dtype)
+    if how == "dense":
+        rows = rows.reshape(y.shape[0] * y.shape[-1], -1)
+        matrix = taps.block_matrices(fibre, w[..., None])[0]
+        z = jnp.matmul(matrix, rows, precision=lax.Precision.HIGHEST)
+    else:
+        rows = rows.reshape(y.shape[0], y.shape[-1], -1)
+        z = tapped_push(fibre, w[..., None], rows, (0,), "padded")
+    return jnp.moveaxis(z.reshape(fibre.n_targets, w.shape[1], *batch), 1, -1)
 
 
 def fibre_sum_convolution(
@@ -85,6 +121,7 @@ def fibre_sum_convolution(
     y: Float[Array, "n_u b *space"],
     strides: tuple[int, ...],
     pads: tuple[tuple[int, int], ...],
+    method: str = "padded",
 ) -> Float[Array, "n_v b *space_after"]:
     r"""Sum over a fibre of sliding kernels: z[v]_i = Σ_e Σ_j w[e]_j y[source(e)]_{s i + j - p}.
 
@@ -93,11 +130,12 @@ def fibre_sum_convolution(
     indices modulo s first, each of which slides by ones.
 
     Args:
-        fibre: the edges u → v; `taps.applies` to it.
+        fibre: the edges u → v.
         w: a kernel per edge.
         y: a map per source copy and sample.
         strides: s, per axis.
         pads: zeros before and after, per axis.
+        method: 'dense' or 'padded', see `array_method`.
 
     Returns:
         A map per target copy and sample.
@@ -111,7 +149,8 @@ def fibre_sum_convolution(
         each = tuple(slice(f, None, s) for f, s in zip(phase, strides, strict=True))
         weights = w[(slice(None), *each)]
         if weights.size:
-            terms.append(_slide(fibre, weights, *_phase(y, phase, strides, pads), after))
+            part = _phase(y, phase, strides, pads)
+            terms.append(_slide(fibre, weights, *part, after, method))
     return functools.reduce(operator.add, terms)
 
 
@@ -124,7 +163,7 @@ def _phase(y, phase, strides, pads):
     return padded[(slice(None), slice(None), *each)], (0,) * len(pads)
 
 
-def _slide(fibre, w, y, before, after):
+def _slide(fibre, w, y, before, after, method):
     """The sum for unit strides, cropped to the map `after`."""
     copies, batch, *space = y.shape
     # Zeros after a row serve as the zeros before the next one.
@@ -142,7 +181,7 @@ def _slide(fibre, w, y, before, after):
     flat = jnp.pad(flat, [(0, 0), (0, 0), (first, max(0, max(offsets) - first))])
     dtype = jnp.result_type(w, y)
     weights = w.reshape(w.shape[0], 1, 1, -1).astype(dtype)
-    z = tapped_push(fibre, weights, flat.astype(dtype), offsets)
+    z = tapped_push(fibre, weights, flat.astype(dtype), offsets, method)
     z = z[..., :length].reshape(fibre.n_targets, batch, *grid)
     return z[(slice(None), slice(None), *(slice(0, a) for a in after))]
 

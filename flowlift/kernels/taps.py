@@ -144,8 +144,78 @@ def _sliced_rows(
     return jnp.concatenate(parts).at[slices.position].get(mode="promise_in_bounds")
 
 
-TAPPED: dict[str, Callable[..., jax.Array]] = {
-    "push": tapped_push,
-    "pull": tapped_pull,
-    "edge": tapped_edge,
+def dense_push(
+    fibre: Fibre, offsets: Offsets, w: Float[Array, "e m d o"], y: Float[Array, "u d b"]
+) -> Float[Array, "v m c"]:
+    """z = A(w) y as one dense product for each tap."""
+    z = _add_taps(block_matrices(fibre, w), y, offsets, y.shape[-1] - span(offsets))
+    return z.reshape(fibre.n_targets, w.shape[1], -1)
+
+
+def dense_pull(
+    fibre: Fibre, offsets: Offsets, w: Float[Array, "e m d o"], z: Float[Array, "v m c"]
+) -> Float[Array, "u d b"]:
+    """y = A(w)ᵀ z, by the transposed matrices, on z between zeros."""
+    reach = span(offsets)
+    between = jnp.pad(z, [(0, 0), (0, 0), (reach, reach)])
+    back = tuple(reach - o for o in offsets)
+    matrices = block_matrices(fibre, w).swapaxes(1, 2)
+    y = _add_taps(matrices, between, back, z.shape[-1] + reach)
+    return y.reshape(fibre.n_sources, w.shape[2], -1)
+
+
+def dense_edge(
+    fibre: Fibre, offsets: Offsets, z: Float[Array, "v m c"], y: Float[Array, "u d b"]
+) -> Float[Array, "e m d o"]:
+    """The inner products of all pairs of copies, tap by tap, of which the edges' are picked."""
+    (n_v, m, columns), (n_u, d, _) = z.shape, y.shape
+    flat, rows = z.reshape(n_v * m, columns), y.reshape(n_u * d, -1)
+
+    def product(offset):
+        window = lax.dynamic_slice_in_dim(rows, offset, columns, axis=1)
+        return jnp.matmul(flat, window.T, precision=lax.Precision.HIGHEST)
+
+    out = lax.map(product, jnp.asarray(offsets, jnp.int32)).reshape(-1, n_v, m, n_u, d)
+    if fibre.is_complete:
+        return out.transpose(1, 3, 2, 4, 0).reshape(fibre.capacity, m, d, len(offsets))
+    at = out.at[:, fibre.targets, :, fibre.sources, :]
+    return fibre.live(jnp.moveaxis(at.get(mode="promise_in_bounds"), 1, -1))
+
+
+def block_matrices(fibre: Fibre, w: Float[Array, "e m d o"]) -> Float[Array, "taps rows columns"]:
+    """For each tap the matrix whose block (v, u) is w[e] for the edge e = (u, v), and else zero.
+
+    Args:
+        fibre: the edges.
+        w: (m, d, taps) numbers per edge; what stands on padding is ignored.
+
+    Returns:
+        The matrices.
+    """
+    (m, d, taps), n_v, n_u = w.shape[1:], fibre.n_targets, fibre.n_sources
+    if fibre.is_complete:
+        blocks = w.reshape(n_v, n_u, m, d, taps).transpose(4, 0, 2, 1, 3)
+    else:
+        at = jnp.zeros((taps, n_v, m, n_u, d), w.dtype).at[:, fibre.targets, :, fibre.sources, :]
+        blocks = at.add(jnp.moveaxis(fibre.live(w), -1, 1), mode="promise_in_bounds")
+    return blocks.reshape(taps, n_v * m, n_u * d)
+
+
+def _add_taps(
+    matrices: Float[Array, "o r s"], y: Float[Array, "u d b"], offsets: Offsets, columns: int
+) -> Float[Array, "r c"]:
+    rows = y.reshape(matrices.shape[-1], -1)
+
+    def add(z, tap):
+        matrix, offset = tap
+        window = lax.dynamic_slice_in_dim(rows, offset, columns, axis=1)
+        return z + jnp.matmul(matrix, window, precision=lax.Precision.HIGHEST), None
+
+    zero = jnp.zeros((matrices.shape[1], columns), y.dtype)
+    return lax.scan(add, zero, (matrices, jnp.asarray(offsets, jnp.int32)))[0]
+
+
+TAPPED: dict[str, dict[str, Callable[..., jax.Array]]] = {
+    "padded": {"push": tapped_push, "pull": tapped_pull, "edge": tapped_edge},
+    "dense": {"push": dense_push, "pull": dense_pull, "edge": dense_edge},
 }

@@ -86,21 +86,26 @@ def edge(
 
 
 def tapped_push(
-    fibre: Fibre, w: Float[Array, "e m d o"], y: Float[Array, "u d b"], offsets: Offsets
+    fibre: Fibre,
+    w: Float[Array, "e m d o"],
+    y: Float[Array, "u d b"],
+    offsets: Offsets,
+    method: str,
 ) -> Float[Array, "v m c"]:
     """The sum over the fibre where edges carry arrays: see `taps`.
 
     Args:
-        fibre: the edges; `taps.applies` to it.
+        fibre: the edges; for 'padded', `taps.applies` to it.
         w: (m, d, taps) numbers per edge; what stands on padding is ignored.
         y: values at the sources.
         offsets: where each tap's columns start.
+        method: a key of `taps.TAPPED`.
 
     Returns:
         Values at the targets.
     """
     leaves, tree = jax.tree.flatten(fibre)
-    return _bind_flat("push", (w, y), leaves, tree=tree, method="padded", offsets=offsets)
+    return _bind_flat("push", (w, y), leaves, tree=tree, method=method, offsets=offsets)
 
 
 def _bind(name: str, method: str, pair: Sequence[Any], fibre: Fibre) -> Any:
@@ -110,12 +115,19 @@ def _bind(name: str, method: str, pair: Sequence[Any], fibre: Fibre) -> Any:
 
 def _bind_flat(name: str, pair: Sequence[Any], leaves: Sequence[Any], **static: Any):
     """Bind with the fibre's tree, the method, and the taps' offsets (None for scalar edges)."""
-    operands = _same_variance((*pair, *leaves))
+    operands = same_variance((*pair, *leaves))
     return _PRIMITIVES[name].bind(*operands, **static)
 
 
-def _same_variance(operands: Sequence[Any]) -> list[Any]:
-    """Inside shard_map, mark every operand as varying over the axes over which any varies."""
+def same_variance(operands: Sequence[Any]) -> list[Any]:
+    """Inside shard_map, mark every operand as varying over the axes over which any varies.
+
+    Args:
+        operands: arrays.
+
+    Returns:
+        The same arrays; outside of shard_map nothing is done.
+    """
     axes = [getattr(jax.typeof(x), "vma", frozenset()) for x in operands]
     union = frozenset().union(*axes)
     missing = [tuple(sorted(union - have)) for have in axes]
@@ -149,7 +161,7 @@ def _implementation(name: str) -> Callable[..., Any]:
         if offsets is None:
             product = functools.partial(PRODUCTS[method][name], fibre)
         else:
-            product = functools.partial(TAPPED[name], fibre, offsets)
+            product = functools.partial(TAPPED[method][name], fibre, offsets)
         if method != "padded":
             return product(a, b)
         # A branch is compiled by itself and its result stays in memory. Otherwise XLA fuses the

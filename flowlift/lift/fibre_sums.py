@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from ..kernels import (
     Fibre,
-    applies,
+    array_method,
     fibre_sum,
     fibre_sum_convolution,
     fibre_sum_map,
@@ -16,8 +16,6 @@ from ..kernels import (
 )
 from ..modules import At, Convolution, Identity, InnerProduct, Matrix, Scalar
 from ..modules.edge_maps import AbstractEdgeMap
-
-_FAST = ("auto", "padded")
 
 
 def edge_sum(
@@ -31,15 +29,15 @@ def edge_sum(
 
     Numbers, matrices, inner products, convolutions and identities go through products whose
     derivatives of any order are again these products; other maps run as they are, over blocks of
-    edges.
+    edges. Identities that join each copy to its namesake are no product at all.
 
     Args:
         edge_map: M.
         fibre: the lifted edges.
         w: a weight per edge.
         y: activations (copies, samples, *Y).
-        method: as for `flowlift.kernels.fibre_sum`; edges that carry arrays have a fast way for
-            'auto' and 'padded' alone.
+        method: as for `flowlift.kernels.fibre_sum`; edges that carry arrays have products of their
+            own for 'auto', 'padded' and 'dense'.
 
     Returns:
         Pre-activations (copies, samples, *Z).
@@ -49,14 +47,18 @@ def edge_sum(
     if isinstance(edge_map, Scalar):
         return _numbers(fibre, w, y, method)
     if isinstance(edge_map, Identity):
+        if fibre.aligned:
+            return y
         return _numbers(fibre, jnp.ones(fibre.capacity, y.dtype), y, method)
-    fast = method in _FAST and applies(fibre)
-    if isinstance(edge_map, Matrix) and (fast or fibre.is_complete):
-        return fibre_sum_matrix(fibre, w, y)
-    if isinstance(edge_map, InnerProduct) and (fast or fibre.is_complete):
-        return _inner_products(edge_map.axes, fibre, w, y)
-    if isinstance(edge_map, Convolution) and fast:
-        return fibre_sum_convolution(fibre, w, y, *edge_map.geometry(y.shape[2:]))
+    if isinstance(edge_map, Matrix):
+        return fibre_sum_matrix(fibre, w, y, method=method)
+    if isinstance(edge_map, InnerProduct):
+        return _inner_products(edge_map.axes, fibre, w, y, method)
+    if isinstance(edge_map, Convolution):
+        columns = math.prod(y.shape[1:])
+        how = array_method(fibre, method, math.prod(w.shape[1:]), columns, sliding=True)
+        if how != "blocks":
+            return fibre_sum_convolution(fibre, w, y, *edge_map.geometry(y.shape[2:]), how)
     return fibre_sum_map(fibre, jax.vmap(edge_map, in_axes=(None, 0)), w, y)
 
 
@@ -66,7 +68,7 @@ def _numbers(fibre: Fibre, w: Array, y: Array, method: str) -> Array:
     return z.reshape(fibre.n_targets, *y.shape[1:])
 
 
-def _inner_products(axes: int, fibre: Fibre, w: Array, y: Array) -> Array:
+def _inner_products(axes: int, fibre: Fibre, w: Array, y: Array, method: str) -> Array:
     size = math.prod(y.shape[y.ndim - axes :])
     vectors = y.reshape(*y.shape[: y.ndim - axes], size)
-    return fibre_sum_matrix(fibre, w.reshape(-1, 1, size), vectors)[..., 0]
+    return fibre_sum_matrix(fibre, w.reshape(-1, 1, size), vectors, method=method)[..., 0]

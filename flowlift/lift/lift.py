@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import equinox as eqx
 import jax
@@ -11,10 +11,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from ..kernels import Fibre, samples_per_pass
-from ..modules import Constant, Edge, Input, PerceptronModule, Vertex, edge_name
+from ..modules import Constant, Edge, Hidden, Input, PerceptronModule, Vertex, edge_name
 from ..precision import check_real
 from ..protocols import AbstractPadded, AbstractSamplewise, AbstractSmoothness
 from .fibre_sums import edge_sum
+from .looped import Block, activation, kinds, run
+from .repeats import Repeat, plan
 
 ArrayLike = Array | np.ndarray
 
@@ -125,6 +127,9 @@ class Lift(eqx.Module, AbstractSamplewise, AbstractPadded, AbstractSmoothness):
     def batch(self, xs: PyTree[ArrayLike]) -> PyTree[Array]:
         """The outputs for many samples, fibre by fibre in topological order.
 
+        Equal layers, or blocks of them, go through one compiled loop where there are many, so that
+        compiling does not grow with depth.
+
         Cost: one multiply-add per lifted edge and sample, one sigma per copy and sample. Memory:
         copies x samples.
 
@@ -136,7 +141,13 @@ class Lift(eqx.Module, AbstractSamplewise, AbstractPadded, AbstractSmoothness):
         Returns:
             Likewise for the output vertices.
         """
-        y = self.activations(xs)
+        xs = self._by_vertex(xs)
+        y: dict[str, Array] = {}
+        for step in plan(self.module, self._kinds(_samples(xs))):
+            if isinstance(step, Repeat):
+                y |= self._repeated(step, xs, y)
+            else:
+                y[step] = self._activation(self.module.by_name[step], xs, y)
         outputs = {v.name: _to_data(y[v.name], v.copies) for v in self.module.outputs}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
@@ -149,12 +160,16 @@ class Lift(eqx.Module, AbstractSamplewise, AbstractPadded, AbstractSmoothness):
         Returns:
             For each vertex, an array (copies, samples, *Y_v); the constant's samples axis is 1.
         """
-        xs = xs if isinstance(xs, Mapping) else {self.module.inputs[0].name: xs}
-        _check_inputs(self.module, xs)
+        xs = self._by_vertex(xs)
         y: dict[str, Array] = {}
         for name in self.module.order:
             y[name] = self._activation(self.module.by_name[name], xs, y)
         return y
+
+    def _by_vertex(self, xs: PyTree[ArrayLike]) -> Mapping:
+        xs = xs if isinstance(xs, Mapping) else {self.module.inputs[0].name: xs}
+        _check_inputs(self.module, xs)
+        return xs
 
     def _activation(self, vertex: Vertex, xs: Mapping, y: dict[str, Array]) -> Array:
         if isinstance(vertex, Input):
@@ -164,9 +179,30 @@ class Lift(eqx.Module, AbstractSamplewise, AbstractPadded, AbstractSmoothness):
             floats = [t for t in types if jnp.issubdtype(t, jnp.inexact)]
             return jnp.ones((1, 1), jnp.result_type(*floats or [self._dtype]))
         zs = tuple(self._fibre_sum(e, y[e.source]) for e in self.module.entering(vertex.name))
-        samples = np.shape(next(iter(xs.values())))[0]
-        result = vertex.map.batched(zs)
-        return jnp.broadcast_to(result, (result.shape[0], samples, *result.shape[2:]))
+        return activation(vertex.map, zs, _samples(xs))
+
+    def _kinds(self, samples: int) -> dict[str, Hashable]:
+        return kinds(self.module, self.copies, self.weights, self.fibres, samples)
+
+    def _repeated(self, repeat: Repeat, xs: Mapping, y: dict[str, Array]) -> dict[str, Array]:
+        """The activations of the last of some equal blocks that are read further on."""
+        module, last = self.module, repeat.blocks[-1]
+        edges = [tuple(e.map for e in module.entering(name)) for name in last]
+        block = Block(
+            maps=tuple(v.map for n in last if isinstance(v := module.by_name[n], Hidden)),
+            entering=tuple(
+                tuple(zip(*pair, strict=True)) for pair in zip(edges, repeat.sources, strict=True)
+            ),
+            kept=repeat.kept,
+            samples=_samples(xs),
+            method=self.method,
+        )
+        both = lambda name: (self.weights[name], self.fibres[name])
+        parts = [tuple(tuple(map(both, names)) for names in block) for block in repeat.edges]
+        before = {at: y[name] for at, name in repeat.before}
+        outside = {name: y[name] for name in repeat.outside}
+        found = run(block, parts, repeat.edges, outside, before)
+        return {last[at]: value for at, value in found.items()}
 
     def _fibre_sum(self, edge: Edge, y: Array) -> Array:
         name = edge_name(edge)
@@ -207,6 +243,10 @@ def _check_inputs(module: PerceptronModule, xs: Mapping) -> None:
                 f"{vertex.name!r}, but has {given[1:]}; reshape the data."
             )
         check_real(f"xs[{vertex.name!r}]", xs[vertex.name])
+
+
+def _samples(xs: Mapping) -> int:
+    return np.shape(next(iter(xs.values())))[0]
 
 
 def _column(real: Bool[Array, " edges"], ndim: int) -> Array:

@@ -330,13 +330,22 @@ def _fibre(law: AbstractEdgeLaw | None, pairs, n_sources: int, n_targets: int, c
         return Fibre.complete(n_sources, n_targets), slice(None)
     sources, targets = pairs
     if law is None:
-        fibre, order = Fibre.build(sources, targets, n_sources, n_targets, compressed=compressed)
+        each = len(sources) == n_sources == n_targets and np.array_equal(sources, targets)
+        fibre, order = Fibre.build(
+            sources,
+            targets,
+            n_sources,
+            n_targets,
+            regular=1 if each else None,
+            compressed=compressed,
+            aligned=each,
+        )
         full = len(order) == n_sources * n_targets
         return (Fibre.complete(n_sources, n_targets) if full else fibre), order
     capacity = max(1, law.capacity(n_sources, n_targets))
     while capacity < len(sources):
         capacity = 64 * math.ceil(1.05 * capacity / 64)
-    regular = law.in_degree(n_sources)
+    regular, aligned = law.in_degree(n_sources), isinstance(law, OneToOne)
     return Fibre.build(
-        sources, targets, n_sources, n_targets, capacity, regular, compressed=compressed
+        sources, targets, n_sources, n_targets, capacity, regular, compressed, aligned
     )

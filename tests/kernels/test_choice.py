@@ -5,6 +5,7 @@ import pytest
 
 from flowlift import FixedInDegree, modules, sample
 from flowlift.kernels import METHODS, Fibre, choose, samples_per_pass
+from flowlift.kernels.choice import choose_array
 
 
 def regular(n, k):
@@ -38,6 +39,29 @@ def test_ragged_rows_are_sliced_only_where_it_pays_for_compiling(samples, method
     targets, sources = np.nonzero(rng.random((256, 256)) < 4 / 256)
     fibre, _ = Fibre.build(sources, targets, 256, 256)
     assert choose(fibre, samples, "float64", "cpu") == method
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "numbers", "columns", "sliding", "method"),
+    [
+        (16, 4, 16, 1 << 14, False, "dense"),
+        (16, 4, 9, 1 << 14, True, "padded"),
+        (16, 4, 9, 256, True, "dense"),
+        (64, 8, 16, 1 << 12, False, "padded"),
+        (64, 8, 16, 16, False, "dense"),
+        (64, 8, 16, 17, False, "padded"),
+        (512, 8, 16, 1, False, "padded"),
+    ],
+)
+def test_the_measured_choice_for_arrays(n, k, numbers, columns, sliding, method):
+    assert choose_array(regular(n, k), numbers, columns, sliding=sliding) == method
+
+
+@pytest.mark.parametrize(("sliding", "gain"), [(False, 8), (True, 4)])
+def test_ragged_rows_of_arrays_are_dense_up_to_twice_as_many_pairs(sliding, gain):
+    for pairs_per_slot, method in ((gain, "dense"), (2 * gain, "padded")):
+        fibre, _ = Fibre.build([0], [0], 32, 32, 32 * 32 // pairs_per_slot)
+        assert choose_array(fibre, 9, 1 << 14, sliding=sliding) == method
 
 
 def test_complete_fibres_are_matrices():

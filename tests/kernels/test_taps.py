@@ -61,11 +61,12 @@ def everything(sum_, w, y):
     return sum_(w, y), g(w, y), jax.jvp(g, (w, y), (jnp.cos(w), jnp.cos(y)))[1]
 
 
+@pytest.mark.parametrize("method", ["padded", "dense"])
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_value_and_derivatives_of_both_orders_equal_the_definition(name, kind):
+def test_value_and_derivatives_of_both_orders_equal_the_definition(name, kind, method):
     edge_map, fibre, w, y = make(name, kind)
     assert applies(fibre)
-    fast = lambda w, y: edge_sum(edge_map, fibre, w, y, "auto")
+    fast = lambda w, y: edge_sum(edge_map, fibre, w, y, method)
     slow = lambda w, y: loop(edge_map, fibre, w, y)
     got, want = (jax.jit(lambda w, y, f=f: everything(f, w, y))(w, y) for f in (fast, slow))
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
@@ -73,10 +74,11 @@ def test_value_and_derivatives_of_both_orders_equal_the_definition(name, kind):
     assert not np.any(got[1][0][int(fibre.count) :])
 
 
+@pytest.mark.parametrize("method", ["padded", "dense"])
 @pytest.mark.parametrize("name", ["matrix of tokens", pytest.param("same", marks=pytest.mark.slow)])
-def test_vmap_over_activations_and_over_weights(name):
+def test_vmap_over_activations_and_over_weights(name, method):
     edge_map, fibre, w, y = make(name, "regular")
-    fast = lambda w, y: edge_sum(edge_map, fibre, w, y, "auto")
+    fast = lambda w, y: edge_sum(edge_map, fibre, w, y, method)
     slow = lambda w, y: loop(edge_map, fibre, w, y)
     ws, ys = jnp.stack([w, jnp.sin(w)]), jnp.stack([y, jnp.cos(y)], 1)
     for axes, args in (((None, 1), (w, ys)), ((0, None), (ws, y)), ((0, 1), (ws, ys))):
@@ -84,18 +86,62 @@ def test_vmap_over_activations_and_over_weights(name):
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 
-def test_single_precision_stays():
-    edge_map, fibre, w, y = make("matrix of tokens", "regular", "float32")
-    got, want = edge_sum(edge_map, fibre, w, y, "auto"), loop(edge_map, fibre, w, y)
+@pytest.mark.parametrize("name", ["matrix of tokens", "same"])
+@pytest.mark.parametrize("method", ["padded", "dense"])
+def test_single_precision_stays(name, method):
+    edge_map, fibre, w, y = make(name, "regular", "float32")
+    got, want = edge_sum(edge_map, fibre, w, y, method), loop(edge_map, fibre, w, y)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(("kind", "method"), [("ragged", "dense"), ("ragged", "padded")])
+def test_padding_is_ignored_whatever_it_holds_in_arrays(kind, method):
+    for name in ("matrix of tokens", "same"):
+        edge_map, fibre, w, y = make(name, kind)
+        dirty = w.at[int(fibre.count) :].set(jnp.nan)
+        f = lambda w, y, m=edge_map, fibre=fibre: edge_sum(m, fibre, w, y, method)
+        z, back = jax.vjp(f, dirty, y)
+        np.testing.assert_allclose(z, loop(edge_map, fibre, w, y), rtol=1e-12, atol=1e-12)
+        assert all(np.all(np.isfinite(g)) for g in back(jnp.ones_like(z)))
+
+
+@pytest.mark.parametrize("name", ["same", "strides", "matrix of tokens"])
+def test_complete_fibres_are_dense_products(name):
+    edge_map, shape = MAPS[name]
+    rng, fibre = np.random.default_rng(0), Fibre.complete(N_U, N_V)
+    w = jnp.asarray(rng.normal(size=(fibre.capacity, *edge_map.weight_shape(shape))))
+    y = jnp.asarray(rng.normal(size=(N_U, B, *shape)))
+    fast = lambda w, y: edge_sum(edge_map, fibre, w, y, "auto")
+    slow = lambda w, y: loop(edge_map, fibre, w, y)
+    f = lambda sum_: jax.jit(jax.value_and_grad(lambda w, y: jnp.sum(jnp.sin(sum_(w, y))), (0, 1)))
+    for a, b in zip(*(jax.tree.leaves(f(g)(w, y)) for g in (fast, slow)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_an_identity_to_the_namesake_is_no_product():
+    lift = sample(modules.resnet((4, 4), blocks=1), copies=5, edges=BernoulliInDegree(2), seed=0)
+    fibre = lift.fibres["r0->r1"]
+    assert fibre.aligned
+    y = jnp.asarray(np.random.default_rng(0).normal(size=(5, B, 4, 4)))
+    w = lift.weights["r0->r1"]
+    assert edge_sum(Identity(), fibre, w, y, "auto") is y
+    np.testing.assert_array_equal(loop(Identity(), fibre, w, y), y)
+
+
+@pytest.mark.parametrize(
+    ("sources", "regular"), [([1, 0, 2], 1), ([0, 1, 2], None)], ids=["permuted", "not said"]
+)
+def test_edges_that_are_not_aligned_are_refused(sources, regular):
+    with pytest.raises(ValueError, match="`aligned` may be True only where"):
+        Fibre.build(sources, np.arange(3), 3, 3, regular=regular, aligned=True)
 
 
 def test_a_hub_goes_through_blocks_of_edges():
     fibre, _ = Fibre.build(np.arange(400), np.zeros(400, int), 400, 40, compressed=False)
     assert not applies(fibre)
     y = jnp.asarray(np.random.default_rng(0).normal(size=(400, B, 1, 2)))
-    z = edge_sum(Matrix(1), fibre, jnp.ones((400, 1, 2)), y, "auto")
+    z = edge_sum(Matrix(1), fibre, jnp.ones((400, 1, 2)), y, "padded")
     np.testing.assert_allclose(z[0, :, 0, 0], y.sum((0, 2, 3)), rtol=1e-12)
 
 
