@@ -26,15 +26,15 @@ PHI4 = np.array([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, -60, 500 / 27]])
 EMBEDDED3 = np.array([64.0, -8.0, 0.0])
 EMBEDDED4 = np.array([-384.0, 96.0, 0.0])
 # Where each chain's vector, F_0, D_2, D_3, D_4, is used most: c; weights of phi_1, phi_3, phi_4.
-_USES = np.array(
+USES = np.array(
     [[1, 1, 0, 0], [0.9, 0, 2916 / 125, 0], [1, 0, 18, -60], [1, 0, -250 / 81, 500 / 27]]
 )
 # What a chain may miss, as a part of the tolerance of a step.
-_SHARE = 0.1
+SHARE = 0.1
 # How far each chain may fill the basis.
-_SPACE = np.array([0.75, 0.85, 0.95, 1.0])
+SPACE = np.array([0.75, 0.85, 0.95, 1.0])
 # Fractions of a step that are tried where the basis does not suffice.
-_SHORTER = 0.8 ** np.arange(1, 25)
+SHORTER = 0.8 ** np.arange(1, 25)
 _CHAINS = len(NODES)
 
 
@@ -217,7 +217,7 @@ def _serve(
 ) -> tuple[Projection, Float[Array, ""]]:
     """Extend the projection until it serves the newest vector; and the longest step it serves."""
     vector, start = step.vectors[chain], step.projection
-    space = jnp.floor(jnp.asarray(_SPACE)[chain] * start.capacity).astype(int)
+    space = jnp.floor(jnp.asarray(SPACE)[chain] * start.capacity).astype(int)
     # A basis of the whole space misses nothing.
     space = jnp.where(start.capacity == vector.size, start.capacity, space)
     space = jnp.where(step.limit < h, 0, space)
@@ -230,7 +230,7 @@ def _serve(
         projection, error, *_ = carry
         # Without F_0 in the basis, what it misses being below the tolerance, nothing would move.
         moves = (projection.size == 0) & (jnp.linalg.norm(vector) > 0)
-        return (projection.size < space) & ((error > _SHARE) | moves)
+        return (projection.size < space) & ((error > SHARE) | moves)
 
     def extend(carry):
         projection, error, weakest, due = carry
@@ -249,16 +249,16 @@ def _serve(
     projection, error, *_ = jax.lax.while_loop(going, extend, carry)
     shorter = lambda p: _shorter(h, p, vector, weigh)
     longest = lambda p: _promised(h, p, space, step.limit)
-    limit = jax.lax.cond(error > _SHARE, shorter, longest, projection)
+    limit = jax.lax.cond(error > SHARE, shorter, longest, projection)
     return projection, jnp.where(chain == 0, limit, step.limit)
 
 
 def _shorter(h, projection: Projection, vector, weigh: Callable) -> Float[Array, ""]:
     """The longest of some shorter steps for which the projection serves F_0, the first vector."""
-    lengths = h * jnp.asarray(_SHORTER, h.dtype)
+    lengths = h * jnp.asarray(SHORTER, h.dtype)
     missed, _ = _missed(projection, vector, jnp.asarray(0), lengths)
-    fits = jax.vmap(weigh)(missed) <= _SHARE
-    return lengths[jnp.where(fits.any(), jnp.argmax(fits), len(_SHORTER) - 1)]
+    fits = jax.vmap(weigh)(missed) <= SHARE
+    return lengths[jnp.where(fits.any(), jnp.argmax(fits), len(SHORTER) - 1)]
 
 
 def _promised(h, projection: Projection, space, boundless) -> Float[Array, ""]:
@@ -285,7 +285,7 @@ def _missed(
     Returns:
         What is missed, and the part of each chain's tail in it.
     """
-    c, *weights = jnp.asarray(_USES, vector.dtype)[chain]
+    c, *weights = jnp.asarray(USES, vector.dtype)[chain]
     values, modes = projection.spectrum()
     coordinates = modes.T @ projection.coordinates(vector)
     column = lengths[:, None]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 ORDERS = 5
-_TERMS = 18
+TERMS = 18
 _SIZES = (16, 32, 64, 128, 256, 512)
 
 
@@ -28,8 +28,8 @@ def phi(z: Float[Array, "*n"]) -> Float[Array, "5 *n"]:
     """
     small = jnp.abs(z) < 1
     near = jnp.where(small, z, 0)
-    series = jnp.full_like(near, 1 / math.factorial(ORDERS + _TERMS))
-    for j in reversed(range(_TERMS)):
+    series = jnp.full_like(near, 1 / math.factorial(ORDERS + TERMS))
+    for j in reversed(range(TERMS)):
         series = near * series + 1 / math.factorial(ORDERS + j)
     down = [series]
     for k in reversed(range(1, ORDERS)):

@@ -1,86 +1,21 @@
 """RKC2 on the host and in bursts against the one in the graph, attempt by attempt."""
 
-import dataclasses
-import warnings
+import itertools
 
-import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from host_fields import host_field, rates
+from host_fields import host_field
+from host_graph import PROBLEMS, SIZE, begun, compared, loss, theta_of
 
-from flowlift.solvers import RKC2, Halt, PredictiveController, WorkController
+from flowlift.solvers import RKC2, Halt
 from flowlift.solvers import chebyshev as in_graph
 from flowlift.solvers.host import chebyshev
 from flowlift.solvers.host.lean import Bounds
 from flowlift.solvers.host.radius import Ready
 from flowlift.solvers.host.rkc import HostRKC, LeanRKC, serves
 
-SIZE = 12
-
-
-@jax.custom_jvp
-def halved(a, b):
-    return a * b
-
-
-# No differential of anything: the derivative in b is left out.
-halved.defjvp(lambda primals, tangents: (halved(*primals), primals[1] * tangents[0]))
-
-
-def loss(theta, args):
-    """A quadratic, a quartic, tanh units, a bump of curvature; NaN where the sum is large."""
-    gap = theta - args["centre"]
-    w, a = theta[:8].reshape(4, 2), theta[8:]
-    net = jnp.mean((jnp.tanh(args["x"] @ w.T) @ a - args["target"]) ** 2)
-    whole = 0.5 * gap @ args["hessian"] @ gap + args["net"] * net
-    whole = whole + args["quartic"] * jnp.sum(theta**4) / 4
-    sharp = 1 / (1 + jnp.exp(20 * (theta[0] - 0.5)))
-    whole = whole + args["bump"] * sharp * jnp.sum(theta[1:] ** 2)
-    whole = whole + args["skewed"] * jnp.sum(halved(theta[0], theta[1:]))
-    return whole * jnp.where(jnp.abs(jnp.sum(theta)) > args["edge"], jnp.nan, 1.0)
-
-
-def problem(
-    values=0.0, net=0.0, quartic=0.0, bump=0.0, skewed=0.0, edge=np.inf, live=SIZE, start=1.0
-):
-    """(start, args, live); coordinates beyond `live` are zero and do not move."""
-    rng = np.random.default_rng(5)
-    basis = np.zeros((SIZE, SIZE))
-    basis[:live, :live] = np.linalg.qr(rng.standard_normal((live, live)))[0]
-    spectrum = np.zeros(SIZE)
-    spectrum[:live] = values
-    shown = np.arange(SIZE) < live
-    if bump or quartic:
-        basis = np.eye(SIZE)
-    args = {
-        "hessian": basis * spectrum @ basis.T,
-        "centre": rng.standard_normal(SIZE) * shown * (bump == quartic == 0),
-        "x": rng.standard_normal((9, 2)),
-        "target": rng.standard_normal(9),
-        "net": net,
-        "quartic": quartic,
-        "bump": bump,
-        "skewed": skewed,
-        "edge": edge,
-    }
-    return start * rng.standard_normal(SIZE) * shown, args, live
-
-
-STIFF = np.geomspace(1e-2, 1e4, SIZE)
-PROBLEMS = {
-    "stiff quadratic": problem(STIFF),
-    "tanh with rejections": problem(net=200.0, start=3.0),
-    "negative curvature": problem(np.concatenate([[-0.3, -0.1], STIFF[2:]])),
-    "sharpening": problem(np.ones(SIZE), bump=1e4, start=1e-3),
-    "growing": problem(np.concatenate([[1.0], -3 * np.ones(SIZE - 1)]), quartic=1.0, start=1e-2),
-    "padded": problem(np.geomspace(1, 1e4, 7), live=7),
-    "an edge": problem(np.concatenate([-np.ones(3), np.geomspace(1, 30, 9)]), edge=6.0),
-    "not symmetric": problem(np.linspace(1.0, 3.0, SIZE), skewed=1.0),
-}
-PROBLEMS["sharpening"][0][0] = 1.0
 # What must have come up: least numbers of rejected attempts, second tries and non-finite attempts.
 EVENTS = {
     ("tanh with rejections", 1e-3): (9, 0, 0),
@@ -89,80 +24,9 @@ EVENTS = {
 }
 
 
-class ThetaNorm(eqx.Module):
-    live: jax.Array
-
-    def __call__(self, error):
-        theta = error[0]
-        return jnp.sqrt(jnp.sum(theta * theta) / self.live.astype(theta.dtype))
-
-
-def theta_of(y):
-    return y[0]
-
-
-class Graph:
-    """The solver in the graph under its controller, one attempt at a time."""
-
-    def __init__(self, start, args, live, rtol, dtype, max_stages=None):
-        self.args, self.y = args, (start, jnp.zeros(2, dtype))
-        tolerances = (jnp.asarray(t, dtype) for t in (rtol, 1e-3 * rtol))
-        norm = ThetaNorm(jnp.asarray(live))
-        self.controller = WorkController(PredictiveController(*tolerances, norm), startup=2)
-        self.solver = RKC2(
-            select=theta_of, live=jnp.asarray(live), max_stages=max_stages,
-            root_finder=self.controller,
-        )  # fmt: skip
-        self.state, self.control = _begin(self.solver, self.controller, self.y, args)
-
-    def attempt(self, h):
-        """(candidate, middle of the step, whether it was accepted, its work)."""
-        before = self.control
-        h = jnp.asarray(h, self.y[0].dtype)
-        keep, y, middle, state, self.control = _attempt(
-            self.solver, self.controller, self.y, self.args, self.state, before, h
-        )
-        if keep:
-            self.y, self.state = y, state
-        work = jax.tree.map(lambda new, old: int(new - old), self.control.work, before.work)
-        return np.concatenate(y), np.concatenate(middle), bool(keep), work
-
-
-@eqx.filter_jit
-def _begin(solver, controller, y, args):
-    term = diffrax.ODETerm(rates(loss))
-    zero, end = (jnp.asarray(t, y[0].dtype) for t in (0.0, jnp.inf))
-    _, control = controller.init(term, zero, end, y, None, args, solver.func, 3)
-    return solver.init(term, zero, control.step, y, args), control
-
-
-@eqx.filter_jit
-def _attempt(solver, controller, y, args, state, control, h):
-    zero = jnp.zeros_like(h)
-    term = diffrax.ODETerm(rates(loss))
-    new, report, dense, state, _ = solver.step(term, zero, h, y, args, state, False)
-    path = solver.interpolation_cls(t0=zero, t1=h, **dense)
-    keep, *_, control, _ = controller.adapt_step_size(zero, h, y, new, args, report, 3, control)
-    return keep, new, path.evaluate(h / 2), state, control
-
-
-def traced(leaves, theta):
-    """Of all problems here, so that they share a program."""
-    args = jax.tree.unflatten(jax.tree.structure(PROBLEMS["padded"][1]), leaves)
-    return jax.value_and_grad(loss)(theta, args)
-
-
-def begun(name, rtol, dtype, max_stages=None):
-    """(graph, method, field with its counts, state, start)."""
-    start, args, live = PROBLEMS[name]
-    cast = lambda tree: jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
-    start, args = cast(start), cast(args)
-    field, counts = host_field(loss, args, live)
-    field = dataclasses.replace(field, traced=traced)
-    y = np.concatenate([np.asarray(start), np.zeros(2, dtype)])
-    graph = Graph(start, args, live, rtol, dtype, max_stages)
-    method = HostRKC(rtol, 1e-3 * rtol, max_stages)
-    return graph, method, field, counts, y, method.start(field, y)
+def methods(rtol, cap=None):
+    """The same one in the graph and on the host."""
+    return RKC2(max_stages=cap), HostRKC(rtol, 1e-3 * rtol, cap)
 
 
 CASES = [(name, 1e-3, "float64", None) for name in PROBLEMS]
@@ -180,47 +44,23 @@ def cost(case):
 
 @pytest.mark.parametrize(("name", "rtol", "dtype", "cap"), [cost(case) for case in CASES])
 def test_host_takes_the_steps_of_the_graph(name, rtol, dtype, cap, monkeypatch):
-    graph, method, field, counts, y, start = begun(name, rtol, dtype, cap)
-    close = 1e-9 if dtype == "float64" else 3e-4
-    assert start.step == pytest.approx(float(graph.control.step), rel=close)
-    assert start.gradients == counts.gradients == int(graph.control.work.gradients) == 2
-    memory, events, second, again = start.memory, np.zeros(3, int), [], Ready.again
+    solver, method = methods(rtol, cap)
+    graph, field, counts, y, start = begun(name, solver, method, rtol, dtype)
+    events, second, again = np.zeros(3, int), [0], Ready.again
 
     def seen(*args):
-        second[-1] += 1
+        second[0] += 1
         return again(*args)
 
     monkeypatch.setattr(Ready, "again", seen)
     # Later, in single precision, errors are rounding.
-    for _ in range(120 if dtype == "float64" else 70):
-        h, made = float(graph.control.step), (counts.gradients, counts.products)
-        second.append(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            tried = method.attempt(field, y, memory, h)
-        new, middle, keep, work = graph.attempt(h)
-        finite = tried.finite and bool(np.isfinite(tried.y).all())
-        spent = counts.gradients - made[0], counts.products - made[1]
-        assert spent == (tried.gradients, tried.products) == (work.gradients, work.hvps)
-        assert tried.y.dtype == tried.memory.rates.dtype == tried.memory.vector.dtype == dtype
-        assert tried.halt == Halt(int(graph.control.halt))
-        assert finite == (int(graph.control.non_finite) == 0)
-        assert (tried.keep and finite) == keep
-        if finite:
-            assert tried.step == pytest.approx(float(graph.control.step), rel=1e5 * close)
-        events += (not keep, second.pop(), not finite)
-        if keep:
-            scale = 1 + np.abs(y).max()
-            between = tried.dense(np.array([0.5]))[0]
-            for ours, theirs in ((tried.y, new), (between, middle)):
-                np.testing.assert_allclose(ours, theirs, rtol=close, atol=close * scale)
-            at = jnp.asarray(tried.y[:-2])
-            assert tried.loss == pytest.approx(float(loss(at, graph.args)), rel=close)
-            y, memory = tried.y, tried.memory
-        # At rest errors are rounding, too.
-        if tried.halt != Halt.NONE or np.abs(tried.memory.rates[:-2]).max() < 1e-5:
-            break
-    assert (tried.halt != Halt.NONE) == (name == "not symmetric")
+    most = 120 if dtype == "float64" else 70
+    attempts = compared(graph, field, counts, method, y, start.memory)
+    made = list(itertools.islice(attempts, most))
+    for _, keep, finite in made:
+        events += (not keep, 0, not finite)
+    assert (made[-1][0].halt != Halt.NONE) == (name == "not symmetric")
+    events[1] = second[0]
     assert np.all(events >= EVENTS.get((name, rtol), 0))
 
 
@@ -245,7 +85,8 @@ def by_hand(method, field, y, memory, h, attempts):
 
 @pytest.mark.parametrize(("name", "rtol", "dtype", "cap"), CASES)
 def test_bursts_take_the_steps_of_the_host(name, rtol, dtype, cap):
-    _, method, field, _, y, start = begun(name, rtol, dtype, cap)
+    solver, method = methods(rtol, cap)
+    _, field, _, y, start = begun(name, solver, method, rtol, dtype)
     close = 1e-7 if dtype == "float64" else 1e-2
     lean, constants = LeanRKC(cap), {"rtol": rtol, "atol": 1e-3 * rtol}
     memory, h = start.memory, start.step
@@ -266,7 +107,7 @@ def test_bursts_take_the_steps_of_the_host(name, rtol, dtype, cap):
 
 def test_bursts_end_at_their_bounds():
     """With the step that reaches a time or threshold, before one that would reach the end."""
-    _, _, field, _, y, start = begun("stiff quadratic", 1e-3, "float64")
+    _, field, _, y, start = begun("stiff quadratic", *methods(1e-3), 1e-3, "float64")
     lean, constants = LeanRKC(), {"rtol": 1e-3, "atol": 1e-6}
 
     def run(**bounds):
@@ -336,7 +177,8 @@ def test_weights_are_those_of_the_graph(s):
 
 def test_a_step_beyond_the_stages_is_shortened_to_what_they_can_make():
     """Not judged by what one stage makes of it: that is no step."""
-    graph, method, field, _, y, start = begun("stiff quadratic", 1e-3, "float64", 7)
+    solver, method = methods(1e-3, 7)
+    graph, field, _, y, start = begun("stiff quadratic", solver, method, 1e-3, "float64")
     tried = method.attempt(field, y, start.memory, 1.0)
     _, _, keep, _ = graph.attempt(1.0)
     # 48 / (1.54 x 1e4), less safety and residual.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -184,7 +185,14 @@ def _dense(tableau: Tableau, before: Vector, slopes: np.ndarray, h: float) -> De
     return states
 
 
-def first_step(field: HostField, y: Vector, rtol: float, atol: float, order: int):
+def first_step(
+    field: HostField,
+    y: Vector,
+    rtol: float,
+    atol: float,
+    order: int,
+    measure: Callable[[Vector], float] | None = None,
+):
     """The first step by Hairer, Norsett, Wanner 1993, section II.4. Two gradients.
 
     Args:
@@ -193,17 +201,22 @@ def first_step(field: HostField, y: Vector, rtol: float, atol: float, order: int
         rtol: relative tolerance.
         atol: absolute tolerance.
         order: of the error estimate.
+        measure: a vector like y, scaled by the tolerance -> its norm; None: the field's, of theta.
 
     Returns:
         The step, and dy/dt at the state.
     """
-    scale = atol + rtol * np.abs(y[:-2])
-    _, rates = field.rates(y)
-    size, speed = field.norm(y[:-2] / scale), field.norm(rates[:-2] / scale)
-    resting = size < 1e-5 or not speed >= 1e-5
-    h = 1e-6 if resting else 0.01 * size / speed
-    _, ahead = field.rates(y + h * rates)
-    bend = field.norm((ahead - rates)[:-2] / scale) / h
+    if measure is None:
+        measure = lambda scaled: field.norm(scaled[:-2])
+    # What does not count may be divided by zero, and what is judged may overflow.
+    with np.errstate(all="ignore"):
+        scale = atol + rtol * np.abs(y)
+        _, rates = field.rates(y)
+        size, speed = measure(y / scale), measure(rates / scale)
+        resting = size < 1e-5 or not speed >= 1e-5
+        h = 1e-6 if resting else 0.01 * size / speed
+        _, ahead = field.rates(y + h * rates)
+        bend = measure((ahead - rates) / scale) / h
     steepest = max(speed, bend)
     further = max(1e-6, 1e-3 * h) if steepest <= 1e-15 else (0.01 / steepest) ** (1 / order)
     return min(100 * h, further), rates

@@ -14,6 +14,7 @@ from ..rkc import ESTIMATE_AFTER, RKC2
 from ..work import Halt
 from .chebyshev import chebyshev_step, longest_step, stages_needed
 from .explicit import first_step
+from .hermite import hermite
 from .krylov import norm
 from .lean import AbstractLeanMethod, Bounds, Burst, Traced, TracedField, burst
 from .predictive import Trend, verdict
@@ -36,18 +37,6 @@ def serves(solver: RKC2) -> bool:
         False where functions of the user's own look at the state of the graph.
     """
     return solver.radius is None and solver.select is None
-
-
-def _interpolant(before: Vector, after: Vector, h: float, rates: Vector, new: Vector) -> Dense:
-    """Cubic Hermite."""
-    start, end, gain = h * rates, h * new, after - before
-    square, cube = 3 * gain - 2 * start - end, start + end - 2 * gain
-
-    def states(fractions: Vector) -> np.ndarray:
-        x = np.asarray(fractions, before.dtype)[:, None]
-        return before + x * (start + x * (square + x * cube))
-
-    return states
 
 
 class _Try(NamedTuple):
@@ -77,8 +66,7 @@ class HostRKC(AbstractHostMethod):
 
     def start(self, field: HostField, y: Vector) -> Start:
         """Two gradients; the first step evaluates its own."""
-        with np.errstate(all="ignore"):
-            step, _ = first_step(field, y, self.rtol, self.atol, _ORDER)
+        step, _ = first_step(field, y, self.rtol, self.atol, _ORDER)
         return Start(step, Memory.first(y, field.live), 2)
 
     def blank(self, y: Vector) -> Memory:
@@ -130,7 +118,7 @@ class HostRKC(AbstractHostMethod):
             memory=dataclasses.replace(old, rates=tried.rates, age=age, trend=said.trend),
             gradients=ready.gradients + stages,
             products=ready.products,
-            dense=_interpolant(y, candidate, h, old.rates, tried.rates),
+            dense=hermite(y, candidate, h, old.rates, tried.rates),
             finite=finite,
             loss=tried.loss,
             gradient_norm=float(tried.rates[-2]),
@@ -266,7 +254,7 @@ class LeanRKC(AbstractLeanMethod):
 
     def interpolate(self, before: Vector, after: Vector, taken: float, dense: Any) -> Dense:
         """Cubic Hermite."""
-        return _interpolant(before, after, taken, *dense)
+        return hermite(before, after, taken, *dense)
 
     def run(
         self,
