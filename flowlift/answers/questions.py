@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 import xarray
 
+from ..doing import doing
 from ..studies.grid import axis_names
 from ..studies.records import Question, Study
 from ..studies.toml import structure_study, variants
@@ -133,7 +134,11 @@ def answers(results: xarray.Dataset, question: Question) -> tuple[Answer, ...]:
     Returns:
         An answer per pair.
     """
-    return tuple(_answer(results, question, *pair) for pair in question.pairs)
+    found = []
+    for place, pair in enumerate(question.pairs):
+        with doing("probabilities", place, len(question.pairs)):
+            found.append(_answer(results, question, *pair))
+    return tuple(found)
 
 
 def _answer(results, question: Question, loss: float, time: float | None) -> Answer:

@@ -146,6 +146,8 @@ class Compare:
     """Budget of each run; one that spends it is shown as a failure."""
     repeats: int = 1
     """Timed runs after a first one that compiles."""
+    cost_ratio: float = 100.0
+    """A peer is given up at this many times the least cost so far at its tolerance; inf: never."""
     output: Path | None = None
     """Folder of table, figure and data; by default results/NAME/compare."""
     set: tuple[str, ...] = ()

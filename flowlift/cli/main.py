@@ -1,5 +1,6 @@
 """The program `flowlift`: nothing heavy is imported before a command is known."""
 
+import contextlib
 import os
 import sys
 import traceback
@@ -9,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from ..doing import shown
 from .commands import (
     CheckTolerance,
     Compare,
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug, given = _DEBUG in given, [word for word in given if word != _DEBUG]
     try:
-        _obey(given)
+        with shown(f"flowlift {given[0]}") if given else contextlib.nullcontext():
+            _obey(given)
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
@@ -222,7 +225,7 @@ def _export(command: Export) -> None:
 
 def _compare(command: Compare, study) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
-    from ..compare import compare_on_study, comparison_table
+    from ..compare import compare_on_study
     from ..plot import save_comparison
 
     output = folder_for(command.output, study.name, "compare")
@@ -233,8 +236,10 @@ def _compare(command: Compare, study) -> None:
         rtols=command.rtols,
         max_gradients=command.max_gradients,
         repeats=command.repeats,
+        cost_ratio=command.cost_ratio,
+        progress=True,
     )
-    print(comparison_table(results).to_string(index=False))
+    print()
     for file in save_comparison(results, output):
         print(file)
 

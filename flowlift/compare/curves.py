@@ -1,9 +1,10 @@
 """Work against precision: any solvers on any flow, by the error they achieve."""
 
+import contextlib
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import diffrax
@@ -11,12 +12,24 @@ import numpy as np
 import pandas
 import xarray
 
+from ..doing import doing, say, shown
 from ..flow import SOLVERS, LogTimes, Outcome
 from ..flow.problem import make_problem
 from ..flow.schedule import resolve_times
 from ..numbers import real, whole
 from ..tasks import resolve_objective
-from .peers import Case, Run, check_solver, families, family, run, solver_label
+from .lines import head, line
+from .peers import (
+    Case,
+    Run,
+    check_solver,
+    compiles_first,
+    families,
+    family,
+    is_peer,
+    run,
+    solver_label,
+)
 
 # Dense difference Jacobians of a reference cost P gradients each.
 _DENSE = 512
@@ -52,6 +65,8 @@ def compare(
     max_gradients: float = math.inf,
     repeats: int = 1,
     precision: str = "float64",
+    cost_ratio: float = 100.0,
+    progress: bool = False,
 ) -> xarray.Dataset:
     """Run every solver at every tolerance, and measure what it cost and how far it was off.
 
@@ -75,37 +90,55 @@ def compare(
         atol_factor: atol = atol_factor x rtol.
         save: at which times losses are compared; not used with a curve, which has its own.
         max_gradients: budget of each run; a run that spends it is shown as a failure.
-        repeats: timed runs after a first one that compiles; 0 times the first one.
+        repeats: timed runs after a first one that compiles; 0 times the first one. SciPy's
+            solvers, SUNDIALS and gradient descent compile the field alone, which is not counted:
+            their first run is timed, too.
         precision: "float64" or "float32".
+        cost_ratio: a peer, which is any solver but `flow.SOLVERS` and "auto", is given up when
+            its gradients exceed this many times the least cost with which a run of the same
+            tolerance has reached the horizon (for gradient descent, of any); inf: never. Peers
+            run last.
+        progress: print each run when it ends; say what runs and what is left, by a bar on a
+            terminal, else by a line now and then.
 
     Returns:
         Along `run`: solver, ran (the solvers behind "auto"), rtol, gradients, hvps, cost, error,
-        seconds (the median), result, message, end_time, reference; loss along (run, time).
-        Failures are runs with their result code.
+        seconds (the median), result, message, end_time, reference, given_up; loss along
+        (run, time). Failures are runs with their result code; those that were given up would cost
+        more than they did.
 
     Raises:
-        ValueError: for an unknown solver, no solver or tolerance, a tolerance, budget or number of
-            repeats that is none, or a reference of the same family as a solver.
+        ValueError: for an unknown solver, no solver or tolerance, a tolerance, budget, ratio of
+            costs or number of repeats that is none, or a reference of the same family as a solver.
         ImportError: for SUNDIALS without scikit-sundae.
     """
     rtols = _checked_rtols(rtols)
     repeats = checked_whole("repeats", repeats, 0)
-    max_gradients = _checked_budget(max_gradients)
+    max_gradients = _checked_budget("max_gradients", max_gradients)
+    cost_ratio = _checked_budget("cost_ratio", cost_ratio)
     judges = _judges(reference, solvers, _size(model, task, precision))
     _check(solvers, judges)
     times = _times(reference, save, horizon)
     problem = make_problem(model, resolve_objective(task), precision)
     case = Case(model, task, problem, times, precision, max_gradients)
     tight = reference_rtol or max(min(rtols) / 100, _TIGHTEST[precision])
-    curves, notes = _references(case, reference, judges, tight, atol_factor)
-    rows = []
-    for solver in solvers:
-        for rtol in rtols[:1] if family(solver) == "descent" else rtols:
-            timed = _timed(case, solver, rtol, atol_factor * rtol, repeats)
-            ran = families(timed.solvers)
-            judge = next((name for name in curves if family(name) not in ran), "")
-            rows.append(_row(solver, rtol, timed, judge, curves, times))
-    return _dataset(rows, times, curves, notes, horizon, problem.dimension)
+    runs = [(s, r) for s in solvers for r in (rtols[:1] if family(s) == "descent" else rtols)]
+    total = len(judges) + len(runs)
+    with shown("comparing solvers") if progress else contextlib.nullcontext():
+        curves, notes = _references(case, reference, judges, tight, atol_factor, total)
+        if progress:
+            say("\n".join([*(f"Reference {note}." for note in notes), "", head()]))
+        rows: dict[int, dict[str, Any]] = {}
+        for place in sorted(range(len(runs)), key=lambda place: is_peer(runs[place][0])):
+            solver, rtol = runs[place]
+            allowed = cost_ratio * _least_cost(rows.values(), solver, rtol)
+            with doing(f"{solver_label(solver)} at rtol {rtol:g}", len(judges) + len(rows), total):
+                timed = _timed(case, solver, rtol, atol_factor * rtol, repeats, allowed)
+            rows[place] = _row(solver, rtol, timed, curves, times, allowed < max_gradients)
+            if progress:
+                say(line(rows[place]))
+    rows_ = [rows[place] for place in sorted(rows)]
+    return _dataset(rows_, times, curves, notes, horizon, problem.dimension)
 
 
 def comparison_table(results: xarray.Dataset) -> pandas.DataFrame:
@@ -115,11 +148,13 @@ def comparison_table(results: xarray.Dataset) -> pandas.DataFrame:
         results: as given by `compare`.
 
     Returns:
-        The table.
+        The table; where runs were given up with a column that says which: they cost more.
     """
     columns = ["solver", "rtol", "gradients", "hvps", "cost", "error", "seconds", "result"]
     if (results.ran != results.solver).any():
         columns.insert(1, "ran")
+    if results.given_up.any():
+        columns.append("given_up")
     return pandas.DataFrame({name: results[name].values for name in columns})
 
 
@@ -174,12 +209,12 @@ def _checked_rtols(rtols: Sequence[float]) -> list[float]:
     return [rtol for rtol in found if rtol is not None]
 
 
-def _checked_budget(max_gradients: float) -> float:
-    found = real(max_gradients)
+def _checked_budget(name: str, value: float) -> float:
+    found = real(value)
     if found is None or not found >= 1:
         raise ValueError(
-            f"Argument `max_gradients` must be a number of at least 1, but is {max_gradients!r}; "
-            "give inf for no budget."
+            f"Argument `{name}` must be a number of at least 1, but is {value!r}; give inf for no "
+            "bound."
         )
     return found
 
@@ -213,7 +248,7 @@ def _times(reference, save, horizon: float) -> np.ndarray:
 
 
 def _references(
-    case: Case, reference, judges: tuple[str, ...], rtol: float, atol_factor: float
+    case: Case, reference, judges: tuple[str, ...], rtol: float, atol_factor: float, total: int
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Reference losses by solver, and a sentence on each."""
     if isinstance(reference, Curve):
@@ -221,23 +256,37 @@ def _references(
         losses = np.asarray(reference.losses, np.float64)[: len(case.times) - 1]
         return {"curve": np.append(start, losses)}, ["curve: given"]
     curves, notes = {}, []
-    for judge in judges:
+    for place, judge in enumerate(judges):
         free = dataclasses.replace(case, max_gradients=math.inf)
-        done = run(free, judge, rtol, atol_factor * rtol)
+        with doing(f"reference by {judge} at rtol {rtol:.1g}", place, total):
+            done = run(free, judge, rtol, atol_factor * rtol)
         notes.append(f"{judge} at rtol {rtol:.1g}: {done.result}, cost {done.cost}")
         if len(done.times) == len(case.times):
             curves[judge] = done.loss
     return curves, notes
 
 
-def _timed(case: Case, solver, rtol: float, atol: float, repeats: int) -> Run:
-    """The first run, with the median wall time of those after it."""
+def _least_cost(rows: Iterable[dict[str, Any]], solver, rtol: float) -> float:
+    """That a peer is measured by; inf for what is no peer, and where nothing was reached."""
+    if not is_peer(solver):
+        return math.inf
+    alike = lambda row: family(solver) == "descent" or row["rtol"] == rtol
+    return min((r["cost"] for r in rows if r["reached"] and alike(r)), default=math.inf)
+
+
+def _timed(case: Case, solver, rtol: float, atol: float, repeats: int, allowed: float) -> Run:
+    """The first run, with the median wall time of those after it, or of all if none compiles."""
+    case = dataclasses.replace(case, max_gradients=min(case.max_gradients, allowed))
     first = run(case, solver, rtol, atol)
-    again = [run(case, solver, rtol, atol).seconds for _ in range(repeats)]
-    return dataclasses.replace(first, seconds=statistics.median(again)) if again else first
+    timed = [] if compiles_first(solver) else [first.seconds]
+    again = [run(case, solver, rtol, atol).seconds for _ in range(repeats - len(timed))]
+    seconds = statistics.median(timed + again) if timed + again else first.seconds
+    return dataclasses.replace(first, seconds=seconds)
 
 
-def _row(solver, rtol: float, done: Run, judge: str, curves, times) -> dict[str, Any]:
+def _row(solver, rtol: float, done: Run, curves, times, bounded: bool) -> dict[str, Any]:
+    ran = families(done.solvers)
+    judge = next((name for name in curves if family(name) not in ran), "")
     losses = np.full(len(times), np.nan)
     losses[: len(done.loss)] = done.loss
     error = math.nan
@@ -257,6 +306,7 @@ def _row(solver, rtol: float, done: Run, judge: str, curves, times) -> dict[str,
         "message": done.message,
         "end_time": float(done.time),
         "reference": judge,
+        "given_up": bounded and done.result == Outcome.BUDGET.value,
         "loss": losses,
     }
 
@@ -303,6 +353,7 @@ def _dataset(
         "error": ("achieved relative error of the loss", "1"),
         "cost": ("cost: gradients + 2 Hessian-vector products", "1"),
         "seconds": ("wall time", "s"),
+        "given_up": ("stopped by its cost, which is a lower bound", ""),
     }
     for name, (meaning, unit) in labels.items():
         data[name].attrs.update(long_name=meaning, units=unit)

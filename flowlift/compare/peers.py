@@ -21,6 +21,8 @@ import scipy.integrate
 from ..flow import AUTO, SOLVERS, Outcome, solve
 from ..flow.choice import CANDIDATES
 from ..flow.problem import Problem
+from ..flow.programs import host_field
+from ..sweep.compiling import compiling_seconds
 
 SCIPY = ("LSODA", "BDF", "Radau", "DOP853", "RK45", "RK23")
 # Solvers of one family share their way of failing; a reference must come from another.
@@ -44,7 +46,8 @@ class Run:
         loss: L there.
         gradients: evaluations of grad L.
         hvps: Hessian-vector products.
-        seconds: wall time.
+        seconds: wall time; of SciPy's solvers, SUNDIALS and gradient descent without what tracing
+            and compiling took of it.
         result: an `Outcome` value.
         message: what happened.
         solvers: the names of the solvers that ran: several only where the choice was automatic.
@@ -104,6 +107,17 @@ def families(solvers: Sequence[str | diffrax.AbstractSolver]) -> set[str]:
     """The families of some solvers; an automatic choice may be of any of ours."""
     candidates = CANDIDATES if AUTO in solvers else ()
     return {family(solver) for solver in (*solvers, *candidates) if solver != AUTO}
+
+
+def is_peer(solver: str | diffrax.AbstractSolver) -> bool:
+    """Whether a solver is none of ours."""
+    return not (isinstance(solver, str) and solver in (*SOLVERS, AUTO))
+
+
+def compiles_first(solver: str | diffrax.AbstractSolver) -> bool:
+    """Whether a first run of a solver takes longer than another: its loop is compiled."""
+    on_host = ("scipy", "sundials", "gd")
+    return not (isinstance(solver, str) and solver.partition(":")[0] in on_host)
 
 
 def check_solver(solver: str | diffrax.AbstractSolver) -> None:
@@ -210,12 +224,13 @@ class _CountedField:
         self.limit = case.max_gradients
         self.problem = case.problem
         self.start = np.asarray(case.problem.start[: case.problem.dimension])
+        self._field = host_field(case.problem).value_and_grad
 
     def __call__(self, y: np.ndarray) -> np.ndarray:
         if self.count >= self.limit:
             raise _Stop(Outcome.BUDGET)
         self.count += 1
-        rate = np.asarray(_rate(self.problem, self._theta(y)), dtype=np.float64)[: len(y)]
+        rate = -np.asarray(self._field(self._theta(y))[1], dtype=np.float64)[: len(y)]
         if not np.isfinite(rate).all():
             raise _Stop(Outcome.NON_FINITE)
         return rate
@@ -224,15 +239,11 @@ class _CountedField:
         """L(y), not counted: it is an observation."""
         return float(_loss(self.problem, self._theta(y)))
 
-    def _theta(self, y: np.ndarray) -> jax.Array:
+    def _theta(self, y: np.ndarray) -> np.ndarray:
         """All coordinates: the padding that follows is zero."""
-        padding = self.problem.start.size - len(y)
-        return jnp.asarray(np.pad(y, (0, padding)), self.start.dtype)
-
-
-@eqx.filter_jit
-def _rate(problem: Problem, y):
-    return -problem.value_and_grad(y)[1]
+        theta = np.zeros(self.problem.start.size, self.start.dtype)
+        theta[: len(y)] = y
+        return theta
 
 
 @eqx.filter_jit
@@ -244,7 +255,7 @@ def _run_stepwise(case: Case, solver, losses: Callable) -> Run:
     """Collect (time, loss) pairs from a generator until it ends, fails, or the field stops it."""
     field = _CountedField(case)
     field.loss(field.start)
-    seen, clock = [], time.perf_counter()
+    seen, clock, compiled = [], time.perf_counter(), compiling_seconds()
     result, message = Outcome.HORIZON, Outcome.HORIZON.sentence
     try:
         for pair in losses(field):
@@ -253,7 +264,7 @@ def _run_stepwise(case: Case, solver, losses: Callable) -> Run:
         result, message = stop.result, str(stop)
     except (RuntimeError, ValueError, ArithmeticError) as error:
         result, message = Outcome.SOLVER_FAILURE, str(error)
-    seconds = time.perf_counter() - clock
+    seconds = time.perf_counter() - clock - (compiling_seconds() - compiled)
     times, values = np.array(seen or np.zeros((0, 2))).T
     counted = (field.count, 0, seconds, result.value, message)
     return Run(times, values, *counted, (solver_label(solver),), field.time)
@@ -319,7 +330,7 @@ def _cvode():
 def _run_descent(case: Case, solver: str) -> Run:
     """theta_{n+1} = theta_n - rate grad L(theta_n) at t = rate n; one gradient a step."""
     # Between steps L is interpolated: of second order, where the method is of first.
-    clock, rate = time.perf_counter(), _learning_rate(solver)
+    clock, compiled, rate = time.perf_counter(), compiling_seconds(), _learning_rate(solver)
     theta, done = case.problem.start, 0
     times, losses = [], []
     result = Outcome.HORIZON
@@ -337,7 +348,7 @@ def _run_descent(case: Case, solver: str) -> Run:
             break
         times.append(at)
         losses.append(loss)
-    seconds = time.perf_counter() - clock
+    seconds = time.perf_counter() - clock - (compiling_seconds() - compiled)
     counted = (done, 0, seconds, result.value, result.sentence)
     return Run(np.array(times), np.array(losses), *counted, (solver,), done * rate)
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from .. import sources
 from ..answers import Answer, answers, by_variant, further_axes, parts_of, variant_name
+from ..doing import doing
 from ..registry import find, known
 from ..studies import Question
 from .outcome_shares import outcome_shares
@@ -47,7 +48,8 @@ def figures(
     """
     own = [(_function_of(word), word) for word in more]
     for name, title, draw in (*_all(results, question), *_own(results, own)):
-        figure = draw()
+        with doing(f"drawing {name}"):
+            figure = draw()
         yield name, title, figure
         plt.close(figure)
 

@@ -8,7 +8,7 @@ from .style import MARKERS, axes_for, caption, label, ordered_colours
 
 
 def work_precision(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
-    """Achieved error against cost, one line a solver, failures marked by crosses.
+    """Achieved error against cost, one line a solver; crosses are failures, arrows were given up.
 
     Args:
         data: as given by `flowlift.compare.compare`.
@@ -26,7 +26,10 @@ def work_precision(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         runs = data.isel(run=np.flatnonzero(data.solver.values == solver))
         good = runs.isel(run=np.flatnonzero(runs.reached.values)).sortby("cost")
         ax.plot(good.cost, good.error, color=colour, marker=marker, ms=4, label=solver)
-        _failures(ax, runs.isel(run=np.flatnonzero(~runs.reached.values)), colour, solver)
+        failed = ~runs.reached.values
+        given_up = runs.given_up.values if "given_up" in runs else np.zeros_like(failed)
+        for chosen, marker in ((failed & ~given_up, "x"), (failed & given_up, ">")):
+            _failures(ax, runs.isel(run=np.flatnonzero(chosen)), colour, solver, marker)
     ax.set(xscale="log", yscale="log", xlabel=label(data.cost), ylabel=label(data.error))
     ax.grid(alpha=0.25)
     ax.legend(fontsize=7)
@@ -34,13 +37,15 @@ def work_precision(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     text = "Lower left is better; errors are against a reference of another family of solvers."
     if failed:
         text += f" Crosses: {failed} of {data.sizes['run']} runs did not reach the horizon."
+        if "given_up" in data and data.given_up.any():
+            text += " Arrows: given up there, they cost more."
     caption(ax, text)
     return ax
 
 
-def _failures(ax: Axes, runs: xarray.Dataset, colour, solver: str) -> None:
+def _failures(ax: Axes, runs: xarray.Dataset, colour, solver: str, marker: str) -> None:
     known = np.isfinite(runs.error.values)
-    style = {"color": colour, "marker": "x", "linestyle": "none", "ms": 7}
+    style = {"color": colour, "marker": marker, "linestyle": "none", "ms": 7}
     ax.plot(runs.cost.values[known], runs.error.values[known], **style)
     edge = ax.get_xaxis_transform()
     ax.plot(runs.cost.values[~known], np.full((~known).sum(), 0.97), transform=edge, **style)

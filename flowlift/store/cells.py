@@ -24,6 +24,7 @@ import numpy as np
 import xarray
 from xarray.backends import H5NetCDFStore
 
+from ..doing import doing
 from ..files import NotRead, NotWritten, of_the_system, read_bytes, remedy, write_text, write_whole
 from ..flow import Outcome
 from ..studies.grid import SCHEMA, Cell, rows
@@ -213,9 +214,11 @@ def index(directory: Path, found: list[Damage] | None = None) -> dict[str, Entry
     """
     found = [] if found is None else found
     known = read_index(directory)
-    for path in unread(directory, known):
+    news = unread(directory, known)
+    for place, path in enumerate(news):
         try:
-            _, entry = read_with_entry(path)
+            with doing("indexing cells", place, len(news)):
+                _, entry = read_with_entry(path)
         except Damaged as error:
             found.append(set_aside(path, str(error), once_said(directory, path.name)))
             continue

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from ..doing import doing
 from ..studies.grid import Cell, all_sizes, axis_names, cells
 from ..studies.records import Study
 from ..studies.toml import axis_values, recorded_study, to_toml
@@ -92,8 +93,9 @@ def _read(
         news = [path for path in sorted(set(runs.values())) if path not in parts]
         if not news:
             return runs, {path: parts[path] for path in set(runs.values())}
-        for path in news:
-            data = _checked(path, known[path.name], found)
+        for place, path in enumerate(news):
+            with doing("reading cells", place, len(news)):
+                data = _checked(path, known[path.name], found)
             if data is None:
                 del known[path.name]
             else:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..diagnostics import least_curvature
+from ..doing import doing
 from ..flow import FlowSolution
 from ..studies.records import FlowPlan
 from ..tasks import Task
@@ -39,9 +40,10 @@ def certificate_of(
         values["curvature_bound"] = plan.critical_curvature
         if solution.gradient_norm[-1] <= bound:
             c = plan.critical_curvature
-            least = least_curvature(
-                solution.model, task, settled=lambda seen: seen.bound >= -c or seen.lowest < -c
-            )
+            with doing("certificate of its end"):
+                least = least_curvature(
+                    solution.model, task, settled=lambda seen: seen.bound >= -c or seen.lowest < -c
+                )
             values |= {
                 "least_eigenvalue": least.bound,
                 "least_curvature": least.lowest,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from tqdm import tqdm
 
+from ..doing import doing, say
 from ..flow import FlowSolution
 from ..store import Rates, duration
 from ..studies.grid import Cell
@@ -45,9 +46,12 @@ class Progress:
         self._lines = shown and self._bar.disable
 
     def __enter__(self) -> "Progress":
+        self._said = doing("computing cells", shows_itself=not self._bar.disable)
+        self._said.__enter__()
         return self
 
     def __exit__(self, *error) -> None:
+        self._said.__exit__(*error)
         self._bar.close()
 
     def on_run(self, cell: Cell) -> Callable[[int, FlowSolution], None]:
@@ -87,7 +91,7 @@ class Progress:
         left = self._left(whole, done)
         if self._lines:
             count = f"{len(self._done)} of {len(self._cells)} cells"
-            print(f"{cell}; {count}{left and ', '}{left}", flush=True)
+            say(f"{cell}; {count}{left and ', '}{left}")
         else:
             self._bar.total, self._bar.n = whole, done
             self._bar.set_postfix_str(left)

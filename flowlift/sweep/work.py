@@ -15,6 +15,7 @@ import numpy as np
 import xarray
 
 from ..compilations import keep_compilations
+from ..doing import doing
 from ..files import NotRead
 from ..flow import Checkpoints, FlowSolution, ForeignCheckpoint, Outcome
 from ..flow.checkpoints import partial, remove
@@ -90,7 +91,8 @@ def compute_and_store(
             for seed, run in zip(missing.seeds, missing.runs, strict=True):
                 holder.begin(run, seed)
                 path = _checkpoint(directory, run)
-                data, solution = _one(bench, seed, path, manner, holder)
+                with doing(f"n = {cell.size}, seed {seed}"):
+                    data, solution = _one(bench, seed, path, manner, holder)
                 keeper.add(seed, run, data)
                 if on_run:
                     on_run(seed, solution)

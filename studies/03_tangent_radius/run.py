@@ -20,6 +20,7 @@ import xarray
 from matplotlib.ticker import NullFormatter
 
 from flowlift import answers, plot, studies, sweep
+from flowlift.doing import shown
 
 HERE = Path(__file__).parent
 # The dense control: the same pre-activation variance from N(0, 4/n) weights on all pairs. It has
@@ -148,4 +149,6 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    chosen = tyro.cli(Options)
+    with shown(HERE.name):
+        main(chosen)

@@ -21,6 +21,7 @@ import tyro
 from scipy import stats
 
 from flowlift import diagnostics, modules, plot
+from flowlift.doing import shown
 from flowlift.lift import BernoulliInDegree, Gaussian, Lift, from_edges, sample
 
 MODULE = modules.mlp(2, depth=2, bias=False, vector_input=False)
@@ -178,4 +179,6 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    chosen = tyro.cli(Options)
+    with shown("04_coverage"):
+        main(chosen)

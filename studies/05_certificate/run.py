@@ -21,6 +21,7 @@ import xarray
 from flowlift import diagnostics, plot, studies, sweep, tasks
 from flowlift import flow as flows
 from flowlift.diagnostics import Certificate, LogisticBounds
+from flowlift.doing import shown
 from flowlift.flow import FlowSolution
 
 HERE = Path(__file__).parent
@@ -216,4 +217,6 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    chosen = tyro.cli(Options)
+    with shown("05_certificate"):
+        main(chosen)

@@ -10,6 +10,7 @@ import numpy as np
 import problems
 import pytest
 
+from flowlift.compare import curves, peers
 from flowlift.compare.curves import Curve, compare, comparison_table, curve_error
 from flowlift.compare.peers import family
 from flowlift.plot.work_precision import work_precision
@@ -83,6 +84,53 @@ def test_failures_are_shown_as_failures(results, quadratic):
     assert np.all(spent.cost.values <= 40 + 7)
     assert np.isfinite(spent.loss.values[:, 0]).all()
     assert np.isnan(spent.loss.values[:, -1]).all()
+
+
+def test_a_peer_is_given_up_at_a_multiple_of_the_least_cost(quadratic, capsys):
+    """It runs after ours wherever it stands, and rows are printed as they end."""
+    problem, model = quadratic
+    times = np.array([1.0, 20.0])
+    curve = Curve(times, problem.loss_at(times))
+    given = {"rtols": [1e-3], "repeats": 0, "reference": curve}
+    asked = ["scipy:BDF", "tsit5", "gd:0.001"]
+    results = compare(model, problem, 20.0, solvers=asked, cost_ratio=1.0, progress=True, **given)
+    assert results.solver.values.tolist() == asked
+    bdf, ours, descent = (results.isel(run=place) for place in range(3))
+    assert results.given_up.values.tolist() == [True, False, True]
+    assert bool(ours.reached)
+    assert int(bdf.gradients) <= int(ours.cost)
+    assert bdf.result.item() == descent.result.item() == "budget"
+    assert comparison_table(results).given_up.tolist() == [True, False, True]
+    printed = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in printed if line.split()[:1] and line.split()[0] in asked]
+    assert [row[0] for row in rows] == ["tsit5", "scipy:BDF", "gd:0.001"]
+    assert f"more than {int(bdf.cost)}" in next(line for line in printed if "BDF" in line)
+    # Without a bound it goes on, and by a bound of the user's it fails as everyone would.
+    free = compare(model, problem, 20.0, solvers=asked[:2], cost_ratio=math.inf, **given)
+    assert free.reached.values.all()
+    assert int(free.gradients[0]) > int(ours.cost)
+    assert "given_up" not in comparison_table(free)
+    few = {"solvers": asked[:2], "max_gradients": 10}
+    spent = compare(model, problem, 20.0, cost_ratio=100.0, **given, **few)
+    assert spent.given_up.values.tolist() == [False, False]
+    ax = work_precision(results)
+    assert {line.get_marker() for line in ax.get_lines()} >= {">"}
+    plt.close(ax.figure)
+
+
+@pytest.mark.parametrize(("repeats", "runs"), [(0, 1), (1, 1), (3, 3)])
+def test_a_peer_that_compiles_only_the_field_runs_once_for_each_timing(
+    quadratic, monkeypatch, repeats, runs
+):
+    problem, model = quadratic
+    begun, run = [], peers.run
+    monkeypatch.setattr(curves, "run", lambda *given: begun.append(given[1]) or run(*given))
+    curve = Curve(np.array([1.0]), problem.loss_at(np.array([1.0])))
+    results = compare(
+        model, problem, 1.0, solvers=["scipy:RK45"], rtols=[1e-3], repeats=repeats, reference=curve
+    )
+    assert begun == ["scipy:RK45"] * runs
+    assert 0 < float(results.seconds[0]) < 60
 
 
 def test_solvers_of_the_reference_family_get_another_judge(quadratic):
@@ -189,6 +237,7 @@ def test_missing_sundials_is_said(quadratic, monkeypatch):
         ({"solvers": ["diffrax:Euler"]}, "diffrax:NAME"),
         ({"solvers": []}, "`solvers` must hold at least one"),
         ({"rtols": []}, "`rtols` must hold at least one"),
+        ({"cost_ratio": 0.5}, "`cost_ratio` must be a number of at least 1"),
         ({"rtols": [-1e-3]}, "`rtols` must hold numbers between 0 and 1"),
         ({"solvers": ["dopri8"], "reference": "tsit5"}, "of another family than 'dopri8'"),
     ],
