@@ -49,7 +49,7 @@ def ending(trace: Trace, plan: Plan, first: int, cause: Outcome | None) -> Outco
     if held is not None:
         return held
     for rule in asked_at_save_times(plan.stops):
-        if _holds(rule, trace, first):
+        if _holds(rule, trace, first, plan):
             return Outcome.STAGNATION if isinstance(rule, Stagnation) else Outcome.RULE
     return Outcome.HORIZON if trace.time >= plan.horizon else cause
 
@@ -116,8 +116,10 @@ def _threshold_met(trace: Trace, stops: tuple[Stop, ...]) -> Outcome | None:
     return None
 
 
-def _holds(rule: AbstractRule, trace: Trace, first: int) -> bool:
+def _holds(rule: AbstractRule, trace: Trace, first: int, plan: Plan) -> bool:
     """Whether a rule holds at any save time that has not been judged."""
     records = {"time": np.asarray(trace.times)} | {name: trace.series(name) for name in RECORDED}
-    ends = range(first + 1, len(trace.times) + 1)
+    # Where a limit or a fault halts the flow between two of them, nobody asked for the record.
+    asked = np.isin(records["time"][first:], [0.0, *plan.times])
+    ends = first + 1 + np.flatnonzero(asked)
     return any(rule.holds({n: values[:end] for n, values in records.items()}) for end in ends)

@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 from ..compilations import keep_compilations
+from ..memory import check_memory, in_gigabytes
 from ..numbers import real, whole
 from ..precision import check_precision
 from ..tasks import AbstractObjective, Task, resolve_objective
@@ -27,6 +28,8 @@ from .solution import FlowSolution
 from .stops import Stop, check_stops
 from .trace import Trace
 
+# Counts are compared with limits as floating-point numbers, which hold every integer up to here.
+_MOST_STEPS = 2**53
 RTOL = 1e-6
 SAVE = LogTimes()
 ATOL = 1e-9
@@ -114,6 +117,7 @@ def solve(
     _check_checkpoints(checkpoints)
     _check_trainable(model, trainable)
     problem = make_problem(model, objective, precision, trainable, memory)
+    _check_room(plan, problem)
     watched = watch(observers, problem.model(problem.start))
     _check_scale(problem, atol)
     choice = _choice(solver, model, problem, plan.horizon, rtol)
@@ -177,6 +181,7 @@ def resume(
     past = solution.snapshots
     precision = solution.precision
     plan = _plan(after, horizon, save, snapshots, stops, max_gradients, precision, past)
+    _check_room(plan, checkpoint.settings.problem)
     return integrate(checkpoint, plan, throw)
 
 
@@ -203,6 +208,14 @@ def _plan(
     times = np.union1d(times, [at for _, at in wanted if at > after])
     check_apart(times, after, precision)
     return Plan(end, times, wanted, tuple(stops), float(max_gradients))
+
+
+def _check_room(plan: Plan, problem: Problem) -> None:
+    """Refuse more snapshots than the memory holds models of this size."""
+    count = len(plan.snapshots)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(problem.theta0))
+    what = f"{count} models of {in_gigabytes(size)}"
+    check_memory("snapshots", f"a list of {count} times", count * size, what)
 
 
 def check_settings(
@@ -255,9 +268,9 @@ def _check_scale(problem: Problem, atol: float) -> None:
 
 def _check_max_steps(max_steps: int) -> None:
     number = whole(max_steps)
-    if number is None or number < 1:
+    if number is None or not 1 <= number <= _MOST_STEPS:
         raise ValueError(
-            f"Argument `max_steps` must be an integer of at least 1, but is {max_steps!r}; "
+            f"Argument `max_steps` must be an integer from 1 to 2^53, but is {max_steps!r}; "
             "give the limit of attempted steps."
         )
 

@@ -35,6 +35,7 @@ from .digests import Damaged, sealed, unsealed
 from .index import Entry, append, latest, once_said, read_index, unread
 from .kept_sources import keep_sources
 from .names import CELLS, STUDY
+from .plain_netcdf import read_netcdf
 from .plan import write_plan
 
 # The first schema whose files end with a digest and know the name of their cell.
@@ -186,8 +187,7 @@ def read_with_entry(path: Path) -> tuple[xarray.Dataset, Entry] | tuple[None, No
 
 def _parsed(content: bytes, path: Path, *, whole: bool) -> xarray.Dataset:
     try:
-        with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as file:
-            data = file.load()
+        data = read_netcdf(content)
         int(data.attrs["schema"])
         return data
     except Exception as error:

@@ -1,6 +1,7 @@
 """A study: everything that determines its numbers, as one frozen record."""
 
 import dataclasses
+from math import inf
 from typing import Any
 
 from ..flow import ATOL, AUTO, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation
@@ -66,7 +67,7 @@ class LiftPlan:
                 f"{self.size_counts!r}; choose one of them."
             )
         for vertex, ratio in self.ratios.items():
-            if not 0 < ratio < float("inf"):
+            if not 0 < ratio < inf:
                 raise ValueError(
                     f"Argument `ratios[{vertex!r}]` must be positive, but is {ratio!r}; "
                     "give copies / lift size."
@@ -133,7 +134,7 @@ class FlowPlan:
     """Stop once the gradient norm is at most this."""
     stagnation: float | None = None
     """Stop once the last decade of t brought at most this fraction of all that the loss fell."""
-    max_gradients: float = float("inf")
+    max_gradients: float = inf
     """Budget of gradient evaluations per flow."""
     max_steps: int = 10_000_000
     """Limit of attempted steps per flow."""
@@ -155,7 +156,7 @@ class FlowPlan:
         bounds = ("critical_gradient_norm", "critical_curvature")
         for name, other in (bounds, bounds[::-1]):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
+            if value is not None and not 0 < value < inf:
                 raise ValueError(
                     f"Argument `{name}` must be positive, but is {value!r}; give a bound."
                 )
@@ -203,15 +204,15 @@ class Question:
         """Refuse a question without a meaning.
 
         Raises:
-            ValueError: if a loss or time is not positive, no loss is given, or `delta` or `level`
-                is not in (0, 1).
+            ValueError: if a loss is not finite, a time not positive and finite, no loss is given,
+                or `delta` or `level` is not in (0, 1).
         """
         if not self.losses:
             raise ValueError("Argument `losses` must hold a loss, but is empty; give e.g. [1e-2].")
-        for name in ("losses", "times"):
-            if not all(0 < value < float("inf") for value in getattr(self, name)):
+        for name, kind, least in (("losses", "", -inf), ("times", "positive ", 0.0)):
+            if not all(least < value < inf for value in getattr(self, name)):
                 raise ValueError(
-                    f"Argument `{name}` must hold positive finite numbers, but is "
+                    f"Argument `{name}` must hold {kind}finite numbers, but is "
                     f"{getattr(self, name)}; correct it."
                 )
         for name in ("delta", "level"):
@@ -283,6 +284,11 @@ class Study:
                 an entry of `seeds_at_most` names no lift size, an axis is empty or holds a value
                 twice, or varies what no run depends on.
         """
+        if self.chunk >= _SEEDS:
+            raise ValueError(
+                f"Argument `chunk` must be less than 2^63, but is {self.chunk}; give the number "
+                "of seeds that are computed and kept together."
+            )
         for name, least in (("seeds", 1), ("first_seed", 0), ("chunk", 1)):
             if getattr(self, name) < least:
                 raise ValueError(

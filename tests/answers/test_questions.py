@@ -45,7 +45,8 @@ def test_the_question_is_read_and_written_and_is_no_part_of_a_run(study, unasked
         ("losses = [0.1]\ntime = [1.0]", "key `question.time` is unknown; .* `question.times`"),
         ("times = [1.0]", "key `question.losses` is missing"),
         ("losses = []", "`losses` must hold a loss"),
-        ("losses = [0.1, -1.0]", "`losses` must hold positive finite numbers, but is .0.1, -1.0"),
+        ("losses = [0.1, inf]", "`losses` must hold finite numbers, but is .0.1, inf"),
+        ("losses = [1]\ntimes = [0.0]", "`times` must hold positive finite numbers, but is .0.0"),
         ("losses = [0.1]\ndelta = 1.5", "`delta` must lie between 0 and 1"),
     ],
 )
@@ -54,6 +55,12 @@ def test_a_question_without_a_meaning_is_refused(tmp_path, line, message):
     path.write_text(f"{TEXT}\n[question]\n{line}\n")
     with pytest.raises(ValueError, match=message):
         studies.read_study(path)
+
+
+def test_a_question_takes_losses_of_any_sign(tmp_path):
+    path = tmp_path / "any.toml"
+    path.write_text(f"{TEXT}\n[question]\nlosses = [-0.5, 0, 0.1]\n")
+    assert studies.read_study(path).question.losses == (-0.5, 0.0, 0.1)
 
 
 def test_the_question_of_results_can_be_asked_otherwise(study, unasked):

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowlift import flow
+from flowlift import flow, memory
 from flowlift.flow import LogTimes, LossBelow, Outcome, Stagnation
 from flowlift.flow.methods import CorrectionNorm, ThetaNorm
+from flowlift.flow.stops import AbstractRule
 
 solve = functools.partial(flow.solve, save=LogTimes(2, start=1e-2))
 START = jnp.array([1.0, 0.5])
@@ -299,3 +300,38 @@ def test_a_solution_without_its_position_is_not_resumed(tmp_path):
     solve(START, bowl, 1.0, solver="tsit5", save=[0.5], checkpoints=kept)
     with pytest.raises(ValueError, match="holds records alone"):
         flow.resume(kept.partial(Outcome.STEP_LIMIT), 2.0)
+
+
+def test_snapshots_that_memory_does_not_hold_are_refused(monkeypatch):
+    """Two numbers of 8 bytes each: three models take 48."""
+    settings = {"solver": "tsit5", "save": [0.5, 1.0], "snapshots": [0.2, 0.5, 1.0]}
+    monkeypatch.setattr(memory, "machine_memory", lambda: 48)
+    solution = solve(START, bowl, 1.0, **settings)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 47)
+    with pytest.raises(ValueError, match="`snapshots` must fit into this machine's memory"):
+        solve(START, bowl, 1.0, **settings)
+    with pytest.raises(ValueError, match="`snapshots` must fit into this machine's memory"):
+        flow.resume(solution, 2.0, snapshots=[1.5, 1.7, 2.0])
+
+
+class Asked(AbstractRule):
+    """Never holds; notes the times at which it is asked."""
+
+    def __init__(self):
+        self.times = []
+
+    def holds(self, records):
+        self.times.append(float(records["time"][-1]))
+        return False
+
+
+def test_rules_are_asked_at_save_times_alone():
+    """A limit that halts the flow between two of them leaves a record that nobody asked for."""
+    rule = Asked()
+    settings = {"solver": "tsit5", "save": [0.1, 0.2, 1.0], "stops": [rule]}
+    solution = solve(START, bowl, 1.0, max_steps=6, **settings)
+    assert solution.result == Outcome.STEP_LIMIT
+    assert solution.time not in (0.0, *settings["save"])
+    assert set(rule.times) <= {0.0, *settings["save"]}
+    assert flow.resume(solution, 1.0, save=[0.1, 0.2, 1.0], stops=[rule]).success
+    assert set(rule.times) == {0.0, *settings["save"]}
