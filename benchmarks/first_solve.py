@@ -106,6 +106,7 @@ def flow_of(case: str) -> tuple:
 
     import flowlift
     from flowlift import modules, tasks
+    from flowlift.lift import GaussianFanIn
 
     if case == "readme":
         lift = flowlift.sample(
@@ -122,7 +123,7 @@ def flow_of(case: str) -> tuple:
         model = eqx.nn.MLP(2, "scalar", 32, 2, jax.nn.tanh, key=jax.random.key(0))
         return model, tasks.periodic({1: 1.0, 3: 0.5}, samples=64), 100.0, {}
     module, shape = zoo()[case]()
-    weights = dict.fromkeys(module.edge_by_name, flowlift.GaussianFanIn(IN_DEGREE**-0.5))
+    weights = dict.fromkeys(module.edge_by_name, GaussianFanIn(IN_DEGREE**-0.5))
     edges = flowlift.BernoulliInDegree(IN_DEGREE)
     lift = flowlift.sample(module, copies=COPIES, edges=edges, weights=weights, seed=0)
     x = np.random.default_rng(0).standard_normal((SAMPLES, *shape))
