@@ -25,6 +25,11 @@ _NON_FINITE_ATTEMPTS = 24
 _FIRST_STEP = 2
 
 
+# A first step where the field a little ahead, by which it is chosen, is not finite. Steps shrink
+# and grow by factors, so that any would do.
+UNKNOWN_STEP = 1e-6
+
+
 class Work(eqx.Module):
     """Evaluations of the field and products with its Jacobian.
 
@@ -227,9 +232,13 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
         return dataclasses.replace(self, inner=self.inner.wrap(direction))
 
     def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
-        """The inner controller's first step, and zero counts but for the start-up work."""
+        """The inner controller's first step, a short one if it has none, and the start-up work."""
         tnext, inner = self.inner.init(terms, t0, t1, y0, dt0, args, func, error_order)
         step = jnp.asarray(tnext - t0)
+        if dt0 is None:
+            known, short = jnp.isfinite(step) & (step > 0), jnp.asarray(UNKNOWN_STEP, step.dtype)
+            step = jnp.where(known, step, jnp.minimum(short, t1 - t0))
+            tnext = jnp.where(known, tnext, t0 + step)
         # diffrax keeps a Python bool in some controllers' memory; a loop needs an array.
         inner = jax.tree.map(jnp.asarray, inner)
         infinite = jnp.asarray(jnp.inf, step.dtype)

@@ -57,9 +57,9 @@ def test_chains_share_one_projection():
 CASES = [
     ("tanh with rejections", 1e-3, "float64", 5),
     ("an edge", 1e-3, "float64", 5),
-    ("padded", 1e-3, "float32", 256),
 ]
 SLOW = [
+    ("padded", 1e-3, "float32", 256),
     ("stiff quadratic", 1e-3, "float64", 256),
     ("tanh with rejections", 1e-6, "float64", 256),
     ("negative curvature", 1e-6, "float64", 5),

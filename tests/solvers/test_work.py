@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flowlift.solvers import Halt, PredictiveController, WorkController
+from flowlift.solvers import RKC2, Halt, PredictiveController, WorkController
 from flowlift.solvers.lanczos import Krylov
 from flowlift.solvers.pace import WINDOW, Pace
 from flowlift.solvers.phi import Projection
@@ -52,6 +52,25 @@ def fresh(controller):
     term = diffrax.ODETerm(lambda t, y, args: -y)
     y0 = jnp.ones(1)
     return controller.init(term, 0.0, jnp.asarray(10.0), y0, 1.0, None, term.vf, 3)[1]
+
+
+@pytest.mark.parametrize("inner", [diffrax.PIDController, PredictiveController])
+def test_a_flow_starts_where_the_field_a_little_ahead_is_not_finite(inner):
+    """Towards rest at 0.999, with nothing beyond 1: a first step of a hundredth of y passes it."""
+    field = lambda t, y, args: jnp.where(y > 1, jnp.nan, 100 * (0.999 - y))
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(field),
+        diffrax.Tsit5() if inner is diffrax.PIDController else RKC2(),
+        0.0,
+        1.0,
+        None,
+        jnp.array([0.9985]),
+        stepsize_controller=WorkController(inner(1e-3, 1e-6), 6, startup=2),
+        throw=False,
+    )
+    assert solution.result == diffrax.RESULTS.successful
+    assert solution.ys is not None
+    assert float(solution.ys[0, 0]) == pytest.approx(0.999, abs=1e-4)
 
 
 @pytest.mark.parametrize(

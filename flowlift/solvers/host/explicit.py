@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..work import UNKNOWN_STEP
 from .lean import AbstractLeanMethod, Traced, TracedField
 from .stepping import AbstractHostMethod, Attempt, Dense, HostField, Start, Vector
 
@@ -204,7 +205,7 @@ def first_step(
         measure: a vector like y, scaled by the tolerance -> its norm; None: the field's, of theta.
 
     Returns:
-        The step, and dy/dt at the state.
+        The step, 1e-6 where the field cannot say it, and dy/dt at the state.
     """
     if measure is None:
         measure = lambda scaled: field.norm(scaled[:-2])
@@ -216,10 +217,12 @@ def first_step(
         resting = size < 1e-5 or not speed >= 1e-5
         h = 1e-6 if resting else 0.01 * size / speed
         _, ahead = field.rates(y + h * rates)
-        bend = measure((ahead - rates) / scale) / h
-    steepest = max(speed, bend)
+        # What overflows leaves no step to look ahead with.
+        bend = measure((ahead - rates) / scale) / h if h > 0 else math.nan
+    steepest = float(np.maximum(speed, bend))
     further = max(1e-6, 1e-3 * h) if steepest <= 1e-15 else (0.01 / steepest) ** (1 / order)
-    return min(100 * h, further), rates
+    step = float(np.minimum(100 * h, further))
+    return (step if math.isfinite(step) and step > 0 else UNKNOWN_STEP), rates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,7 +252,8 @@ class HostExplicit(AbstractHostMethod):
     def attempt(self, field: HostField, y: Vector, memory: Memory, h: float) -> Attempt:
         """One attempt."""
         tableau, first = self.tableau, int(self.tableau.reuses)
-        matrix = tableau.matrix.astype(y.dtype)
+        # A number of NumPy's own would promote single precision.
+        h, matrix = float(h), tableau.matrix.astype(y.dtype)
         slopes = np.zeros((tableau.stages, y.size), y.dtype)
         slopes[0] = memory.rates
         at, loss, norm = y, None, None

@@ -82,7 +82,7 @@ class HostExprb(AbstractHostMethod):
     def attempt(self, field: HostField, y: Vector, memory: Trend, h: float) -> Attempt:
         """One attempt: five gradients, and a product for each basis vector."""
         with np.errstate(all="ignore"):
-            return self._attempt(field, y, memory, h)
+            return self._attempt(field, y, memory, float(h))
 
     def _attempt(self, field: HostField, y: Vector, memory: Trend, h: float) -> Attempt:
         _, rates = field.rates(y)
@@ -257,7 +257,7 @@ def _advance(
     inside, beside = combined(PHI3[i], PHI4[i])
     embedded, embedded_beside = combined(EMBEDDED3, EMBEDDED4)
     coordinates = modes @ (h * c * p1 * flow) + inside
-    across = projection.beside(modes @ ((h * c) ** 2 * p2 * flow))
+    across = projection.beside(modes @ (h * c * h * c * p2 * flow))
     moved_beside = h * c * vectors[0, -2:] + across + beside
     moved = np.concatenate([projection.lift(coordinates), moved_beside])
     loss, rates = field.rates(y + moved)

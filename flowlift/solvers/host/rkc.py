@@ -76,7 +76,8 @@ class HostRKC(AbstractHostMethod):
     def attempt(self, field: HostField, y: Vector, memory: Memory, h: float) -> Attempt:
         """One attempt, of two tries if it shows that the radius is too small."""
         with np.errstate(all="ignore"):
-            ready = Ready.of(field, y, memory)
+            # A number of NumPy's own would promote single precision.
+            h, ready = float(h), Ready.of(field, y, memory)
             tried = self._try(field, y, ready.memory, h)
             stages = tried.stages
             if tried.exceeded:
