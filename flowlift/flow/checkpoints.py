@@ -24,10 +24,11 @@ from jaxtyping import PyTree
 from ..files import NotRead, of_the_system, read_bytes, write_whole
 from ..fingerprint import fingerprint
 from .choice import Automatic, observed
+from .engine import AbstractEngine
 from .methods import resolve_method
 from .outcome import Outcome
 from .problem import RECORDED, Problem
-from .records import Checkpoint, Plan, Settings, begin
+from .records import Checkpoint, Plan, Settings
 from .solution import FlowSolution, FlowStats
 from .trace import Trace
 
@@ -91,12 +92,13 @@ class Checkpoints:
         self._last: Checkpoint | None = None
         self._identity = ""
 
-    def restore(self, settings: Settings, plan: Plan) -> Checkpoint | None:
+    def restore(self, settings: Settings, plan: Plan, engine: AbstractEngine) -> Checkpoint | None:
         """Where the flow stood when the file was written.
 
         Args:
             settings: those of the flow from its start.
             plan: what is to do.
+            engine: which drives it.
 
         Returns:
             The checkpoint; None if there is no file.
@@ -116,17 +118,18 @@ class Checkpoints:
                 f"{str(self.path)!r} is one of other arguments or versions; remove it or choose "
                 "another name."
             )
-        return _unpack(arrays, settings, plan)
+        return _unpack(arrays, settings, plan, engine)
 
-    def keep(self, checkpoint: Checkpoint) -> None:
+    def keep(self, checkpoint: Checkpoint, engine: AbstractEngine) -> None:
         """Note where the flow stands after a leg, and write it if it is time to.
 
         Args:
             checkpoint: where it stands.
+            engine: which drives it.
         """
         self._last = checkpoint
         if time.monotonic() - self._written >= self._every:
-            arrays = _pack(checkpoint, self._identity)
+            arrays = _pack(checkpoint, self._identity, engine)
             write_whole(self.path, lambda temporary: _save(temporary, arrays))
             self._written = time.monotonic()
         if self._on_leg is not None:
@@ -216,6 +219,7 @@ def _identity(settings: Settings, plan: Plan, given: str | None) -> str:
         "libraries": [importlib.metadata.version(name) for name in _LIBRARIES],
         "jax": {name: getattr(jax.config, name) for name in _CONFIGURED},
         "device": jax.default_backend(),
+        "engine": settings.engine,
     }
     return fingerprint(flow, given=given)
 
@@ -235,13 +239,13 @@ def _is_none(leaf: object) -> bool:
     return leaf is None
 
 
-def _pack(checkpoint: Checkpoint, identity: str) -> Arrays:
+def _pack(checkpoint: Checkpoint, identity: str, engine: AbstractEngine) -> Arrays:
     """Records and position: leaves in order, their structure left to be built again."""
     problem = checkpoint.settings.problem
     snapshots = (_trainable(problem, model) for model in checkpoint.trace.snapshots.values())
     return (
         _records(checkpoint, identity)
-        | _numbered("position", _arrays(checkpoint.position))
+        | _numbered("position", engine.pack(checkpoint.position))
         | _numbered("snapshot", (leaf for part in snapshots for leaf in _arrays(part)))
     )
 
@@ -250,10 +254,12 @@ def _records(checkpoint: Checkpoint | None, identity: str) -> Arrays:
     """The part of a checkpoint that is a trajectory, with what its counts were."""
     trace = checkpoint.trace if checkpoint else Trace()
     stats, solver, solvers, precision, choice = FlowStats(), "", (), "float64", None
+    engine = ""
     if checkpoint is not None and checkpoint.position is not None:
         settings = checkpoint.settings
         stats, solver = settings.stats(checkpoint.position, trace), settings.solver
         solvers, precision, choice = settings.solvers, settings.precision, settings.choice
+        engine = settings.engine
     header = {
         "identity": identity,
         "time": trace.time,
@@ -263,6 +269,7 @@ def _records(checkpoint: Checkpoint | None, identity: str) -> Arrays:
         "solver": solver,
         "solvers": solvers,
         "precision": precision,
+        "engine": engine,
         "choice": choice and dataclasses.asdict(choice),
     }
     series = {f"record/{name}": trace.series(name) for name in trace.records}
@@ -286,16 +293,15 @@ def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
         solver=header["solver"],
         solvers=tuple(header["solvers"]),
         precision=header["precision"],
+        engine=header.get("engine", ""),
     )
 
 
-def _unpack(arrays: Arrays, settings: Settings, plan: Plan) -> Checkpoint:
+def _unpack(arrays: Arrays, settings: Settings, plan: Plan, engine: AbstractEngine) -> Checkpoint:
     header = json.loads(str(arrays[_HEADER]))
     if header["choice"] is not None:
         settings = _choose_again(settings, Automatic(**_tuples(header["choice"])))
-    # Only the structure of a position is needed: traced, never computed.
-    like = eqx.filter_eval_shape(lambda: begin(settings, plan))
-    position = _filled(like, _in_order(arrays, "position"))
+    position = engine.unpack(settings, plan, _in_order(arrays, "position"))
     theta0, rest = settings.problem.theta0, settings.problem.rest
     leaves, treedef = iter(_in_order(arrays, "snapshot")), jax.tree.structure(theta0)
     snapshots = {}
@@ -335,16 +341,6 @@ def _numbered(name: str, arrays: Iterable[np.ndarray]) -> Arrays:
 def _in_order(arrays: Arrays, name: str) -> list[np.ndarray]:
     count = sum(key.startswith(f"{name}/") for key in arrays)
     return [arrays[f"{name}/{i}"] for i in range(count)]
-
-
-def _is_shape(leaf: object) -> bool:
-    return isinstance(leaf, jax.ShapeDtypeStruct)
-
-
-def _filled(like: PyTree, leaves: list[np.ndarray]) -> PyTree:
-    shapes, static = eqx.partition(like, _is_shape)
-    arrays = [jnp.asarray(leaf) for leaf in leaves]
-    return eqx.combine(jax.tree.unflatten(jax.tree.structure(shapes), arrays), static)
 
 
 def remove(path: Path) -> None:

@@ -1,5 +1,7 @@
 """theta as one real vector: which numbers of the model's leaves stand where in it."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -76,6 +78,54 @@ class Coordinates(eqx.Module):
         if self.place is not None:
             vector = vector.at[self.place].get(mode="promise_in_bounds", unique_indices=True)
         return ravel_pytree(real_parts(like))[1](vector)
+
+    def flat_on_host(self, tree: PyTree) -> np.ndarray:
+        """As `flat`, in NumPy: nothing is compiled."""
+        leaves = (np.asarray(leaf) for leaf in jax.tree.leaves(tree))
+        vector = np.concatenate([_real_numbers(leaf) for leaf in leaves])
+        if self.order is None or self.live is None:
+            return vector
+        vector = vector[np.asarray(self.order)]
+        vector[int(self.live) :] = 0
+        return vector
+
+    def leaves_on_host(self, vector: np.ndarray, like: PyTree) -> PyTree:
+        """The leaves from the vector, in NumPy: nothing is compiled.
+
+        Args:
+            vector: theta.
+            like: trainable leaves.
+
+        Returns:
+            The tree, of JAX arrays.
+        """
+        if self.place is not None:
+            vector = vector[np.asarray(self.place)]
+        leaves, structure = jax.tree.flatten(like)
+        made, first = [], 0
+        for leaf in leaves:
+            complex_ = jnp.iscomplexobj(leaf)
+            last = first + leaf.size * (2 if complex_ else 1)
+            made.append(_leaf_of(vector[first:last], leaf, complex_))
+            first = last
+        return jax.tree.unflatten(structure, made)
+
+
+def _real_numbers(leaf: Any) -> np.ndarray:
+    """The numbers of a leaf as they stand in the vector: all real parts, then all others."""
+    if not np.iscomplexobj(leaf):
+        return leaf.ravel()
+    return np.concatenate([leaf.real.ravel(), leaf.imag.ravel()])
+
+
+def _leaf_of(numbers: np.ndarray, leaf: Array, complex_: bool) -> Array:
+    if complex_:
+        real, imaginary = np.split(numbers, 2)
+        whole = np.empty(real.shape, leaf.dtype)
+        whole.real, whole.imag = real, imaginary
+        numbers = whole
+    # A copy: what the flow goes on with is not to be shared.
+    return jnp.asarray(numbers.reshape(leaf.shape).astype(leaf.dtype, copy=True))
 
 
 def real_parts(tree: PyTree) -> PyTree:

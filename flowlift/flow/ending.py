@@ -4,14 +4,11 @@ The integration only says where it halts. A stopping rule that halted it ends th
 of that place meets it, in the flow's own precision; else, by rounding, the flow goes on.
 """
 
-import diffrax
 import jax.numpy as jnp
 import numpy as np
 
-from .legs import Position
-from .methods import halting_outcome, met, stuck_outcome
 from .outcome import Outcome
-from .problem import RECORDED, Problem
+from .problem import RECORDED, Flat, Problem
 from .records import Plan
 from .stops import (
     AbstractRule,
@@ -54,39 +51,20 @@ def ending(trace: Trace, plan: Plan, first: int, cause: Outcome | None) -> Outco
     return Outcome.HORIZON if trace.time >= plan.horizon else cause
 
 
-def interruption(position: Position, code: diffrax.RESULTS, stalled: bool) -> Outcome | None:
-    """Why the integration cannot go on after a leg.
-
-    Args:
-        position: where it stands.
-        code: diffrax's result.
-        stalled: whether steps were taken that moved time by less than its resolution.
-
-    Returns:
-        The cause; None if it can go on, be it that a stopping rule halted it.
-    """
-    controller = position.controller
-    halted = halting_outcome(controller)
-    if halted is not None or met(controller):
-        return halted
-    if code not in (diffrax.RESULTS.successful, diffrax.RESULTS.max_steps_reached):
-        return Outcome.SOLVER_FAILURE
-    return stuck_outcome(controller) if stalled else None
-
-
 # Large against a step that rounding allows, small against the way to an edge that is not the cause.
 _AHEAD = 0.01
 # Ways to give up at an edge: steps too short for time, or without end, or without a solution.
 _AT_AN_EDGE = (Outcome.TIME_UNDERFLOW, Outcome.NO_PROGRESS, Outcome.SOLVER_FAILURE)
 
 
-def named(result: Outcome, problem: Problem, position: Position) -> Outcome:
+def named(result: Outcome, problem: Problem, theta: Flat, way: float) -> Outcome:
     """One word for one fate: solvers give up in their own ways where L ceases to be a number.
 
     Args:
         result: how the flow ended.
         problem: the problem.
-        position: where it ended.
+        theta: where it ended.
+        way: the length of its path so far.
 
     Returns:
         Non-finite where steps fell below the resolution of time, gained no time or could not be
@@ -96,12 +74,12 @@ def named(result: Outcome, problem: Problem, position: Position) -> Outcome:
     """
     if result not in _AT_AN_EDGE:
         return result
-    theta, integrals = position.state
+    theta = jnp.asarray(theta)
     _, gradient = problem.value_and_grad(theta)
     # Scaled first, since |gradient|^2 may overflow already.
-    direction = gradient / jnp.max(jnp.abs(gradient))
-    far = jnp.maximum(jnp.max(jnp.abs(theta)), integrals.arc_length)
-    length = _AHEAD * far / jnp.linalg.norm(direction)
+    direction = gradient / abs(gradient).max()
+    far = max(float(abs(theta).max()), way)
+    length = _AHEAD * far / (direction @ direction) ** 0.5
     loss, gradient = problem.value_and_grad(theta - length * direction)
     finite = np.isfinite([loss, gradient @ gradient]).all()
     return result if finite else Outcome.NON_FINITE

@@ -38,6 +38,11 @@ class Position(eqx.Module):
     solver: PyTree
     controller: PyTree
 
+    @property
+    def theta(self) -> Float[Array, " P"]:
+        """The parameters."""
+        return self.state[0]
+
 
 class Records(eqx.Module):
     """What was recorded in a leg.

@@ -93,10 +93,8 @@ def resolve_method(
         ValueError: for an unknown name, or a solver without error estimate.
     """
     live = problem.live
-    # Padding is zero: without an absolute tolerance its error would be 0 / 0. So far above the
-    # least normal number that no scale makes it subnormal.
-    floor = 0 if live is None else 1e6 * float(np.finfo(precision).tiny)
-    rtol_array, atol_array = (jnp.asarray(x, precision) for x in (rtol, max(atol, floor)))
+    atol = max(atol, least_atol(problem, precision))
+    rtol_array, atol_array = (jnp.asarray(x, precision) for x in (rtol, atol))
     built = _build(solver, rtol_array, atol_array, live)
     if isinstance(built, BDF):
         return _bdf_method(built, rtol_array, atol_array, live, solver)
@@ -123,6 +121,22 @@ def resolve_method(
     controller = cast(Any, WorkController)(control, until=any_holds)
     term = diffrax.ODETerm(cast(Callable, marked_field))
     return Method(Counting(_plain_loops(built)), controller, term, name, points)
+
+
+def least_atol(problem: Problem, precision: str) -> float:
+    """The least absolute tolerance that a problem can have.
+
+    Padding is zero: without an absolute tolerance its error would be 0 / 0. So far above the least
+    normal number that no scale makes it subnormal.
+
+    Args:
+        problem: the problem.
+        precision: "float64" or "float32".
+
+    Returns:
+        The number; 0 where nothing is padded.
+    """
+    return 0.0 if problem.live is None else 1e6 * float(np.finfo(precision).tiny)
 
 
 def _plain_loops(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
@@ -209,9 +223,9 @@ class StateNorm(eqx.Module):
         return jnp.stack([self.theta(error), *rest]).max()
 
 
-def halting_outcome(state: WorkState) -> Outcome | None:
-    """Why the controller ended the integration, if it did."""
-    return _OUTCOMES.get(Halt(int(state.halt)))
+def halting_outcome(halt: Halt) -> Outcome | None:
+    """Why the integration was ended; None for no reason, or for a stopping rule."""
+    return _OUTCOMES.get(halt)
 
 
 def stuck_outcome(state: WorkState) -> Outcome:

@@ -45,11 +45,24 @@ class Problem(eqx.Module):
     @property
     def dimension(self) -> int:
         """The number of coordinates that count, on the host."""
-        return self.start.size if self.live is None else int(self.live)
+        if self.live is not None:
+            return int(self.live)
+        leaves = jax.tree.leaves(self.theta0)
+        return sum(leaf.size * (2 if jnp.iscomplexobj(leaf) else 1) for leaf in leaves)
 
     def model(self, theta: Flat) -> PyTree:
         """The model at theta."""
         return eqx.combine(joined(self._parts(theta), self.theta0), self.rest)
+
+    @property
+    def start_on_host(self) -> np.ndarray:
+        """theta_0 as one vector of NumPy's; nothing is compiled for it."""
+        return self.coordinates.flat_on_host(self.theta0)
+
+    def model_on_host(self, theta: Array | np.ndarray) -> PyTree:
+        """The model at theta; nothing is compiled for it."""
+        leaves = self.coordinates.leaves_on_host(np.asarray(theta), self.theta0)
+        return eqx.combine(leaves, self.rest)
 
     # Nested in other compiled functions these are traced once, wherever and however often they
     # are called: diffrax traces a field a dozen times.

@@ -34,7 +34,7 @@ def host_field(problem: Problem) -> HostField:
     def multiplied(theta: Vector, vector: Vector) -> Vector:
         return np.asarray(product(leaves, theta, vector))
 
-    equations = _size(value_and_grad.trace(leaves, np.asarray(problem.start)).jaxpr)
+    equations = _size(value_and_grad.trace(leaves, problem.start_on_host).jaxpr)
     return HostField(evaluated, multiplied, problem.dimension, traced, leaves, equations)
 
 

@@ -1,12 +1,11 @@
 """What a flow is asked for, and where it stands: plain records, kept apart from the loop."""
 
 import dataclasses
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from .choice import Automatic
-from .legs import Position, start
 from .methods import Method
 from .observers import Observers
 from .problem import Problem
@@ -27,6 +26,7 @@ class Settings:
         max_steps: limit of attempted steps of one `solve` or `resume`.
         tolerances: rtol and atol.
         choice: the automatic choice of the solver, if it was left to us.
+        engine: which engine drives the solver, "host" or "graph".
     """
 
     problem: Problem
@@ -36,13 +36,14 @@ class Settings:
     max_steps: int
     tolerances: tuple[float, float]
     choice: Automatic | None
+    engine: str
 
     @property
     def solver(self) -> str:
         """Which solver runs, and why if it was chosen automatically."""
         return self.choice.text if self.choice else self.method.name
 
-    def stats(self, position: Position, trace: Trace) -> FlowStats:
+    def stats(self, position: Any, trace: Trace) -> FlowStats:
         """The work done up to a position.
 
         Args:
@@ -74,7 +75,7 @@ class Checkpoint:
     """Where a flow stands: its settings, its position and its records so far."""
 
     settings: Settings
-    position: Position | None
+    position: Any
     trace: Trace
 
 
@@ -97,15 +98,16 @@ class Plan:
     max_gradients: float
 
 
-def begin(settings: Settings, plan: Plan) -> Position:
-    """The position at t = 0.
+def keep_snapshot(settings: Settings, trace: Trace, plan: Plan, time: float, theta) -> None:
+    """Keep the model if it was asked for at this time.
 
     Args:
-        settings: the problem and the method.
-        plan: its first save time bounds the first step.
-
-    Returns:
-        The position.
+        settings: with the problem.
+        trace: the records.
+        plan: what was asked for.
+        time: the time.
+        theta: the parameters there.
     """
-    leg = jnp.asarray(plan.times[0], settings.precision)
-    return start(settings.problem, settings.method, leg)
+    for asked, at in plan.snapshots:
+        if at == time:
+            trace.snapshots[asked] = settings.problem.model_on_host(theta)

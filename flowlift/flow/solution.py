@@ -20,7 +20,7 @@ class FlowStats:
             loss alone counts as one); with the work of those observers that say what they cost.
         steps: attempted steps.
         rejected: attempted steps that were rejected.
-        legs: calls of diffeqsolve.
+        legs: how often the solver came back to be judged; calls of diffeqsolve in the graph.
         seconds: wall time, compilation included; never used in a decision.
     """
 
@@ -62,6 +62,7 @@ class FlowSolution:
         solver: which solver ran, and why if it was chosen automatically.
         solvers: the names of those that ran, in turn.
         precision: "float64" or "float32".
+        engine: what drove the solver, "host" or "graph"; empty where nothing did.
     """
 
     model: PyTree
@@ -79,6 +80,7 @@ class FlowSolution:
     solver: str
     solvers: tuple[str, ...]
     precision: str
+    engine: str = ""
     # What `resume` needs; opaque to users.
     checkpoint: object = dataclasses.field(repr=False, compare=False, default=None)
 

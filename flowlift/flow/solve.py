@@ -18,6 +18,7 @@ from ..precision import check_precision
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checkpoints import Checkpoints
 from .choice import Automatic, choose, declared_smooth, observed, spectrum_at_start
+from .engines import resolve_engine
 from .loop import integrate
 from .methods import AUTO, check_solver, resolve_method
 from .observers import watch
@@ -53,6 +54,7 @@ def solve(
     trainable: PyTree | Callable = eqx.is_inexact_array,
     memory: int | None = None,
     checkpoints: Checkpoints | None = None,
+    engine: str | None = None,
     throw: bool = False,
 ) -> FlowSolution:
     """Integrate d theta/dt = -grad L(theta) from the model's parameters (theory, section 4).
@@ -96,6 +98,9 @@ def solve(
             processed in chunks that keep it. None for no bound.
         checkpoints: a file that keeps where the flow stands, for long ones: after a kill the same
             call goes on from it, with the same numbers as without the kill.
+        engine: "host", where Python drives the solver over two compiled programs, "graph", where
+            diffrax does in legs compiled whole, or None: the host where the data are on one CPU
+            and the solver is one that it has (docs/solvers.md). The solution says which one ran.
         throw: raise `FlowError` instead of returning a solution that was not reached.
 
     Returns:
@@ -118,13 +123,15 @@ def solve(
     _check_trainable(model, trainable)
     problem = make_problem(model, objective, precision, trainable, memory)
     _check_room(plan, problem)
-    watched = watch(observers, problem.model(problem.start))
+    watched = watch(observers, problem.model_on_host(problem.start_on_host))
     _check_scale(problem, atol)
     choice = _choice(solver, model, problem, plan.horizon, rtol)
     name = solver if choice is None else choice.names[-1]
     method = resolve_method(name, rtol, atol, precision, problem)
     method = method if choice is None else observed(method)
-    settings = Settings(problem, method, watched, precision, max_steps, (rtol, atol), choice)
+    drives = resolve_engine(engine, method, problem)
+    numbers = (rtol, atol)
+    settings = Settings(problem, method, watched, precision, max_steps, numbers, choice, drives)
     return integrate(Checkpoint(settings, None, Trace()), plan, throw, checkpoints)
 
 
@@ -259,7 +266,7 @@ def _check_tolerances(rtol: float, atol: float, precision: str) -> None:
 
 def _check_scale(problem: Problem, atol: float) -> None:
     """A parameter of size zero has no relative error."""
-    if atol == 0 and bool((problem.start[: problem.dimension] == 0).any()):
+    if atol == 0 and bool((problem.start_on_host[: problem.dimension] == 0).any()):
         raise ValueError(
             "Argument `atol` must be positive where parameters start at zero (a zero read-out?), "
             "but is 0; give the error that is negligible there, e.g. a thousandth of `rtol`."

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -118,6 +118,26 @@ def find(stops: tuple[Stop, ...], kind: type[Kind]) -> Kind | None:
 def asked_at_save_times(stops: Iterable[Stop]) -> list[AbstractRule]:
     """The rules that are asked at save times, in their order."""
     return [stop for stop in stops if isinstance(stop, AbstractRule)]
+
+
+def at_most(threshold: float, precision: str) -> Any:
+    """The largest number of a precision that is no larger: numbers of it compare with it alike.
+
+    Args:
+        threshold: the number.
+        precision: "float64" or "float32".
+
+    Returns:
+        The number, of NumPy's type of that precision.
+    """
+    with np.errstate(over="ignore"):
+        rounded = np.asarray(threshold, precision)[()]
+    # NumPy would round a Python number before it compares.
+    return (
+        rounded
+        if float(rounded) <= threshold
+        else np.nextafter(rounded, rounded.dtype.type(-np.inf))
+    )
 
 
 def check_stops(stops: Sequence[Stop]) -> None:

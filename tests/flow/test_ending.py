@@ -137,7 +137,7 @@ def test_what_the_last_allowed_step_reaches_is_reached():
 
 def test_a_rule_that_the_loop_alone_sees_lets_the_flow_go_on(monkeypatch):
     """As if rounding differed by far more than it does: only the record ends a flow."""
-    monkeypatch.setattr("flowlift.flow.loop._at_most", lambda threshold, _: 10 * threshold)
+    monkeypatch.setattr("flowlift.flow.march.at_most", lambda threshold, _: 10 * threshold)
     solution = solve(START, bowl, 5.0, solver="tsit5", save=[0.1], stops=[LossBelow(1e-2)])
     assert solution.result == Outcome.LOSS_BELOW
     assert solution.loss[-1] <= 1e-2 < solution.loss[-2]

@@ -1,0 +1,60 @@
+"""Which engine drives a flow: the host on a CPU, where compiling costs more than computing."""
+
+import jax
+
+from .engine import AbstractEngine
+from .graph import GraphEngine
+from .host import HostEngine
+from .host_methods import serves
+from .methods import Method
+from .problem import Problem
+from .records import Settings
+
+ENGINES = ("host", "graph")
+
+
+def resolve_engine(engine: str | None, method: Method, problem: Problem) -> str:
+    """The engine that is to drive a flow.
+
+    Args:
+        engine: "host", "graph", or None: the host where data are on one CPU and it has the solver.
+        method: the solver.
+        problem: the problem.
+
+    Returns:
+        Its name.
+
+    Raises:
+        ValueError: for another name, or the host where it does not have the solver.
+    """
+    if engine is not None and engine not in ENGINES:
+        raise ValueError(
+            f"Argument `engine` must be one of {', '.join(ENGINES)}, but is {engine!r}; leave it "
+            "out for the one that suits the device."
+        )
+    if engine == "host" and not serves(method):
+        raise ValueError(
+            f"Argument `engine` must be 'graph' for the solver {method.name}, which the host does "
+            f"not have, but is {engine!r}; leave it out."
+        )
+    if engine is not None:
+        return engine
+    return "host" if serves(method) and _on_one_cpu(problem) else "graph"
+
+
+def _on_one_cpu(problem: Problem) -> bool:
+    arrays = [leaf for leaf in jax.tree.leaves(problem) if isinstance(leaf, jax.Array)]
+    devices = set().union(*(array.devices() for array in arrays))
+    return len(devices) == 1 and next(iter(devices)).platform == "cpu"
+
+
+def engine_for(settings: Settings) -> AbstractEngine:
+    """The engine of a flow.
+
+    Args:
+        settings: of the flow.
+
+    Returns:
+        The engine, ready to drive it.
+    """
+    return HostEngine(settings.problem) if settings.engine == "host" else GraphEngine()

@@ -1,0 +1,126 @@
+"""Which description on the host a solver has, and how it runs: in bursts, or step by step."""
+
+import dataclasses
+from typing import Any, cast
+
+import diffrax
+import numpy as np
+
+from ..solvers import BDF, Halt
+from ..solvers.host.bdf import HostBDF
+from ..solvers.host.explicit import HostExplicit, LeanExplicit, Tableau
+from ..solvers.host.lean import AbstractLeanMethod, Bounds, Burst, burst
+from ..solvers.host.stepping import AbstractHostMethod, HostField, Vector
+from .methods import Method, least_atol
+from .records import Settings
+
+# Of the traced gradient: with more equations, a second copy of it in a loop of steps takes longer
+# to compile than calling it stage by stage costs in a whole flow.
+_LARGE = 3_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """A method ready to run.
+
+    Attributes:
+        method: its description, one attempt at a time.
+        lean: the same in bursts; None where it runs step by step.
+        constants: numbers of the bursts.
+        dense: whether its interpolant is as accurate as its steps.
+        knows_end: whether L at the end of a step comes along with it.
+    """
+
+    method: AbstractHostMethod
+    lean: AbstractLeanMethod | None
+    constants: dict[str, float]
+    dense: bool
+    knows_end: bool
+
+    def run(self, field: HostField, y: Vector, memory: Any, h: float, bounds: Bounds) -> Burst:
+        """Attempt steps until a bound is met.
+
+        Args:
+            field: the flow.
+            y: the state.
+            memory: the method's memory.
+            h: the first step, attempted in any case.
+            bounds: when to end.
+
+        Returns:
+            What came of it.
+        """
+        if self.lean is not None:
+            return burst(self.lean, field, y, memory, h, bounds, self.constants)
+        return _single(self.method, field, y, memory, h, bounds)
+
+
+def serves(method: Method) -> bool:
+    """Whether the host has a description of a solver.
+
+    Args:
+        method: the solver.
+
+    Returns:
+        The verdict.
+    """
+    solver = method.solver
+    return isinstance(solver, BDF) or _is_explicit(solver)
+
+
+def runner_for(settings: Settings, field: HostField) -> Runner:
+    """The description of a solver that the host serves.
+
+    Args:
+        settings: with the solver and its tolerances.
+        field: the flow: bursts hold a copy of its gradient, where that is small.
+
+    Returns:
+        The runner.
+    """
+    solver, (rtol, atol) = settings.method.solver, settings.tolerances
+    atol = max(atol, least_atol(settings.problem, settings.precision))
+    if isinstance(solver, BDF):
+        return Runner(HostBDF.of(solver, rtol, atol), None, {}, dense=True, knows_end=False)
+    constants = {"rtol": rtol, "atol": atol}
+    small = field.equations <= _LARGE
+    tableau = Tableau(cast(Any, type(solver)))
+    lean = LeanExplicit(tableau) if small else None
+    method = HostExplicit(tableau, rtol, atol)
+    return Runner(method, lean, constants, tableau.weights is not None, tableau.reuses)
+
+
+def _is_explicit(solver: Any) -> bool:
+    """An explicit pair of diffrax as it is: a class of one's own may step in another way."""
+    kind = type(solver)
+    return isinstance(solver, diffrax.AbstractERK) and kind.__module__.startswith("diffrax.")
+
+
+def _single(
+    method: AbstractHostMethod, field: HostField, y: Vector, memory: Any, h: float, bounds: Bounds
+) -> Burst:
+    """One attempt, told as a burst."""
+    tried = method.attempt(field, y, memory, h)
+    finite = tried.finite and np.isfinite(tried.step) and bool(np.isfinite(tried.y).all())
+    keep = tried.keep and finite
+    loss, norm = tried.loss, tried.gradient_norm
+    met = keep and loss is not None and loss <= bounds.loss
+    met = met or (keep and norm is not None and norm <= bounds.gradient_norm)
+    return Burst(
+        y=tried.y if keep else y,
+        memory=tried.memory if keep else memory,
+        step=float(tried.step) if finite else h / 2,
+        time=h if keep else 0.0,
+        taken=h if keep else 0.0,
+        dense=tried.dense,
+        attempts=1,
+        accepted=int(keep),
+        gradients=tried.gradients,
+        non_finite=0 if finite else bounds.non_finite + 1,
+        edge=bounds.edge if keep else not finite,
+        met=bool(met),
+        left=False,
+        products=tried.products,
+        # What the solver found out where nothing was finite is no evidence.
+        halt=tried.halt if finite else Halt.NONE,
+    )
