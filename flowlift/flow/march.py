@@ -52,7 +52,9 @@ class March:
         """
         self.field, self.record, self.runner = field, record, runner
         self.settings, self.trace, self.plan = settings, trace, plan
-        self.here, self.seen, self.control = position.here, position.seen, position.controller
+        self.here, self.seen = position.here, position.seen
+        # A rule that halted the last leg, by rounding alone, does not halt this one.
+        self.control = dataclasses.replace(position.controller, halt=int(Halt.NONE))
         branched = position.anchor is not position.here
         self.anchor: Place | None = position.anchor if branched else None
         self.left = WINDOW
