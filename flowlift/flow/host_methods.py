@@ -6,12 +6,13 @@ from typing import Any, cast
 import diffrax
 import numpy as np
 
-from ..solvers import BDF, Halt
+from ..solvers import BDF, RKC2, Halt
 from ..solvers.host.bdf import HostBDF
 from ..solvers.host.explicit import HostExplicit, LeanExplicit, Tableau
-from ..solvers.host.lean import AbstractLeanMethod, Bounds, Burst, burst
+from ..solvers.host.lean import AbstractLeanMethod, Bounds, Burst
+from ..solvers.host.rkc import HostRKC, LeanRKC
 from ..solvers.host.stepping import AbstractHostMethod, HostField, Vector
-from .methods import Method, least_atol
+from .methods import Method, least_atol, theta_of
 from .records import Settings
 
 # Of the traced gradient: with more equations, a second copy of it in a loop of steps takes longer
@@ -51,7 +52,7 @@ class Runner:
             What came of it.
         """
         if self.lean is not None:
-            return burst(self.lean, field, y, memory, h, bounds, self.constants)
+            return self.lean.run(field, y, memory, h, bounds, self.constants)
         return _single(self.method, field, y, memory, h, bounds)
 
 
@@ -65,7 +66,10 @@ def serves(method: Method) -> bool:
         The verdict.
     """
     solver = method.solver
-    return isinstance(solver, BDF) or _is_explicit(solver)
+    if isinstance(solver, BDF | RKC2):
+        ours = solver.select is theta_of
+        return ours and not (isinstance(solver, RKC2) and solver.radius is not None)
+    return _is_explicit(solver)
 
 
 def runner_for(settings: Settings, field: HostField) -> Runner:
@@ -84,6 +88,10 @@ def runner_for(settings: Settings, field: HostField) -> Runner:
         return Runner(HostBDF.of(solver, rtol, atol), None, {}, dense=True, knows_end=False)
     constants = {"rtol": rtol, "atol": atol}
     small = field.equations <= _LARGE
+    if isinstance(solver, RKC2):
+        lean = LeanRKC(solver.max_stages) if small else None
+        method = HostRKC(rtol, atol, solver.max_stages)
+        return Runner(method, lean, constants, dense=True, knows_end=True)
     tableau = Tableau(cast(Any, type(solver)))
     lean = LeanExplicit(tableau) if small else None
     method = HostExplicit(tableau, rtol, atol)
