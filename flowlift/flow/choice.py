@@ -9,6 +9,9 @@ from jaxtyping import Array, PyTree
 
 from ..protocols import AbstractSmoothness
 from ..solvers import generic_vector, live_part, spectral_ends
+from ..solvers.host.krylov import Krylov, ritz
+from ..solvers.host.krylov import generic_vector as generic
+from ..solvers.host.stepping import HostField
 from .methods import Method
 from .outcome import Outcome
 from .problem import Flat, Problem
@@ -136,6 +139,25 @@ def spectrum_at_start(problem: Problem) -> tuple[float, float]:
     """
     lowest, highest = _ends(problem)
     return float(lowest), float(highest)
+
+
+def spectrum_on_host(field: HostField, theta: np.ndarray) -> tuple[float, float]:
+    """As `spectrum_at_start`, by products that the host calls for.
+
+    Args:
+        field: the flow.
+        theta: theta_0.
+
+    Returns:
+        The least and the largest Ritz value; NaN where products are not finite.
+    """
+    start = generic(theta.size, theta.dtype)
+    start[field.live :] = 0
+    with np.errstate(all="ignore"):
+        begun = Krylov.empty(min(PRODUCTS, theta.size), theta).restarted(start)
+        krylov = begun.grown(lambda v: field.product(theta, v), lambda _: False)
+        values = ritz(krylov).values
+    return float(values[0]), float(values[-1])
 
 
 # Without their vectors, which would be compiled as well.

@@ -54,8 +54,8 @@ class Coordinates(eqx.Module):
         order = np.argsort(~counts, kind="stable").astype(np.int32)
         place = np.empty_like(order)
         place[order] = np.arange(order.size, dtype=np.int32)
-        live = jnp.asarray(np.count_nonzero(counts), jnp.int32)
-        return Coordinates(jnp.asarray(order), jnp.asarray(place), live)
+        live = jax.device_put(np.int32(np.count_nonzero(counts)))
+        return Coordinates(jax.device_put(order), jax.device_put(place), live)
 
     def flat(self, tree: PyTree) -> Flat:
         """The vector of some trainable leaves."""
@@ -125,7 +125,7 @@ def _leaf_of(numbers: np.ndarray, leaf: Array, complex_: bool) -> Array:
         whole.real, whole.imag = real, imaginary
         numbers = whole
     # A copy: what the flow goes on with is not to be shared.
-    return jnp.asarray(numbers.reshape(leaf.shape).astype(leaf.dtype, copy=True))
+    return jax.device_put(numbers.reshape(leaf.shape).astype(leaf.dtype, copy=True))
 
 
 def real_parts(tree: PyTree) -> PyTree:

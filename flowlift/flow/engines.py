@@ -39,10 +39,18 @@ def resolve_engine(engine: str | None, method: Method, problem: Problem) -> str:
         )
     if engine is not None:
         return engine
-    return "host" if serves(method) and _on_one_cpu(problem) else "graph"
+    return "host" if serves(method) and on_one_cpu(problem) else "graph"
 
 
-def _on_one_cpu(problem: Problem) -> bool:
+def on_one_cpu(problem: Problem) -> bool:
+    """Whether all of a problem's arrays are on one device, a CPU.
+
+    Args:
+        problem: the problem.
+
+    Returns:
+        The verdict.
+    """
     arrays = [leaf for leaf in jax.tree.leaves(problem) if isinstance(leaf, jax.Array)]
     devices = set().union(*(array.devices() for array in arrays))
     return len(devices) == 1 and next(iter(devices)).platform == "cpu"

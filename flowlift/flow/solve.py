@@ -17,12 +17,20 @@ from ..numbers import real, whole
 from ..precision import check_precision
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checkpoints import Checkpoints
-from .choice import Automatic, choose, declared_smooth, observed, spectrum_at_start
-from .engines import resolve_engine
+from .choice import (
+    Automatic,
+    choose,
+    declared_smooth,
+    observed,
+    spectrum_at_start,
+    spectrum_on_host,
+)
+from .engines import on_one_cpu, resolve_engine
 from .loop import integrate
 from .methods import AUTO, check_solver, resolve_method
 from .observers import watch
 from .problem import Problem, make_problem
+from .programs import host_field
 from .records import Checkpoint, Plan, Settings
 from .schedule import LogTimes, check_apart, resolve_snapshots, resolve_times
 from .solution import FlowSolution
@@ -123,9 +131,9 @@ def solve(
     _check_trainable(model, trainable)
     problem = make_problem(model, objective, precision, trainable, memory)
     _check_room(plan, problem)
-    watched = watch(observers, problem.model_on_host(problem.start_on_host))
+    watched = watch(observers, model)
     _check_scale(problem, atol)
-    choice = _choice(solver, model, problem, plan.horizon, rtol)
+    choice = _choice(solver, model, problem, plan.horizon, rtol, engine)
     name = solver if choice is None else choice.names[-1]
     method = resolve_method(name, rtol, atol, precision, problem)
     method = method if choice is None else observed(method)
@@ -192,11 +200,16 @@ def resume(
     return integrate(checkpoint, plan, throw)
 
 
-def _choice(solver, model, problem: Problem, horizon: float, rtol: float) -> Automatic | None:
+def _choice(
+    solver, model, problem: Problem, horizon: float, rtol: float, engine: str | None
+) -> Automatic | None:
     if not (isinstance(solver, str) and solver == AUTO):
         return None
-    ends, size = spectrum_at_start(problem), problem.dimension
-    return choose(size, horizon, rtol, ends, declared_smooth(model))
+    if engine == "graph" or not on_one_cpu(problem):
+        ends = spectrum_at_start(problem)
+    else:
+        ends = spectrum_on_host(host_field(problem), problem.start_on_host)
+    return choose(problem.dimension, horizon, rtol, ends, declared_smooth(model))
 
 
 def _plan(
