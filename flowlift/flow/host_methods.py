@@ -6,9 +6,10 @@ from typing import Any, cast
 import diffrax
 import numpy as np
 
-from ..solvers import BDF, RKC2, Halt
+from ..solvers import BDF, RKC2, ExpRosenbrock, Halt
 from ..solvers.host.bdf import HostBDF
 from ..solvers.host.explicit import HostExplicit, LeanExplicit, Tableau
+from ..solvers.host.exprb import HostExprb
 from ..solvers.host.lean import AbstractLeanMethod, Bounds, Burst
 from ..solvers.host.rkc import HostRKC, LeanRKC
 from ..solvers.host.stepping import AbstractHostMethod, HostField, Vector
@@ -66,9 +67,13 @@ def serves(method: Method) -> bool:
         The verdict.
     """
     solver = method.solver
-    if isinstance(solver, BDF | RKC2):
-        ours = solver.select is theta_of
-        return ours and not (isinstance(solver, RKC2) and solver.radius is not None)
+    if isinstance(solver, BDF | RKC2 | ExpRosenbrock):
+        # Functions of the state of the graph, and some settings, are for the graph.
+        if solver.select is not theta_of:
+            return False
+        if isinstance(solver, RKC2):
+            return solver.radius is None
+        return isinstance(solver, BDF) or (solver.rtol is None and solver.atol is None)
     return _is_explicit(solver)
 
 
@@ -86,6 +91,9 @@ def runner_for(settings: Settings, field: HostField) -> Runner:
     atol = max(atol, least_atol(settings.problem, settings.precision))
     if isinstance(solver, BDF):
         return Runner(HostBDF.of(solver, rtol, atol), None, {}, dense=True, knows_end=False)
+    if isinstance(solver, ExpRosenbrock):
+        method = HostExprb(rtol, atol, solver.max_basis)
+        return Runner(method, None, {}, dense=False, knows_end=False)
     constants = {"rtol": rtol, "atol": atol}
     small = field.equations <= _LARGE
     if isinstance(solver, RKC2):

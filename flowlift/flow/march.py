@@ -227,7 +227,7 @@ class March:
             whole = place.time + place.step > target - _slack(target)
             h = target - place.time if whole else place.step
             done = self.runner.run(self.field, place.y, place.memory, h, nothing)
-            self.trace.observation_gradients += done.gradients
+            self.trace.observation_gradients += done.gradients + 2 * done.products
             if whole and done.accepted:
                 return done.y
             place = Place(done.y, done.memory, done.step, place.time + done.time)

@@ -317,7 +317,7 @@ def _check_not_traced(*values) -> None:
     cells = (getattr(value, "__closure__", None) or () for value in values)
     inside = [cell.cell_contents for group in cells for cell in group]
     # Under jax.jit whatever is made is traced.
-    leaves = jax.tree.leaves((values, inside, jnp.zeros(())))
+    leaves = jax.tree.leaves((values, inside, jax.device_put(0.0)))
     if any(isinstance(leaf, Tracer) for leaf in leaves):
         raise ValueError(
             "`solve` must be called outside of jax.jit, jax.vmap and jax.grad, but its arguments "

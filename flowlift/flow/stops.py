@@ -33,7 +33,8 @@ class AbstractRule(abc.ABC):
 class LossBelow:
     """Stop after the first accepted step with L <= threshold.
 
-    Cost: one evaluation of the loss per accepted step, counted as an observation.
+    Cost: at most one evaluation of the loss per accepted step, counted as an observation; none
+    where the solver evaluates it there anyway.
 
     Attributes:
         threshold: eps, any finite number: a loss need not be positive.
@@ -50,7 +51,8 @@ class LossBelow:
 class GradientNormBelow:
     """Stop after the first accepted step with |grad L| <= threshold.
 
-    Cost: one gradient per accepted step, counted as an observation.
+    Cost: at most one gradient per accepted step, counted as an observation; none where the solver
+    evaluates it there anyway.
 
     Attributes:
         threshold: the norm, > 0.

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, Int32
 from numpy.typing import ArrayLike
 
@@ -188,7 +189,10 @@ class Fibre(eqx.Module):
 
     def real(self) -> Bool[Array, " edges"]:
         """True for each edge, False for padding, (capacity,)."""
-        return jnp.arange(self.capacity, dtype=self.count.dtype) < self.count
+        if isinstance(self.count, Tracer):
+            return jnp.arange(self.capacity, dtype=self.count.dtype) < self.count
+        # On the host, where nothing needs compiling for each size.
+        return jax.device_put(np.arange(self.capacity) < np.asarray(self.count))
 
 
 def _check_copies(n_sources: int, n_targets: int) -> None:

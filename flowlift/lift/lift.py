@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from ..kernels import Fibre, samples_per_pass
@@ -95,8 +96,7 @@ class Lift(eqx.Module, AbstractSamplewise, AbstractPadded, AbstractSmoothness):
     def live(self) -> "Lift":
         """The lift with booleans for weights: True for those of edges, False for padding."""
         masks = {
-            name: jnp.broadcast_to(_column(self.fibres[name].real(), w.ndim), w.shape)
-            for name, w in self.weights.items()
+            name: _spread(self.fibres[name].real(), w.shape) for name, w in self.weights.items()
         }
         return eqx.tree_at(lambda lift: lift.weights, self, masks)
 
@@ -247,6 +247,15 @@ def _check_inputs(module: PerceptronModule, xs: Mapping) -> None:
 
 def _samples(xs: Mapping) -> int:
     return np.shape(next(iter(xs.values())))[0]
+
+
+def _spread(mask: Array, shape: tuple[int, ...]) -> Array:
+    """One boolean for each edge, at each number of its weight."""
+    if isinstance(mask, Tracer):
+        return jnp.broadcast_to(_column(mask, len(shape)), shape)
+    # On the host, where nothing needs compiling for each shape.
+    column = np.asarray(mask).reshape(-1, *[1] * (len(shape) - 1))
+    return jax.device_put(np.broadcast_to(column, shape))
 
 
 def _column(real: Bool[Array, " edges"], ndim: int) -> Array:

@@ -203,7 +203,11 @@ def test_stop_at_a_loss(small_lift, small_task, small_solution):
     assert solution.success
     assert solution.loss[-1] <= threshold < solution.loss[-2]
     assert solution.times[-1] == solution.time < 100.0
-    assert solution.stats.observation_gradients > len(solution.times)
+    # The last stage of an accepted step is the gradient at its end, and the loss comes along.
+    assert solution.stats.observation_gradients == len(solution.times)
+    graph = solve(small_lift, small_task, 100.0, stops=[LossBelow(threshold)], engine="graph")
+    assert graph.result == Outcome.LOSS_BELOW
+    assert graph.stats.observation_gradients > len(graph.times)
 
 
 def test_stop_at_a_gradient_norm():
