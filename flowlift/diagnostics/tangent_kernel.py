@@ -171,14 +171,14 @@ def effective_rank(
         trainable: which leaves are theta.
 
     Returns:
-        The participation ratio of the spectrum.
+        The participation ratio of the spectrum; NaN for K = 0, which has none.
     """
     at = tangent(model, task, trainable)
     return _moments(at, _probes(at, products, seed)).effective_rank
 
 
 class Alignment(eqx.Module):
-    """Of K with two directions, each <v, K v> / (|v|^2 |K|_F), in [0, 1].
+    """Of K with two directions, each <v, K v> / (|v|^2 |K|_F), in [0, 1]; NaN for v = 0 or K = 0.
 
     Attributes:
         residual: with f - f*, for other losses with grad l.
@@ -237,7 +237,8 @@ def kernel_drift(
         trainable: which leaves are theta.
 
     Returns:
-        The drift. Cost: 6 gradients for each of `products`.
+        The drift; not finite for K_0 = 0, relative to which there is none. Cost: 6 gradients for
+        each of `products`.
     """
     change, first = kernel_change(
         model, task, reference, products=products, seed=seed, trainable=trainable

@@ -115,8 +115,8 @@ class CrossEntropy(eqx.Module, AbstractLoss):
             targets: the targets.
 
         Raises:
-            ValueError: if shapes do not fit, logits are complex, or labels are no integers or lie
-                outside 0 .. C - 1.
+            ValueError: if shapes do not fit, logits are complex, labels are no integers or lie
+                outside 0 .. C - 1, or probabilities are negative or do not add up to 1.
         """
         self.check(outputs.shape, targets.shape)
         if not jnp.issubdtype(outputs.dtype, jnp.floating):
@@ -131,6 +131,8 @@ class CrossEntropy(eqx.Module, AbstractLoss):
                 "Argument `targets` must hold real probabilities for cross-entropy, but holds "
                 f"{targets.dtype}; give probabilities."
             )
+        else:
+            _check_probabilities(targets)
 
 
 class PerSample(eqx.Module, AbstractLoss):
@@ -155,6 +157,25 @@ def _exact(targets: Array, outputs: Array) -> Array:
     if jnp.issubdtype(targets.dtype, jnp.inexact):
         return targets
     return targets.astype(jnp.finfo(outputs.dtype).dtype)
+
+
+# What probabilities in half precision miss of a sum of 1 over a thousand classes.
+_SUM = 1e-2
+
+
+def _check_probabilities(targets: Array) -> None:
+    if isinstance(targets, jax.core.Tracer):  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    values = np.asarray(targets, float)
+    sums = values.sum(axis=1)
+    wrong = np.flatnonzero(~((values >= 0).all(axis=1) & (np.abs(sums - 1) <= _SUM)))
+    if wrong.size:
+        raise ValueError(
+            "Argument `targets` must hold probabilities, at least 0 and adding up to 1 for each "
+            f"sample, for cross-entropy, but sample {wrong[0]} has a sum of {sums[wrong[0]]:.6g} "
+            f"and a least value of {values[wrong[0]].min():.6g}; normalise them, or give a loss of "
+            "your own."
+        )
 
 
 def _check_labels(labels: Array, classes: int) -> None:

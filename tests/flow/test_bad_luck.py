@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowlift import flow
+from flowlift import flow, tasks
 from flowlift.flow import Outcome
 
 SINGULAR, EXPLODING, OVERFLOWING, LYING, SOUND, CLIFF, ROOT = range(7)
@@ -147,3 +147,29 @@ def test_tolerances_below_rounding_are_refused_and_those_at_it_end(solver, preci
         run(solver, SOUND, rtol=eps, precision=precision)
     with pytest.raises(ValueError, match="`atol` must be positive where parameters start at zero"):
         run(solver, SOUND, 0.0, atol=0.0, precision=precision)
+
+
+DEAD = {
+    "plain": lambda m: m,
+    "some units dead": lambda m: eqx.tree_at(lambda m: m.layers[0].bias, m, jnp.full(6, -50.0)),
+    "all units dead": lambda m: eqx.tree_at(lambda m: m.layers[1].bias, m, jnp.full(6, -50.0)),
+    "a layer of zeros": lambda m: eqx.tree_at(lambda m: m.layers[1].weight, m, jnp.zeros((6, 6))),
+    "nothing but zeros": lambda m: jax.tree.map(lambda a: 0 * a if eqx.is_array(a) else a, m),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["rkc2", "bdf", "exprb"])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_dead_units_are_no_asymmetry(solver, precision):
+    """Where H is zero in most directions, products are rounding; a ReLU's gradient is one still."""
+    rng = np.random.default_rng(0)
+    task = tasks.supervised(rng.standard_normal((12, 3)), rng.standard_normal((12, 2)))
+    settings = {"solver": solver, "precision": precision, "rtol": 1e-3, "max_steps": 150}
+    for seed in range(2):
+        model = eqx.nn.MLP(3, 2, 6, 2, jax.nn.relu, key=jax.random.key(seed))
+        for kind, change in DEAD.items():
+            solution = flow.solve(change(model), task, 10.0, **settings)
+            assert solution.success or solution.result == Outcome.STEP_LIMIT, kind
+            assert np.isfinite(solution.loss).all(), kind
+            assert np.diff(solution.loss).max(initial=0) < 1e-3 * solution.loss[0], kind

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray
-from study_text import TEXT
+from study_text import TEXT, TINY
 
 import flowlift
 from flowlift import answers, lift, plot, store, studies, sweep
@@ -242,3 +242,19 @@ def test_a_folder_without_results_is_refused(tmp_path):
         FileNotFoundError, match="holds no finished cell of its study; run the study first"
     ):
         store.load(tmp_path)
+
+
+def test_a_budget_of_gradients_is_kept_by_every_run(tmp_path):
+    """What is spent is stored as it was counted, and is neither reached nor failed."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    study = studies.read_study(path, ["seeds=2", "flow.horizon=50", "flow.max_gradients=30"])
+    results = sweep.run_study(study, tmp_path / "results", progress=False)
+    assert (results.result == "budget").all()
+    # An attempted step of Tsit5 takes at most seven.
+    assert np.all((results.gradients >= 30) & (results.gradients < 30 + 7))
+    assert np.all(results.end_time < 50)
+    assert np.isfinite(results.final_loss).all()
+    # A run that ended so is finished: nothing is computed again.
+    again = sweep.run_study(study, tmp_path / "results", progress=False, retry_failed=True)
+    assert again.equals(results)

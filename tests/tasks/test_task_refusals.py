@@ -169,6 +169,27 @@ def test_labels_that_are_no_classes_are_refused(labels, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([0.5, 0.5, 0.5, 0.0], "sample 3 has a sum of 1.5 and a least value of 0"),
+        ([1.5, -0.5, 0.0, 0.0], "sample 3 has a sum of 1 and a least value of -0.5"),
+        ([0.25, 0.25, 0.25, 0.2501], None),
+        ([0, 0, 1, 0], None),
+    ],
+)
+def test_targets_that_are_no_probabilities_are_refused(row, message):
+    model = eqx.nn.Linear(3, 4, key=jax.random.key(0))
+    targets = np.eye(4)[np.arange(40) % 4]
+    targets[3] = row
+    task = tasks.supervised(X, targets, "cross-entropy")
+    if message is None:
+        problem(model, task)
+        return
+    with pytest.raises(ValueError, match=f"must hold probabilities, .* but {message}"):
+        problem(model, task)
+
+
 class Weighted(eqx.Module):
     """A loss of one sample with an array."""
 
