@@ -168,11 +168,13 @@ class ExpRosenbrock(
         (rate0, rate_q0), tangent = jax.linearize(rate, x0)
         last = self._stages(h, x0, rate, tangent, rate0, rate_q0)
         y1 = join(x0 + last.moved, q0 + last.moved_others)
+        # Where the field at the end is no number, no further step could be made.
+        difference = last.difference + 0 * last.rate
         projection = last.projection
         symmetric = solver_state & projection.symmetric
         report = StepReport(
             Estimate(
-                join(last.difference, last.difference_others),
+                join(difference, last.difference_others),
                 last.limit.astype(jnp.result_type(t1)),
             ),
             Work.of(1 + _CHAINS, projection.size),

@@ -79,6 +79,19 @@ def test_a_step_below_the_tolerance_moves(precision, slope):
     assert np.all(np.asarray(moved) != y) == bool(slope)
 
 
+@pytest.mark.parametrize(("start", "finite"), [(0.905, False), (0.895, True)])
+def test_a_step_to_where_the_field_is_no_number_has_no_error(start, finite):
+    """y' = 1 up to 1: of a step of 0.1, all nodes but the end are below, and so it is rejected."""
+    field = diffrax.ODETerm(lambda t, y, args: jnp.where(y > 1, jnp.nan, 1.0))
+    h, y = jnp.asarray(0.1), jnp.array([start])
+    step = jax.jit(
+        lambda y: ExpRosenbrock(1e-3, 1e-3).step(field, 0 * h, h, y, None, jnp.asarray(True), False)
+    )
+    moved, report, *_ = step(y)
+    np.testing.assert_allclose(moved, y + 0.1, rtol=1e-12)
+    assert bool(jnp.isfinite(jnp.ravel(jax.tree.leaves(report.error)[0])).all()) == finite
+
+
 def test_chains_share_one_projection():
     """A V = V T + tails, T = V^T A V, and V^T f(A) b from the whole space is exact."""
     rng = np.random.default_rng(0)

@@ -118,7 +118,9 @@ class HostExprb(AbstractHostMethod):
         size = np.maximum(np.abs(y), np.abs(candidate))
         scaled = _largest(field, stage.difference / (self.atol + self.rtol * size))
         said = verdict(scaled, h, limit, _ORDER, memory, float(np.finfo(y.dtype).tiny))
-        finite = math.isfinite(said.step) and bool(np.isfinite([stage.difference, candidate]).all())
+        # Where the field at the end is no number, no further step could be made.
+        judged = [stage.difference, candidate, stage.rates]
+        finite = math.isfinite(said.step) and bool(np.isfinite(judged).all())
         # What was found out where nothing was finite is no evidence.
         skewed = finite and not projection.symmetric
         return Attempt(
