@@ -276,7 +276,7 @@ class LeanRKC(AbstractLeanMethod):
                 within = bounds.after(done)
                 out = self._burst(field, out.y, ready, out.step, within, constants)
                 memory, done = _kept(out, ready, memory), done.followed(out)
-        return done._replace(memory=memory)
+        return done._replace(memory=memory, left=False)
 
     def _burst(
         self, field: HostField, y: Vector, ready: Ready, h: float, bounds: Bounds, constants
