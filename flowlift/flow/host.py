@@ -27,7 +27,7 @@ from .methods import halting_outcome
 from .observers import COST, Observers
 from .outcome import Outcome
 from .problem import Problem
-from .programs import host_field
+from .programs import BATCH, host_field, record_batch
 from .records import Plan, Settings
 from .trace import Trace
 
@@ -109,10 +109,7 @@ class HostEngine(AbstractEngine):
             times: (m,).
             states: (m, P + 2).
         """
-        loss, gradients = np.empty(len(times), states.dtype), np.empty(len(times), states.dtype)
-        for i, state in enumerate(states):
-            loss[i], gradient = self.field.value_and_grad(state[:-2])
-            gradients[i] = np.linalg.norm(gradient)
+        loss, gradients = self._recorded(settings.problem, states[:, :-2])
         records: dict[str, Any] = {
             "loss": loss,
             "gradient_norm": gradients,
@@ -128,6 +125,18 @@ class HostEngine(AbstractEngine):
             records[COST] = records[COST] + stacked.pop(COST)
             records |= stacked
         trace.append(times, records)
+
+    def _recorded(self, problem: Problem, thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """L and |grad L| at some thetas (m, P): whole batches in one call each, the rest singly."""
+        loss, norm = np.empty((2, len(thetas)), thetas.dtype)
+        whole = len(thetas) // BATCH * BATCH
+        for first in range(0, whole, BATCH):
+            part = slice(first, first + BATCH)
+            loss[part], norm[part] = record_batch(problem)(thetas[part])
+        for i in range(whole, len(thetas)):
+            loss[i], gradient = self.field.value_and_grad(thetas[i])
+            norm[i] = np.linalg.norm(gradient)
+        return loss, norm
 
     def runner(self, settings: Settings) -> Runner:
         """The method of some settings, ready to run.

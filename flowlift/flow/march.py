@@ -14,6 +14,7 @@ from .choice import WINDOW
 from .host_methods import Runner
 from .host_position import HostPosition, Place, Tally
 from .problem import RECORDED
+from .programs import BATCH
 from .records import Plan, Settings, keep_snapshot
 from .stops import GradientNormBelow, LossBelow, asked_at_save_times, at_most, find
 from .trace import Trace
@@ -24,6 +25,8 @@ _UNITS_IN_THE_LAST_PLACE = 100
 _MOST_PARTS = 1_000
 # Numbers of states that are read off at a time: 64 MB in double precision.
 _AT_A_TIME = 8_000_000
+# Save times from which on compiling a program for batches of records is repaid.
+_MANY = 2_048
 
 
 class March:
@@ -68,6 +71,9 @@ class March:
             float(at_most(gradient.threshold, settings.precision)) if gradient else -math.inf
         )
         self.judging = loss is not None or gradient is not None
+        # Records that nothing waits for are made in batches.
+        alone = self.careful or self.judging or len(plan.times) - self.next < _MANY
+        self.pending: list[tuple[np.ndarray, np.ndarray]] | None = None if alone else []
 
     def run(self, over: Callable[[], bool]) -> None:
         """Attempt until the end, a rule, a limit or the leg's number of attempts.
@@ -80,11 +86,13 @@ class March:
         recorded = len(self.trace.times)
         while self._going(recorded) and not self._once(over):
             pass
+        self._flush()
 
     def _going(self, recorded: int) -> bool:
         """A leg ends with what it has recorded: then the flow can be judged, and written."""
         fresh = len(self.trace.times) == recorded
-        return fresh and self.left > 0 and not self.control.halt
+        before_end = self.trace.time < self.plan.horizon
+        return fresh and before_end and self.left > 0 and not self.control.halt
 
     def position(self) -> HostPosition:
         """Where the flow stands now."""
@@ -183,10 +191,12 @@ class March:
         for first in range(0, len(due), rows):
             times = due[first : first + rows]
             states = self._states(before, done, time, times)
+            if self.pending is not None:
+                self._postpone(times, states)
+                continue
             self.record(times, states)
             count, ended = self._ends_at(len(times), over)
-            for at, state in zip(times[:count], states, strict=False):
-                keep_snapshot(self.settings, self.trace, self.plan, float(at), state[:-2])
+            self._keep_snapshots(times[:count], states)
             if ended:
                 # The flow would go on from before the step.
                 self.here, self.seen = before, states[count - 1]
@@ -195,6 +205,26 @@ class March:
         if time >= self.trace.time:
             self.seen, self.trace.time = done.y, time
         return False
+
+    def _postpone(self, times: np.ndarray, states: np.ndarray) -> None:
+        """Record later, in the same leg."""
+        assert self.pending is not None
+        self._keep_snapshots(times, states)
+        self.pending.append((times, states))
+        waiting = sum(states.size for _, states in self.pending)
+        if waiting >= max(_AT_A_TIME, BATCH * states.shape[1]):
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.pending:
+            times, states = zip(*self.pending, strict=True)
+            self.pending.clear()
+            self.record(np.concatenate(times), np.concatenate(states))
+
+    def _keep_snapshots(self, times: np.ndarray, states: np.ndarray) -> None:
+        if self.plan.snapshots:
+            for at, state in zip(times, states, strict=False):
+                keep_snapshot(self.settings, self.trace, self.plan, float(at), state[:-2])
 
     def _ends_at(self, count: int, over: Callable[[], bool]) -> tuple[int, bool]:
         """How many of the last records stay, and whether the flow ends at the last that does."""

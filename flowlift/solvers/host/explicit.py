@@ -181,7 +181,9 @@ def _dense(tableau: Tableau, before: Vector, slopes: np.ndarray, h: float) -> De
         weights = tableau.weights
         assert weights is not None
         powers = fractions[:, None] ** np.arange(1, weights.shape[1] + 1)
-        return before + h * ((powers @ weights.T).astype(before.dtype) @ slopes)
+        # Row by row: a state must not depend, by rounding, on which others are asked for.
+        rows = (powers @ weights.T).astype(before.dtype)
+        return before + h * np.stack([row @ slopes for row in rows])
 
     return states
 
