@@ -166,6 +166,26 @@ def _axes(study: Study) -> dict[str, list[tuple[str, Value, dict[str, Any]]]]:
     return points
 
 
+def overwritten(study: Study) -> tuple[str, str, str] | None:
+    """A key that one axis assigns and a later one assigns over, itself or the table around it.
+
+    Args:
+        study: the study.
+
+    Returns:
+        The earlier axis, the later one, the key; None if every point of the grid is what its
+        coordinates say.
+    """
+    earlier: list[tuple[str, str]] = []
+    for axis, points in _axes(study).items():
+        keys = sorted({key for _, _, assigned in points for key in assigned})
+        for before, key in earlier:
+            if any(f"{key}.".startswith(f"{over}.") for over in keys):
+                return before, axis, key
+        earlier += [(axis, key) for key in keys]
+    return None
+
+
 def axis_values(study: Study) -> dict[str, list[Value]]:
     """The values along each further axis, in the study's order; labels for alternatives."""
     return {axis: [value for _, value, _ in points] for axis, points in _axes(study).items()}

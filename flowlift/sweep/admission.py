@@ -5,7 +5,7 @@ import math
 from ..memory import check_memory
 from ..numbers import real
 from ..studies.records import Study
-from ..studies.toml import axis_values, variants
+from ..studies.toml import axis_values, overwritten, variants
 
 # A planned run: its identity, seed, place in a cell and line of the plan; 310 measured.
 _BYTES_PER_RUN = 300
@@ -43,8 +43,15 @@ def check_grid(study: Study) -> None:
         study: the study.
 
     Raises:
-        ValueError: with the estimate.
+        ValueError: with the estimate; or if one axis assigns over another.
     """
+    found = overwritten(study)
+    if found is not None:
+        raise ValueError(
+            "Arguments `vary` and `alternatives` must give axes that leave one another's keys "
+            f"alone, but the axis `{found[1]}` assigns `{found[2]}` over what the axis "
+            f"`{found[0]}` gives it; drop it from one of them."
+        )
     points = math.prod(len(values) for values in axis_values(study).values())
     _check_patience("vary", points, _SECONDS_PER_POINT, "combinations of further axes")
     runs, numbers = 0, 0

@@ -330,5 +330,5 @@ def one_sentence(text: str, given) -> None:
     """A refusal is one line that ends, names what it is about, and shows no inner workings."""
     expect(text.endswith((".", "?")) and "\n" not in text.strip(), "one sentence", given, text)
     expect("`" in text or "'" in text, "names what is wrong", given, text)
-    for inner in ("Traceback", "object at 0x", "NoneType", "__"):
+    for inner in ("Traceback", "object at 0x", "NoneType", "<class"):
         expect(inner not in text, "no inner workings", given, text)

@@ -12,6 +12,7 @@ from study_text import TEXT, TINY
 import flowlift
 from flowlift import answers, lift, plot, store, studies, sweep
 from flowlift.sweep import run as run_module
+from flowlift.sweep.admission import check_grid
 
 # Recorded beside a run's numbers, and different each time.
 BESIDE = ["seconds", "run_seconds", "compile_seconds", "ended", "host"]
@@ -258,3 +259,33 @@ def test_a_budget_of_gradients_is_kept_by_every_run(tmp_path):
     # A run that ended so is finished: nothing is computed again.
     again = sweep.run_study(study, tmp_path / "results", progress=False, retry_failed=True)
     assert again.equals(results)
+
+
+OVER = [
+    (["vary={'flow.rtol'=[1e-3, 1e-4]}", "alternatives={a={x={'flow.rtol'=1e-5}}}"], "flow.rtol"),
+    (["alternatives={a={x={seeds=1}}, b={y={seeds=2}}}"], "seeds"),
+    (
+        ["vary={'lift.edges.mean'=[1, 2]}", "alternatives={a={x={'lift.edges.kind'='complete'}}}"],
+        None,
+    ),
+    (
+        [
+            "vary={'lift.edges.mean'=[1, 2]}",
+            "alternatives={a={x={'lift.edges'={kind='bernoulli_in_degree', mean=3}}}}",
+        ],
+        "lift.edges.mean",
+    ),
+]
+
+
+@pytest.mark.parametrize(("assigned", "key"), OVER, ids=["itself", "two", "beside", "around"])
+def test_an_axis_does_not_assign_over_another(tmp_path, assigned, key):
+    """Else a coordinate of the results would name a value that no run had."""
+    path = tmp_path / "small.toml"
+    path.write_text(TEXT)
+    study = studies.read_study(path, assigned)
+    if key is None:
+        check_grid(studies.read_study(path, assigned[:1]))
+        return
+    with pytest.raises(ValueError, match=f"assigns `{key}` over what the axis"):
+        check_grid(study)
