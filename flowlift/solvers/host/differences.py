@@ -83,4 +83,5 @@ def evaluated(differences: np.ndarray, order: int, fractions: np.ndarray) -> np.
     j = np.arange(order)
     along = np.asarray(fractions, np.float64)[:, None] - 1
     weights = np.cumprod((along + j) / (1 + j), axis=1).astype(differences.dtype)
-    return differences[0] + weights @ differences[1 : order + 1]
+    # Row by row: a state must not depend, by rounding, on which others are asked for.
+    return differences[0] + np.stack([row @ differences[1 : order + 1] for row in weights])

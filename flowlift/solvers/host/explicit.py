@@ -182,7 +182,7 @@ def _dense(tableau: Tableau, before: Vector, slopes: np.ndarray, h: float) -> De
         assert weights is not None
         powers = fractions[:, None] ** np.arange(1, weights.shape[1] + 1)
         # Row by row: a state must not depend, by rounding, on which others are asked for.
-        rows = (powers @ weights.T).astype(before.dtype)
+        rows = [(weights @ row).astype(before.dtype) for row in powers]
         return before + h * np.stack([row @ slopes for row in rows])
 
     return states
