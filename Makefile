@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Two processes with a BLAS thread pool each slow one another down thirtyfold.
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo studies-quick test test-slow test-gpu fuzz lint docs bench clean
+.PHONY: demo studies-quick test test-default-xla test-slow test-gpu fuzz lint docs bench clean
 
 demo: .venv/.data
 	$(BIN)/flowlift run studies/01_digits/study.toml --output results/01_digits
@@ -18,11 +18,18 @@ studies-quick: .venv/.data
 		$(BIN)/python studies/$$study/run.py --quick --figures results/$$study/figures || exit 1; \
 	done
 
+# A file is one worker's: what its tests share is made once.
+SHARED := -n 2 --dist loadfile
+
 test: .venv/.test
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest $(SHARED)
+
+# XLA as users have it, on the tests of the flow itself.
+test-default-xla: .venv/.test
+	FLOWLIFT_TEST_XLA=default $(BIN)/pytest $(SHARED) tests/flow/test_flow.py tests/lift/test_lift.py
 
 test-slow: .venv/.test
-	$(BIN)/pytest -n 2 -m "slow and not gpu"
+	$(BIN)/pytest $(SHARED) -m "slow and not gpu"
 
 test-gpu: .venv/.test
 	$(BIN)/python -m tests.gpu
