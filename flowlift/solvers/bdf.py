@@ -81,13 +81,15 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     (Shampine & Reichelt 1997, in backward differences as in SciPy's `BDF`) by the chord iteration
     d <- d + (I + c B)^-1 (c f - psi - d). B = Q Theta Q^T holds the positive Ritz pairs of H at a
     lagged point, from a Lanczos basis that is extended when c grows until every Ritz value with
-    c theta > 0.2 has a residual of at most 0.1 sqrt(1 + c theta) / c. Negative Ritz values are left
-    to the iteration: negative curvature is integrated as growth. Every correction then teaches B
-    by a symmetric rank-one secant (`Curvature`), which costs nothing and about halves the work.
-    When the iteration fails, a fresh basis is made at p and it is tried once more, inside the same
-    attempt; then the step is rejected. When the basis is full and does not know enough (flat
-    spectra), conjugate gradients with H at the iterate finish, preconditioned by the same inverse.
-    What is stale costs iterations, never accuracy: steps are judged by d / (k + 1) alone.
+    c theta > q has a residual of at most 0.3 q sqrt(1 + c theta) / c; q falls from 1 at loose
+    tolerances with the fourth root of rtol. Negative Ritz values are left to the iteration:
+    negative curvature is integrated as growth. Every correction then teaches B by a symmetric
+    rank-one secant (`Curvature`), which costs nothing and about halves the work. Where the
+    iteration is slow, because B is out of date or the basis is full (flat spectra), conjugate
+    gradients with H at the iterate take over, preconditioned by the same inverse, until they have
+    taken as many products as the basis did. When the iteration fails, a fresh basis is made at p
+    and it is tried once more, inside the same attempt; then the step is rejected. What is stale
+    costs iterations, never accuracy: steps are judged by d / (k + 1) alone.
 
     A step is accepted when the root mean square of error / (atol + rtol |y|) over the coupled
     components is at most 1. The solver chooses its own step and order; use it with
@@ -238,7 +240,8 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         restarted = lambda: curvature.restarted(point, rich, self.live)
         curvature = jax.lax.cond(fresh, restarted, lambda: curvature)
         lagged = equation.prediction.at[:n].set(curvature.point)
-        return curvature.extended(lambda v: field.product(lagged, v), equation.c)
+        product = lambda v: field.product(lagged, v)
+        return curvature.extended(product, equation.c, equation.contraction)
 
     def _weights(self, point):
         rtol, atol = self._tolerances()
@@ -260,7 +263,10 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         noise = jnp.minimum(noise, NOISIEST)
         floor = noise * jnp.sqrt(jnp.mean((prediction[:size] / weights) ** 2))
         tolerance = jnp.maximum(floor, jnp.minimum(EQUATION, jnp.sqrt(self._tolerances()[0])))
-        return newton.Equation(prediction, psi, c, weights, tolerance, floor)
+        # Two iterations that contract so reach a tolerance that is less than the loosest.
+        contraction = jnp.minimum(1.0, jnp.sqrt(tolerance / EQUATION))
+        expected = 1 / error_constant(state.order, dtype)
+        return newton.Equation(prediction, psi, c, weights, tolerance, floor, contraction, expected)
 
 
 def _attempt(equation: newton.Equation, field, refreshed, state: BDFState) -> newton.Iteration:
@@ -276,7 +282,8 @@ def _attempt(equation: newton.Equation, field, refreshed, state: BDFState) -> ne
         fresh = (tries == 1) | (last.curvature.krylov.size == 0)
         curvature, used = refreshed(last.curvature, fresh, last.step)
         rate = jnp.where(fresh, 1.0, last.rate)
-        new = newton.solve(equation, field.of, field.product, curvature, rate)
+        knows_more = fresh | (used > 0)
+        new = newton.solve(equation, field.of, field.product, curvature, rate, knows_more)
         total = eqx.tree_at(
             lambda i: (i.evaluations, i.products),
             new,

@@ -10,10 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 from .lanczos import Krylov, Vector, generic_vector, ritz
 from .parts import live_part
 
-# A Ritz value with c theta beyond this must have converged: the chord iteration contracts what is
-# left out by at least as much.
-NEGLIGIBLE = 0.2
-RESIDUAL = 0.1
+# A Ritz value with c theta beyond this must have converged where the iteration may contract slowly:
+# what is left out is for the secants to learn. Both are less where many digits are asked for.
+NEGLIGIBLE = 1.0
+RESIDUAL = 0.3
 # Lanczos steps before "converged" is believed: a start nearly orthogonal to a stiff direction
 # looks converged after one.
 LEAST = 2
@@ -53,6 +53,7 @@ class Curvature(eqx.Module):
         coupling: S^T V W, (capacity, secants).
         gram: W^T W, (secants, secants).
         count: secants ever added since the last Lanczos step; the oldest is overwritten.
+        spent: products that conjugate gradients have taken since the basis was begun.
     """
 
     krylov: Krylov
@@ -65,6 +66,7 @@ class Curvature(eqx.Module):
     coupling: Float[Array, "capacity secants"]
     gram: Float[Array, "secants secants"]
     count: Int[Array, ""]
+    spent: Int[Array, ""]
 
     @staticmethod
     def empty(capacity: int, secants: int, point: Vector) -> "Curvature":
@@ -89,6 +91,7 @@ class Curvature(eqx.Module):
             jnp.ones(secants, dtype),
             jnp.zeros((capacity, secants), dtype),
             jnp.zeros((secants, secants), dtype),
+            jnp.zeros((), int),
             jnp.zeros((), int),
         )
 
@@ -135,18 +138,20 @@ class Curvature(eqx.Module):
         space = self.krylov.restarted(noise / jnp.linalg.norm(noise) + known)
         return eqx.tree_at(lambda b: b.krylov, new, space)
 
-    def knows(self, c: Float[Array, ""]) -> Bool[Array, ""]:
-        """Whether every Ritz value with c theta > 0.2, and the largest, has converged.
+    def knows(self, c: Float[Array, ""], contraction: Float[Array, ""]) -> Bool[Array, ""]:
+        """Whether every Ritz value with c theta > contraction, and the largest, has converged.
 
         Args:
             c: h / alpha.
+            contraction: at most 1; the less, the faster the chord iteration will contract.
 
         Returns:
             The verdict; False while all Ritz values are that large.
         """
         scaled = c * self.values
-        stiff = scaled > NEGLIGIBLE
-        converged = c * self.residuals <= RESIDUAL * jnp.sqrt(1 + jnp.maximum(scaled, 0))
+        stiff = scaled > NEGLIGIBLE * contraction
+        bound = RESIDUAL * contraction * jnp.sqrt(1 + jnp.maximum(scaled, 0))
+        converged = c * self.residuals <= bound
         largest = jnp.arange(scaled.size) == jnp.argmax(scaled)
         size, n = self.krylov.size, self.point.size
         complete = (jnp.sum(stiff) < size) | (size == n)
@@ -157,8 +162,16 @@ class Curvature(eqx.Module):
         """Whether the basis cannot be extended."""
         return self.krylov.size >= self.krylov.capacity
 
+    @property
+    def affordable(self) -> Bool[Array, ""]:
+        """Whether conjugate gradients have taken less than a new basis of this size would."""
+        return self.spent < self.krylov.size
+
     def extended(
-        self, product: Callable[[Vector], Vector], c: Float[Array, ""]
+        self,
+        product: Callable[[Vector], Vector],
+        c: Float[Array, ""],
+        contraction: Float[Array, ""],
     ) -> tuple["Curvature", Int[Array, ""]]:
         """Extend the basis at the lagged point until it knows enough for c, or is full.
 
@@ -167,6 +180,7 @@ class Curvature(eqx.Module):
         Args:
             product: v -> H v at the lagged point.
             c: h / alpha.
+            contraction: as for `knows`.
 
         Returns:
             The model, and the number of products.
@@ -174,7 +188,7 @@ class Curvature(eqx.Module):
 
         def goes_on(new):
             healthy = jnp.isfinite(new.krylov.alpha[new.krylov.size - 1])
-            return ~new.full & ~new.knows(c) & (healthy | (new.krylov.size == 0))
+            return ~new.full & ~new.knows(c, contraction) & (healthy | (new.krylov.size == 0))
 
         def extend(new):
             space = new.krylov.extended(product)
@@ -184,9 +198,9 @@ class Curvature(eqx.Module):
             # Beyond the size there is no curvature; no vector of the basis takes part there.
             values, residuals = (jnp.where(inside, of, 0) for of in (pairs.values, pairs.residuals))
             return eqx.tree_at(
-                lambda b: (b.krylov, b.values, b.coordinates, b.residuals),
+                lambda b: (b.krylov, b.values, b.coordinates, b.residuals, b.spent),
                 empty,
-                (space, values, pairs.coordinates, residuals),
+                (space, values, pairs.coordinates, residuals, new.spent),
             )
 
         new = jax.lax.while_loop(goes_on, extend, self)

@@ -14,13 +14,16 @@ MAX_ITERATIONS = 8
 MAX_CG = 40
 # The iteration is given up when it does not contract by at least this.
 SLOW = 0.9
+# A chord iteration slower than this takes more evaluations than conjugate gradients are worth.
+CHORD_SLOW = 0.8
 # One good step is no proof of fast contraction: a rate falls by at most this factor a step.
 FALL = 0.3
-# What conjugate gradients leave of a correction: their residual is taken for this part of it.
+# After conjugate gradients the next correction is taken to be this part of the last.
 LEFT = 0.05
-# They end at this part of the tolerance, or at that of the first correction if it is larger.
+# They end at this part of the tolerance, or of the solution so far if that is larger: the first
+# correction may be far larger than the solution, where B is out of date.
 CG_TOLERANCE = 0.3
-CG_RELATIVE = 0.02
+CG_RELATIVE = 0.1
 
 
 class Equation(eqx.Module):
@@ -33,6 +36,8 @@ class Equation(eqx.Module):
         weights: (n,); a correction is measured by the root mean square of its ratio to them.
         tolerance: largest error of d in that measure.
         floor: corrections below it are rounding errors.
+        contraction: how fast the chord iteration should contract, in (0, 1].
+        expected: norm of the largest d of a step that will be accepted.
     """
 
     prediction: Float[Array, " N"]
@@ -41,6 +46,8 @@ class Equation(eqx.Module):
     weights: Vector
     tolerance: Float[Array, ""]
     floor: Float[Array, ""]
+    contraction: Float[Array, ""]
+    expected: Float[Array, ""]
 
     def norm(self, vector: Vector) -> Float[Array, ""]:
         """Root mean square of v / weights."""
@@ -56,7 +63,8 @@ class Iteration(eqx.Module):
         step: the last correction of d, its coupled part (n,).
         force: the coupled part of f before that step.
         size: norm of the last step; infinite if it, or the field before it, was not finite.
-        rate: estimate of the contraction; 1 where unknown.
+        rate: estimate of the chord iteration's contraction; 1 where unknown.
+        conjugate: whether the last step is one of conjugate gradients.
         evaluations: evaluations of f.
         products: Hessian-vector products.
         converged: whether d is accurate.
@@ -69,6 +77,7 @@ class Iteration(eqx.Module):
     force: Vector
     size: Float[Array, ""]
     rate: Float[Array, ""]
+    conjugate: Bool[Array, ""]
     evaluations: Int[Array, ""]
     products: Int[Array, ""]
     converged: Bool[Array, ""]
@@ -81,11 +90,13 @@ def solve(
     product: Callable[[Array, Vector], Vector],
     curvature: Curvature,
     rate: Float[Array, ""],
+    fresh: Bool[Array, ""],
 ) -> Iteration:
     """Chord iteration d <- d + (I + c B)^-1 (c f - psi - d), B taught by each step's gradients.
 
-    Where the Lanczos basis is full and does not know enough (flat spectra), steps after the first
-    come from conjugate gradients with H at the iterate, preconditioned by the same inverse.
+    Where it is slow, steps come from conjugate gradients with H at the iterate, preconditioned by
+    the same inverse: a basis that is out of date in some directions serves on for as many products
+    as a new one takes. Then, or where H + I / c is indefinite, it is left to fail.
 
     Args:
         equation: what is solved.
@@ -93,12 +104,13 @@ def solve(
         product: (vector (N,), v) -> H v.
         curvature: B.
         rate: contraction of earlier solves with the same B; 1 where unknown.
+        fresh: whether B knows more than it did then.
 
     Returns:
         The last state.
     """
     n = equation.weights.size
-    finish = curvature.full & ~curvature.knows(equation.c)
+    stale = ~fresh & (rate > CHORD_SLOW)
 
     def goes_on(now: Iteration):
         return ~now.converged & ~now.failed & (now.evaluations < MAX_ITERATIONS)
@@ -110,17 +122,14 @@ def solve(
         model = now.curvature.taught(now.step, now.force - force, equation.c, again)
         target = equation.c * rates - equation.psi
         residual = target[:n] - now.correction[:n]
-        step, products = _conjugate_gradients(
-            lambda v: v + equation.c * product(point, v),
-            lambda v: model.inverse(equation.c, v),
-            residual,
-            equation,
-            jnp.where(finish & again, MAX_CG, 0),
+        hessian = lambda v: product(point, v)
+        step, conjugate, products, indefinite = _step(
+            equation, hessian, model, now, residual, stale
         )
         size = equation.norm(step)
-        rate, small, failed = _verdict(equation, now, size, residual, force, finish)
+        rate, small, failed = _verdict(equation, now, size, residual, force, conjugate)
         finite = jnp.isfinite(size) & jnp.isfinite(rates).all()
-        failed |= ~finite
+        failed |= ~finite | (indefinite & ~small)
         correction = jnp.concatenate([now.correction[:n] + step, target[n:]])
         return Iteration(
             jnp.where(failed, now.correction, correction),
@@ -129,6 +138,7 @@ def solve(
             force,
             jnp.where(finite, size, jnp.inf),
             rate,
+            conjugate,
             now.evaluations + 1,
             now.products + products,
             finite & small,
@@ -136,7 +146,49 @@ def solve(
         )
 
     first = start(equation, curvature, rate, jnp.zeros_like(equation.weights))
-    return jax.lax.while_loop(goes_on, iterate, first)
+    last = jax.lax.while_loop(goes_on, iterate, first)
+    return eqx.tree_at(lambda i: i.curvature.spent, last, curvature.spent + last.products)
+
+
+def _step(equation: Equation, hessian, model: Curvature, now: Iteration, residual, stale):
+    """The next step, of the chord iteration or by conjugate gradients.
+
+    Args:
+        equation: what is solved.
+        hessian: v -> H v at the iterate.
+        model: B; what conjugate gradients have spent is that before this solve.
+        now: the state before the step.
+        residual: c f - psi - d.
+        stale: whether the chord iteration has shown before that it is slow.
+
+    Returns:
+        The step, whether it is one of conjugate gradients, its products, whether they met negative
+        curvature.
+    """
+    inverse = lambda v: model.inverse(equation.c, v)
+    chord = inverse(residual)
+    slow = _slow(equation, now, chord, residual, stale)
+    conjugate = now.conjugate | (model.affordable & slow)
+    step, products, indefinite = _conjugate_gradients(
+        lambda v: v + equation.c * hessian(v),
+        inverse,
+        residual,
+        chord,
+        equation,
+        jnp.where(conjugate, MAX_CG, 0),
+    )
+    return step, conjugate, products, indefinite
+
+
+def _slow(equation: Equation, now: Iteration, chord: Vector, residual: Vector, stale):
+    """Whether the chord iteration shows, or has shown, that it will not do."""
+    size = equation.norm(chord)
+    # A first step too long for the whole correction follows a direction that B does not know.
+    shown = jnp.where(now.evaluations > 0, size / now.size > CHORD_SLOW, size > equation.expected)
+    nearly = now.rate * size < (1 - now.rate) * equation.tolerance
+    # What is not finite, and what is only rounding, is not worth a product.
+    worth = jnp.isfinite(size) & (equation.norm(residual) > equation.floor)
+    return worth & (shown | (stale & ~nearly))
 
 
 def start(
@@ -161,6 +213,7 @@ def start(
         force=jnp.zeros_like(equation.weights),
         size=jnp.ones_like(equation.c),
         rate=rate,
+        conjugate=no,
         evaluations=zero,
         products=zero,
         converged=no,
@@ -168,7 +221,7 @@ def start(
     )
 
 
-def _verdict(equation: Equation, now: Iteration, size, residual, force, finish):
+def _verdict(equation: Equation, now: Iteration, size, residual, force, conjugate):
     """The contraction with a new step of this size; whether it was the last, or in vain.
 
     A small step alone proves nothing: where B holds far more curvature than H, every step is small
@@ -180,22 +233,23 @@ def _verdict(equation: Equation, now: Iteration, size, residual, force, finish):
         size: norm of the step.
         residual: c f - psi - d before it.
         force: the coupled part of f there.
-        finish: whether steps after the first come from conjugate gradients.
+        conjugate: whether the step is one of conjugate gradients.
 
     Returns:
-        The contraction; whether the iteration has converged; whether it is given up.
+        The contraction of chord steps, 1 (unknown) after another; whether the iteration has
+        converged; whether it is given up.
     """
     ratio, again, left = size / now.size, now.evaluations > 0, equation.norm(residual)
-    # The first conjugate gradients follow a chord step, and are not comparable to it.
-    comparable = jnp.where(finish, now.evaluations > 1, again)
-    measured = jnp.where(finish, ratio, jnp.maximum(ratio, FALL * now.rate))
-    measured = jnp.where(now.rate < 1, measured, ratio)
-    rate = jnp.where(comparable, measured, now.rate)
+    # Steps of two kinds say nothing about either.
+    comparable = again & (now.conjugate == conjugate)
+    measured = jnp.where(now.rate < 1, jnp.maximum(ratio, FALL * now.rate), ratio)
+    chord_rate = jnp.where(comparable, measured, now.rate)
+    rate = jnp.where(conjugate, jnp.where(comparable, ratio, 1.0), chord_rate)
     # What all Ritz values together cannot have suppressed is believed after a second look only.
     stiffest = 1 + equation.c * jnp.max(now.curvature.values)
     explained = again | (left <= 2 * stiffest * size + equation.tolerance)
     small = (rate < 1) & (rate * size < (1 - rate) * equation.tolerance) & explained
-    small |= finish & again & (LEFT * size < equation.tolerance)
+    small |= conjugate & again & (LEFT * size < equation.tolerance)
     small |= again & (size <= equation.floor) & (ratio < SLOW)
     # By so much the step before has reduced the residual: (I + c H) of that step.
     undone = now.step + equation.c * (now.force - force)
@@ -203,29 +257,30 @@ def _verdict(equation: Equation, now: Iteration, size, residual, force, finish):
     # Rounding shows in the residual itself.
     resolved = left <= equation.floor
     small = resolved | (small & ~(again & idle))
-    return rate, small, comparable & ((ratio >= SLOW) | idle) & ~small
+    failed = comparable & ((ratio >= SLOW) | idle) & ~small
+    return jnp.where(conjugate, 1.0, chord_rate), small, failed
 
 
-def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation, limit):
-    """Preconditioned conjugate gradients, stopped on negative curvature; (solution, products).
-
-    Without any product it is the chord step.
+def _conjugate_gradients(operator, inverse, residual: Vector, chord, equation: Equation, limit):
+    """Preconditioned conjugate gradients, stopped on negative curvature.
 
     Args:
         operator: v -> (I + c H) v.
         inverse: the preconditioner.
         residual: the right-hand side.
+        chord: its inverse, the solution where no product is made or none is of use.
         equation: the norm and the tolerance.
         limit: most products.
 
     Returns:
-        The solution, and the number of products.
+        The solution, the number of products, whether negative curvature was met.
     """
 
     def goes_on(now):
-        _, _, z, _, _, count, stopped = now
+        x, _, z, _, _, count, stopped = now
         size = equation.norm(z)
-        enough = size < jnp.maximum(CG_TOLERANCE * equation.tolerance, CG_RELATIVE * first)
+        least = CG_TOLERANCE * equation.tolerance
+        enough = size < jnp.maximum(least, CG_RELATIVE * equation.norm(x))
         return ~stopped & ~enough & (count < limit)
 
     def iterate(now):
@@ -239,16 +294,7 @@ def _conjugate_gradients(operator, inverse, residual: Vector, equation: Equation
         rz_new = r @ z
         return x, r, z, z + rz_new / rz * p, rz_new, count + 1, ~good
 
-    chord = inverse(residual)
-    first, zero = equation.norm(chord), jnp.zeros((), int)
-    begin = (
-        jnp.zeros_like(residual),
-        residual,
-        chord,
-        chord,
-        residual @ chord,
-        zero,
-        jnp.asarray(False),
-    )
-    x, _, _, _, _, count, _ = jax.lax.while_loop(goes_on, iterate, begin)
-    return jnp.where(jnp.any(x != 0), x, chord), count
+    zero, no = jnp.zeros((), int), jnp.asarray(False)
+    begin = (jnp.zeros_like(residual), residual, chord, chord, residual @ chord, zero, no)
+    x, _, _, _, _, count, indefinite = jax.lax.while_loop(goes_on, iterate, begin)
+    return jnp.where(jnp.any(x != 0), x, chord), count, indefinite

@@ -204,7 +204,10 @@ class HostBDF(AbstractHostMethod):
         # Where all of y would be rounding, the curvature is out of date, not the field that bad.
         floor = min(noise, NOISIEST) * scaled_norm(prediction, weights)
         tolerance = max(floor, min(EQUATION, math.sqrt(self.rtol)))
-        return Equation(field, prediction, psi, c, weights, tolerance, floor)
+        # Two iterations that contract so reach a tolerance that is less than the loosest.
+        contraction = min(1.0, math.sqrt(tolerance / EQUATION))
+        expected = 1 / _ERROR[state.order]
+        return Equation(field, prediction, psi, c, weights, tolerance, floor, contraction, expected)
 
     def _iterated(self, equation: Equation, state: BDFMemory) -> Iteration:
         """The iteration with the curvature at hand, and once more with fresh curvature."""
@@ -216,7 +219,7 @@ class HostBDF(AbstractHostMethod):
             fresh = tries == 1 or now.curvature.krylov.size == 0
             curvature, products = self._refreshed(equation, now, fresh)
             now.products += products
-            now.solve(equation, curvature, 1.0 if fresh else now.rate)
+            now.solve(equation, curvature, 1.0 if fresh else now.rate, fresh or products > 0)
             tries = 2 if fresh else tries + 1
         return now
 
@@ -232,7 +235,7 @@ class HostBDF(AbstractHostMethod):
             return curvature, 0
         if fresh:
             curvature = curvature.restarted(point, now.step, field.live)
-        return curvature.extended(product, equation.c)
+        return curvature.extended(product, equation.c, equation.contraction)
 
 
 def _symmetric(field: HostField, theta: Vector) -> bool:

@@ -29,6 +29,7 @@ class Curvature:
         coupling: S^T V W, (capacity, secants).
         gram: W^T W, (secants, secants).
         count: secants ever added since the last Lanczos step; the oldest is overwritten.
+        spent: products that conjugate gradients have taken since the basis was begun.
     """
 
     krylov: Krylov
@@ -41,6 +42,7 @@ class Curvature:
     coupling: np.ndarray
     gram: np.ndarray
     count: int
+    spent: int
 
     @staticmethod
     def empty(capacity: int, secants: int, point: Vector) -> "Curvature":
@@ -58,7 +60,7 @@ class Curvature:
         values, residuals = (np.zeros(capacity, point.dtype) for _ in range(2))
         coordinates = np.zeros((capacity, capacity), point.dtype)
         kept = _no_secants(capacity, secants, point)
-        return Curvature(space, point, values, coordinates, residuals, *kept, 0)
+        return Curvature(space, point, values, coordinates, residuals, *kept, 0, 0)
 
     @staticmethod
     def dense(hessian: np.ndarray, secants: int, point: Vector) -> "Curvature":
@@ -101,11 +103,12 @@ class Curvature:
         new = Curvature.empty(self.krylov.capacity, self.strengths.size, point)
         return dataclasses.replace(new, krylov=new.krylov.restarted(first))
 
-    def knows(self, c: float) -> bool:
-        """Whether every Ritz value with c theta > 0.2, and the largest, has converged.
+    def knows(self, c: float, contraction: float) -> bool:
+        """Whether every Ritz value with c theta > contraction, and the largest, has converged.
 
         Args:
             c: h / alpha.
+            contraction: at most 1; the less, the faster the chord iteration will contract.
 
         Returns:
             The verdict; False while all Ritz values are that large.
@@ -114,20 +117,26 @@ class Curvature:
         if size < min(LEAST, n):
             return False
         scaled = c * self.values
-        asked = scaled > NEGLIGIBLE
+        asked = scaled > NEGLIGIBLE * contraction
         if size < n and np.count_nonzero(asked) >= size:
             return False
         # Where all are negative it is one of the zeros beyond the size.
         asked[np.argmax(scaled)] = True
         scaled, residuals = scaled[asked], self.residuals[asked]
-        return bool(np.all(c * residuals <= RESIDUAL * np.sqrt(1 + np.maximum(scaled, 0))))
+        bounds = RESIDUAL * contraction * np.sqrt(1 + np.maximum(scaled, 0))
+        return bool(np.all(c * residuals <= bounds))
 
     @property
     def full(self) -> bool:
         """Whether the basis cannot be extended."""
         return self.krylov.full
 
-    def extended(self, product: Operator, c: float) -> tuple["Curvature", int]:
+    @property
+    def affordable(self) -> bool:
+        """Whether conjugate gradients have taken less than a new basis of this size would."""
+        return self.spent < self.krylov.size
+
+    def extended(self, product: Operator, c: float, contraction: float) -> tuple["Curvature", int]:
         """Extend the basis at the lagged point until it knows enough for c, or is full.
 
         New Ritz pairs make the secants obsolete: they are dropped.
@@ -135,15 +144,16 @@ class Curvature:
         Args:
             product: v -> H v at the lagged point.
             c: h / alpha.
+            contraction: as for `knows`.
 
         Returns:
             The model, and the number of products.
         """
-        if self.full or self.knows(c) or not _healthy(self.krylov):
+        if self.full or self.knows(c, contraction) or not _healthy(self.krylov):
             return self, 0
 
         def enough(space: Krylov) -> bool:
-            return not _healthy(space) or self._with_pairs_of(space).knows(c)
+            return not _healthy(space) or self._with_pairs_of(space).knows(c, contraction)
 
         space = self.krylov.grown(product, enough)
         kept = _no_secants(space.capacity, self.strengths.size, self.point)

@@ -5,7 +5,16 @@ import math
 
 import numpy as np
 
-from ..newton import CG_RELATIVE, CG_TOLERANCE, FALL, LEFT, MAX_CG, MAX_ITERATIONS, SLOW
+from ..newton import (
+    CG_RELATIVE,
+    CG_TOLERANCE,
+    CHORD_SLOW,
+    FALL,
+    LEFT,
+    MAX_CG,
+    MAX_ITERATIONS,
+    SLOW,
+)
 from .curvature import Curvature, Learner
 from .stepping import HostField, Vector
 
@@ -22,6 +31,8 @@ class Equation:
         weights: (live,); a correction is measured by the root mean square of its ratio to them.
         tolerance: largest error of d in that measure.
         floor: corrections below it are rounding errors.
+        contraction: how fast the chord iteration should contract, in (0, 1].
+        expected: norm of the largest d of a step that will be accepted.
     """
 
     field: HostField
@@ -31,6 +42,8 @@ class Equation:
     weights: Vector
     tolerance: float
     floor: float
+    contraction: float
+    expected: float
 
     def norm(self, vector: Vector) -> float:
         """Root mean square of v / weights."""
@@ -61,17 +74,18 @@ class Iteration:
     products: int
     converged: bool
 
-    def solve(self, equation: Equation, curvature: Curvature, rate: float) -> None:
-        """Chord iteration, B taught by each step's gradients; conjugate gradients where B is poor.
+    def solve(self, equation: Equation, curvature: Curvature, rate: float, fresh: bool) -> None:
+        """Chord iteration, B taught by each step's gradients; conjugate gradients where it is slow.
 
         Args:
             equation: what is solved.
             curvature: B.
             rate: contraction of earlier solves with the same B; 1 where unknown.
+            fresh: whether B knows more than it did then.
         """
-        one_try = _Try(equation, curvature, rate)
+        one_try = _Try(equation, curvature, rate, not fresh and rate > CHORD_SLOW)
         one_try.run()
-        self.correction, self.curvature = one_try.correction, one_try.model.curvature
+        self.correction, self.curvature = one_try.correction, one_try.learnt
         self.step, self.size, self.rate = one_try.step, one_try.size, one_try.rate
         self.evaluations += one_try.evaluations
         self.products += one_try.products
@@ -81,14 +95,22 @@ class Iteration:
 class _Try:
     """One solve from d = 0."""
 
-    def __init__(self, equation: Equation, curvature: Curvature, rate: float) -> None:
+    def __init__(self, equation: Equation, curvature: Curvature, rate: float, stale: bool) -> None:
         self.equation, self.model = equation, Learner(curvature, equation.c)
-        self.finish = curvature.full and not curvature.knows(equation.c)
+        self.affordable, self.stale, self.conjugate = curvature.affordable, stale, False
         self.correction = np.zeros_like(equation.prediction)
         self.step = self.known = self.force = self.correction[:-2]
         self.size, self.rate = 1.0, rate
         self.evaluations = self.products = 0
-        self.converged = False
+        self.converged = self.indefinite = False
+
+    @property
+    def learnt(self) -> Curvature:
+        """The model with what was learnt and spent."""
+        model = self.model.curvature
+        if not self.products:
+            return model
+        return dataclasses.replace(model, spent=model.spent + self.products)
 
     def run(self) -> None:
         """Iterate until it has converged or is given up."""
@@ -107,13 +129,18 @@ class _Try:
         target = equation.c * rates
         target -= equation.psi
         residual = target[:-2] - self.correction[:-2]
-        step, known = self.model.inverse(residual)
-        if self.finish and again:
-            step, known = self._finished(point[:-2], residual, step, known)
+        chord, known = self.model.inverse(residual)
+        before, step = self.conjugate, chord
+        if before or (self.affordable and self._slow(chord, residual)):
+            self.conjugate = True
+            step, known = self._conjugate_gradients(point[:-2], residual, chord, known)
         size = equation.norm(step)
-        small, slow = self._verdict(size, residual, force)
+        small, slow = self._verdict(size, residual, force, before)
+        if self.conjugate:
+            # That of chord steps is unknown now.
+            self.rate = 1.0
         finite = math.isfinite(size) and bool(np.isfinite(rates).all())
-        failed = slow or not finite
+        failed = slow or not finite or (self.indefinite and not small)
         if not failed:
             target[:-2] = self.correction[:-2] + step
             self.correction = target
@@ -123,20 +150,39 @@ class _Try:
         self.converged = finite and small
         return failed
 
-    def _verdict(self, size: float, residual: Vector, force: Vector) -> tuple[bool, bool]:
+    def _slow(self, chord: Vector, residual: Vector) -> bool:
+        """Whether the chord iteration shows, or has shown, that it will not do."""
+        equation = self.equation
+        size = equation.norm(chord)
+        # What is not finite, and what is only rounding, is not worth a product.
+        if not (math.isfinite(size) and equation.norm(residual) > equation.floor):
+            return False
+        if self.evaluations:
+            shown = quotient(size, self.size) > CHORD_SLOW
+        else:
+            # So long a first step follows a direction that B does not know.
+            shown = size > equation.expected
+        nearly = self.rate * size < (1 - self.rate) * equation.tolerance
+        return shown or (self.stale and not nearly)
+
+    def _verdict(
+        self, size: float, residual: Vector, force: Vector, before: bool
+    ) -> tuple[bool, bool]:
         """Takes the contraction from a new step; whether it was the last, and whether in vain."""
         equation, again = self.equation, self.evaluations > 0
         ratio, left = quotient(size, self.size), equation.norm(residual)
-        # The first conjugate gradients follow a chord step, and are not comparable to it.
-        comparable = self.evaluations > 1 if self.finish else again
+        # Steps of two kinds say nothing about either.
+        comparable = again and before == self.conjugate
+        rate = 1.0
         if comparable:
-            bounded = self.rate < 1 and not self.finish
-            self.rate = max(ratio, FALL * self.rate) if bounded else ratio
-        rate, tolerance = self.rate, equation.tolerance
+            rate = max(ratio, FALL * self.rate) if self.rate < 1 and not before else ratio
+        if not self.conjugate:
+            rate = self.rate = rate if comparable else self.rate
+        tolerance = equation.tolerance
         explained = again or left <= 2 * self.model.stiffest * size + tolerance
         small = rate < 1 and rate * size < (1 - rate) * tolerance and explained
         if again:
-            small = small or (self.finish and LEFT * size < tolerance)
+            small = small or (self.conjugate and LEFT * size < tolerance)
             small = small or (size <= equation.floor and ratio < SLOW)
         idle = again and self._idle(residual, force)
         # Rounding shows in the residual itself.
@@ -150,7 +196,7 @@ class _Try:
         undone = self.step + self.equation.c * (self.force - force)
         return norm(undone) < (1 - SLOW) * norm(residual + undone)
 
-    def _finished(
+    def _conjugate_gradients(
         self, theta: Vector, residual: Vector, chord: Vector, known: Vector
     ) -> tuple[Vector, Vector]:
         """The step by conjugate gradients, stopped on negative curvature, and B times it.
@@ -166,14 +212,15 @@ class _Try:
         """
         equation, model = self.equation, self.model
         x, r, z, p, rz = np.zeros_like(chord), residual, chord, chord, float(residual @ chord)
-        enough = max(CG_RELATIVE * equation.norm(chord), CG_TOLERANCE * equation.tolerance)
+        least = CG_TOLERANCE * equation.tolerance
         for _ in range(MAX_CG):
-            if equation.norm(z) < enough:
+            if equation.norm(z) < max(least, CG_RELATIVE * equation.norm(x)):
                 break
             image = p + equation.c * equation.field.product(theta, p)
             self.products += 1
             curved = float(p @ image)
             if not (curved > 0 and math.isfinite(curved)):
+                self.indefinite = True
                 break
             a = rz / curved
             x, r = x + a * p, r - a * image
