@@ -181,9 +181,16 @@ def twins(number: int) -> None:
     if solution.stats.steps > 100 or not solution.success:
         return
     bare = lifts.from_arrays(lift.module, lifts.to_arrays(lift))
-    for other in (bare, permuted(lift, rng)):
-        twin = flowlift.solve(other, data.task(), 0.2, **settings)
-        checks.same_steps(twin, solution, 1e-6, _ITERATIONS)
+    checks.same_steps(
+        flowlift.solve(bare, data.task(), 0.2, **settings), solution, 1e-6, _ITERATIONS
+    )
+    twin = flowlift.solve(permuted(lift, rng), data.task(), 0.2, **settings)
+    if settings["solver"] == "tsit5":
+        checks.same_steps(twin, solution, 1e-6)
+    else:
+        # Lanczos starts from one vector, whatever the coordinates mean: another basis, of one flow.
+        room = 100 * settings["rtol"] * np.abs(solution.loss).max()
+        checks.numbers_agree("losses", twin.loss, solution.loss, 0.0, room)
     chunked = flowlift.solve(lift, data.task(), 0.2, memory=_bound(lift, data), **settings)
     checks.same_steps(chunked, solution, 1e-6, _ITERATIONS)
 
