@@ -205,6 +205,12 @@ def test_stop_at_a_loss(small_lift, small_task, small_solution):
     assert solution.times[-1] == solution.time < 100.0
     # The last stage of an accepted step is the gradient at its end, and the loss comes along.
     assert solution.stats.observation_gradients == len(solution.times)
+
+
+@pytest.mark.slow
+def test_stop_at_a_loss_in_the_graph(small_lift, small_task, small_solution):
+    """A leg of diffrax is compiled; there a judgement is a gradient of its own."""
+    threshold = float(np.sqrt(small_solution.loss[0] * small_solution.loss[-1]))
     graph = solve(small_lift, small_task, 100.0, stops=[LossBelow(threshold)], engine="graph")
     assert graph.result == Outcome.LOSS_BELOW
     assert graph.stats.observation_gradients > len(graph.times)
@@ -225,15 +231,15 @@ def test_stop_already_met_at_the_start():
     assert solution.times.tolist() == [0.0]
 
 
-def test_stop_at_stagnation():
+@pytest.mark.parametrize("solver", ["bdf", pytest.param("kvaerno5", marks=pytest.mark.slow)])
+def test_stop_at_stagnation(solver):
     """A loss with a positive minimum stagnates; the verdict is at a save time."""
 
     def loss(m):
         return jnp.sum(m.theta**2) + 1.0
 
-    solution = solve(
-        problems.Vector(jnp.ones(2)), loss, 1e6, stops=[Stagnation(1e-6)], solver="kvaerno5"
-    )
+    stops = [Stagnation(1e-6)]
+    solution = solve(problems.Vector(jnp.ones(2)), loss, 1e6, stops=stops, solver=solver)
     assert solution.result == Outcome.STAGNATION
     assert 10 < solution.time < 1e6
     assert solution.loss[-1] == pytest.approx(1.0, rel=1e-6)
@@ -294,7 +300,11 @@ def test_nan_at_the_start_is_a_result():
     assert solution.time == 0.0
 
 
-@pytest.mark.parametrize("solver", ["tsit5", "dopri8", "kvaerno5"])
+# Its root finder and Jacobians take seconds to compile.
+KVAERNO5 = pytest.param("kvaerno5", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("solver", ["tsit5", "dopri8", KVAERNO5])
 def test_counts_of_gradients_are_true_counts(solver):
     """Against a host callback in the loss itself, rejected steps and Newton iterations included."""
     calls = []

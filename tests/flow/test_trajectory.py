@@ -24,7 +24,11 @@ def last_loss(w, rates, **options):
     return trajectory(w, quadratic(rates), TIMES, rtol=1e-8, atol=1e-10, **options).losses[-1]
 
 
-@pytest.mark.parametrize(("precision", "rtol"), [("float64", 1e-9), ("float32", 1e-5)])
+@pytest.mark.parametrize(
+    ("precision", "rtol"),
+    # The same program in other numbers, compiled again.
+    [("float64", 1e-9), pytest.param("float32", 1e-5, marks=pytest.mark.slow)],
+)
 def test_a_quadratic_flow_is_an_exponential(precision, rtol):
     end = trajectory(START, quadratic(RATES), TIMES, rtol=rtol, atol=rtol, precision=precision)
     t = np.asarray(TIMES)[:, None]

@@ -33,6 +33,10 @@ from flowlift.modules import (
     TupleMap,
 )
 
+# Compiled whole: one by one, operations take several times as long to compile.
+batch = eqx.filter_jit(lambda lift, x: lift.batch(x))
+activations = eqx.filter_jit(lambda lift, x: lift.activations(x))
+
 
 def rng(seed=0):
     return np.random.default_rng(seed)
@@ -90,9 +94,15 @@ def test_lift_is_what_the_loops_say(name, law):
     weights = {edge: Gaussian() for edge in module.edge_by_name}
     lift = sample(module, copies=copies, edges=law, weights=weights, seed=1)
     x = rng().standard_normal((3, *shape))
-    np.testing.assert_allclose(lift.batch(x), naive.evaluate(lift, x), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(lift(x[0]), lift.batch(x)[0], rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(jax.vmap(lift)(x), lift.batch(x), rtol=1e-12, atol=1e-12)
+
+    @eqx.filter_jit
+    def ways(lift, x):
+        return lift.batch(x), lift(x[0]), jax.vmap(lift)(x)
+
+    together, one, each = ways(lift, jnp.asarray(x))
+    np.testing.assert_allclose(together, naive.evaluate(lift, x), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(one, together[0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(each, together, rtol=1e-12, atol=1e-12)
 
 
 def test_multigraph_with_two_inputs_and_outputs_is_what_the_loops_say():
@@ -124,13 +134,18 @@ def test_complete_lift_of_a_path_is_the_ordinary_mlp(precision):
     lift = eqx.tree_at(lambda m: m.weights, lift, weights)
     x = rng().standard_normal((5, 4)).astype(precision)
     atol = 1e-13 if precision == "float64" else 2e-6
-    np.testing.assert_allclose(lift.batch(x), jax.vmap(mlp)(x), atol=atol)
 
     def loss(model, predict):
-        return jnp.sum(predict(model) ** 2)
+        y = predict(model)
+        return jnp.sum(y**2), y
 
-    ours = eqx.filter_grad(loss)(lift, lambda m: m.batch(x))
-    theirs = eqx.filter_grad(loss)(mlp, lambda m: jax.vmap(m)(x))
+    @eqx.filter_jit
+    def both(lift, mlp):
+        gradient = eqx.filter_grad(loss, has_aux=True)
+        return gradient(lift, lambda m: m.batch(x)), gradient(mlp, lambda m: jax.vmap(m)(x))
+
+    (ours, our_outputs), (theirs, their_outputs) = both(lift, mlp)
+    np.testing.assert_allclose(our_outputs, their_outputs, atol=atol)
     for edge, bias, layer in zip(*names, theirs.layers, strict=True):
         np.testing.assert_allclose(
             ours.weights[edge].reshape(layer.weight.shape), layer.weight, atol=20 * atol
@@ -155,7 +170,7 @@ def test_attention_lift_is_independent_attention_code():
         return w["m->y"].reshape(3, units) @ hidden.mean(axis=1) + w["1->y"]
 
     x = rng().standard_normal((6, tokens, channels))
-    np.testing.assert_allclose(lift.batch(x), jax.vmap(network)(x), atol=1e-12)
+    np.testing.assert_allclose(batch(lift, x), jax.jit(jax.vmap(network))(x), atol=1e-12)
 
 
 def test_skip_lift_is_independent_skip_code():
@@ -176,7 +191,7 @@ def test_skip_lift_is_independent_skip_code():
         return (w["x->y"] @ x + dense["h1->y"] @ h1 + dense["h2->y"] @ h2 + w["1->y"])[0]
 
     x = rng().standard_normal((6, 3))
-    np.testing.assert_allclose(lift.batch(x), jax.vmap(network)(x), atol=1e-12)
+    np.testing.assert_allclose(batch(lift, x), jax.jit(jax.vmap(network))(x), atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -211,11 +226,11 @@ def test_fibration_with_copied_weights_copies_the_base_module(module):
 
     base, lift = fibration(1), fibration(7)
     x = generator.standard_normal((4, *module.inputs[0].shape))
-    small, large = base.activations(x), lift.activations(x)
+    small, large = activations(base, x), activations(lift, x)
     for vertex in module.order:
         for copy in range(lift.copies[vertex]):
             np.testing.assert_allclose(large[vertex][copy], small[vertex][0], rtol=0, atol=1e-14)
-    np.testing.assert_allclose(lift.batch(x), base.batch(x), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(batch(lift, x), batch(base, x), rtol=0, atol=1e-14)
 
 
 def test_duplicating_a_vertex_and_splitting_its_outgoing_weights_changes_nothing():
@@ -242,7 +257,7 @@ def test_duplicating_a_vertex_and_splitting_its_outgoing_weights_changes_nothing
     ]
     larger = from_edges(module, copies={"h1": 5, "h2": 4}, edges=edges)
     x = rng().standard_normal((6, 3))
-    np.testing.assert_allclose(larger.batch(x), lift.batch(x), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(batch(larger, x), batch(lift, x), rtol=0, atol=1e-13)
 
 
 def test_inexact_leaves_are_exactly_the_weights():
@@ -266,8 +281,8 @@ def test_padding_never_contributes_nor_trains():
     poisoned = eqx.tree_at(
         lambda m: m.weights[name], lift, replace_fn=lambda w: w.at[count:].set(7)
     )
-    np.testing.assert_array_equal(lift.batch(x), poisoned.batch(x))
-    gradient = eqx.filter_grad(lambda m: jnp.sum(m.batch(x) ** 2))(poisoned)
+    np.testing.assert_array_equal(batch(lift, x), batch(poisoned, x))
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda m: jnp.sum(m.batch(x) ** 2)))(poisoned)
     assert np.all(np.asarray(gradient.weights[name])[count:] == 0)
     assert np.any(np.asarray(gradient.weights[name])[:count] != 0)
 

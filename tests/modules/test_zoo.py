@@ -149,7 +149,7 @@ def resnet_case():
 
 
 def transformer_case(normalise, depth):
-    tokens, channels, copies, width, r = 3, 4, 3, 2, 5
+    tokens, channels, copies, width, r = 2, 4, 3, 2, 5
     size = copies * width
 
     class Block(eqx.Module):

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import html.parser
+import importlib
 import io
 import re
 
@@ -22,6 +23,12 @@ from flowlift.plot.success_map import success_shares
 def _close():
     yield
     plt.close("all")
+
+
+@pytest.fixture
+def words_alone(monkeypatch):
+    """Pages without their figures, which take seconds to draw."""
+    monkeypatch.setattr(importlib.import_module("flowlift.plot.report"), "figures", lambda *_: [])
 
 
 @pytest.fixture
@@ -174,7 +181,7 @@ def test_the_page_answers_first_and_refers_to_nothing_outside(results, study):
     assert "flowlift run study.toml" in text
 
 
-def test_nothing_of_a_page_is_cut_or_hidden_in_print(results):
+def test_nothing_of_a_page_is_cut_or_hidden_in_print(results, words_alone):
     """Figures and rows stay whole, scrolling boxes show all, headings stay with what follows."""
     text = plot.report(results)
     style = text.split("<style>")[1].split("</style>")[0]
@@ -224,7 +231,7 @@ def test_tall_figures_are_cut_between_rows_of_panels():
     assert found["wide"]
 
 
-def test_an_answer_of_several_variants_is_given_once(study):
+def test_an_answer_of_several_variants_is_given_once(study, words_alone):
     study = dataclasses.replace(study, vary={"flow.solver": ("tsit5", "dopri8", "rkc2")})
     final = np.full((3, 2, 5), 1e-3)
     final[1] = 0.9
@@ -239,7 +246,7 @@ def test_an_answer_of_several_variants_is_given_once(study):
     assert "(solver = dopri8): not seen at the sizes of this study; the undecided leave" in lead
 
 
-def test_a_page_of_unfinished_runs_says_how_many_are_missing(study):
+def test_a_page_of_unfinished_runs_says_how_many_are_missing(study, words_alone):
     results = made_up(study, [[1e-3, np.nan], [1e-3, 1e-3]])
     results["end_time"] = results.end_time.where(np.isfinite(results.final_loss))
     asked = len(study.lift.sizes) * study.seeds

@@ -32,7 +32,11 @@ def solve(solver, controller, **kwargs):
     )
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+# The slow ones are compiled whole here; BDF is run so by docs/solvers.md as well.
+DEAR = [pytest.param(solver, marks=pytest.mark.slow) for solver in (BDF, ExpRosenbrock)]
+
+
+@pytest.mark.parametrize("solver", [RKC2, *DEAR])
 def test_a_pytree_with_args_follows_its_closed_form(solver):
     """e^-t, e^(-1000 t), and b - 1 = (1 + 2 t)^(-1/2); the tolerance is the controller's."""
     solution = solve(solver(), solver.default_controller(1e-6, 1e-9))

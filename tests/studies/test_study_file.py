@@ -121,7 +121,7 @@ def test_a_file_that_is_no_toml_or_not_there_is_refused(tmp_path):
         ("flow.rtol=-1e-3", "`rtol` must be a finite number"),
         ("flow.loss_below=inf", "`threshold` of LossBelow must be"),
         ("flow.first_time=9.0", "`start` of LogTimes must lie between"),
-        ("flow.max_steps=0", "`max_steps` must be an integer of at least 1"),
+        ("flow.max_steps=0", "`max_steps` must be an integer from 1"),
         ("flow.solver=tsit6", "`solver` must be a diffrax solver or one of"),
         ("precision=half", "`precision` must be one of"),
         ('lift.edges={kind="fixed_in_degree", degree=9}', "in-degree of at most the number"),
