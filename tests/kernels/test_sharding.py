@@ -11,11 +11,12 @@ import pytest
 
 @pytest.mark.parametrize("method", ["csr", pytest.param("padded", marks=pytest.mark.slow)])
 def test_four_devices_equal_one(method):
+    four = "--xla_force_host_platform_device_count=4"
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "1",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {four}".strip(),
     }
     script = Path(__file__).with_name("sharded.py")
     run = subprocess.run(
