@@ -77,9 +77,13 @@ def test_all_products_of_skewed_fibres(name, columns):
     )
     dense = np.zeros((fibre.n_targets, fibre.n_sources))
     dense[t, s] = w[: s.size]
-    product = lambda w, y: fibre_sum(fibre, w, y, method="padded")
-    value, back = jax.vjp(jax.jit(product), jnp.asarray(w), jnp.asarray(y))
-    dw, dy = back(jnp.asarray(z))
+
+    @jax.jit
+    def products(w, y, z):
+        value, back = jax.vjp(lambda w, y: fibre_sum(fibre, w, y, method="padded"), w, y)
+        return value, back(z)
+
+    value, (dw, dy) = products(w, y, z)
     np.testing.assert_allclose(value, dense @ y, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(dy, dense.T @ z, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(dw[: s.size], np.sum(z[t] * y[s], 1), rtol=1e-11, atol=1e-11)
