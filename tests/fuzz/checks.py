@@ -269,11 +269,14 @@ def derivatives_agree(found) -> None:
 def same_steps(one, other, rtol: float = 1e-9, iterations: int = 0) -> None:
     """Two computations of one flow that differ by rounding take the same steps to the same end.
 
-    Where sums have another order, an implicit solver may find out so many iterations later.
+    Where sums have another order, an implicit solver may find out so many iterations later. Of
+    hundreds of attempts rounding decides one now and then: half a percent may differ.
     """
-    expect(one.stats.steps == other.stats.steps, "steps", one.stats, other.stats)
+    few = max(one.stats.steps, other.stats.steps) // 200
+    expect(abs(one.stats.steps - other.stats.steps) <= few, "steps", one.stats, other.stats)
     apart = abs(one.stats.gradients - other.stats.gradients)
-    expect(apart <= iterations, "gradients", one.stats, other.stats)
+    # No method here evaluates more often in an attempt than dopri8 does, with 14 stages.
+    expect(apart <= iterations + 14 * few, "gradients", one.stats, other.stats)
     numbers_agree("losses", one.loss, other.loss, rtol, rtol * np.abs(one.loss).max())
 
 
