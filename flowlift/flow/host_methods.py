@@ -16,9 +16,9 @@ from ..solvers.host.stepping import AbstractHostMethod, HostField, Vector
 from .methods import Method, least_atol, theta_of
 from .records import Settings
 
-# Equations of the traced gradient. With more, a second copy of it in a loop of steps takes longer to
-# compile than calls from the host, of 0.1 ms each, cost in a whole flow: a small lift has some 100,
-# 64 layers in a loop 160, two blocks of a transformer 880 (benchmarks/first_solve.py).
+# Equations of the traced gradient. With more, a second copy of it in a loop of steps takes longer
+# to compile than calls from the host, of 0.1 ms each, cost in a whole flow: a small lift has some
+# 100, 64 layers in a loop 160, two blocks of a transformer 880 (benchmarks/first_solve.py).
 _LARGE = 500
 
 
