@@ -13,6 +13,7 @@ from ..tasks import AbstractObjective, Population, Supervised, check_value, tota
 from .chunking import chunk_samples
 from .coordinates import Coordinates, Flat, joined
 from .observers import COST, Observers
+from .static import check_hashable, number_kinds
 
 
 class Problem(eqx.Module):
@@ -25,12 +26,15 @@ class Problem(eqx.Module):
         rest: all other leaves, None where theta0 has one.
         objective: L.
         coordinates: how the leaves make up the vector theta, complex ones and padding included.
+        kinds: types and values of the numbers that are no arrays. Python takes 1, 1.0 and True for
+            equal, and what was compiled for one of them would serve the others.
     """
 
     theta0: PyTree
     rest: PyTree
     objective: AbstractObjective
     coordinates: Coordinates = Coordinates()
+    kinds: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def start(self) -> Flat:
@@ -118,7 +122,8 @@ def make_problem(
 
     Raises:
         ValueError: if no leaf is trainable, or one is no floating-point array or not finite; if
-            L(model) is not defined; or if the memory is too small, or samples cannot be cut.
+            something beside the arrays is not hashable; if L(model) is not defined; or if the
+            memory is too small, or samples cannot be cut.
     """
     keep_compilations()
     model, objective = in_precision(model, precision), in_precision(objective, precision)
@@ -130,12 +135,15 @@ def make_problem(
                 f"Argument `model` must be finite, but its leaf {jax.tree_util.keystr(path)} is "
                 "not; initialise it again."
             )
+    check_hashable("model", model)
+    check_hashable("task", objective)
     objective.check(model)
     if not isinstance(objective, Supervised | Population):
         # The objectives of others, which may check less.
         check_value(objective, model)
     arranged = in_precision(chunk_samples(model, objective, memory), precision)
-    return Problem(theta0, rest, arranged, Coordinates.of(model, theta0))
+    kinds = number_kinds((rest, objective))
+    return Problem(theta0, rest, arranged, Coordinates.of(model, theta0), kinds)
 
 
 def split_trainable(model: PyTree, trainable: PyTree | Callable) -> tuple[PyTree, PyTree]:

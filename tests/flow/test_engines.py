@@ -1,5 +1,6 @@
 """The host and the graph are two drivers of the same methods; save times are only looked at."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -159,3 +160,34 @@ def test_engines_are_named():
     with pytest.raises(ValueError, match="must be 'graph' for the solver kvaerno5"):
         flow("kvaerno5", engine="host")
     assert flow("kvaerno5").engine == "graph"
+
+
+class Powers(eqx.Module):
+    theta: jax.Array
+    power: object
+    fixed: object = eqx.field(static=True, default=2)
+
+
+def powers(m):
+    exponent = 3 if m.power is True else m.power
+    return jnp.sum(m.theta**exponent) + jnp.sum(m.theta ** (4 if m.fixed is True else m.fixed))
+
+
+@pytest.mark.parametrize("engine", ["host", "graph"])
+def test_numbers_that_python_takes_for_equal_are_other_models(engine):
+    """1 == 1.0 == True, and what was compiled for one of them must not serve the others."""
+    start = jnp.array([1.5, 0.7])
+    for power, fixed in [(1, 1), (True, 1), (1, True), (1.0, 1)]:
+        model = Powers(start, power, fixed)
+        solution = solve(model, powers, 0.01, solver="tsit5", save=[0.01], engine=engine)
+        assert solution.loss[0] == pytest.approx(float(powers(model)), rel=1e-14)
+
+
+class Unhashable:
+    __hash__ = None
+
+
+def test_what_programs_cannot_be_known_by_is_refused():
+    model = Powers(jnp.ones(2), Unhashable())
+    with pytest.raises(ValueError, match=r"`model` must hold arrays and hashable .*part \.power"):
+        solve(model, lambda m: jnp.sum(m.theta**2), 1.0)
