@@ -234,7 +234,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
             def exact():
                 product = lambda v: field.product(equation.prediction, v)
                 hessian = jax.vmap(product)(jnp.eye(n, dtype=point.dtype))
-                return Curvature.dense(hessian, self.secants, point), jnp.full((), n)
+                return Curvature.dense(hessian, self.secants, point, self.live), jnp.full((), n)
 
             return jax.lax.cond(fresh, exact, lambda: (curvature, jnp.zeros((), int)))
         restarted = lambda: curvature.restarted(point, rich, self.live)

@@ -96,13 +96,19 @@ class Curvature(eqx.Module):
         )
 
     @staticmethod
-    def dense(hessian: Float[Array, "n n"], secants: int, point: Vector) -> "Curvature":
+    def dense(
+        hessian: Float[Array, "n n"],
+        secants: int,
+        point: Vector,
+        live: Int[Array, ""] | None = None,
+    ) -> "Curvature":
         """B = H_+, from all eigenpairs.
 
         Args:
             hessian: H.
             secants: number of secants kept.
             point: where H was taken.
+            live: how many leading coordinates count, None for all; H is zero beyond.
 
         Returns:
             The model.
@@ -110,7 +116,9 @@ class Curvature(eqx.Module):
         n = point.size
         empty = Curvature.empty(n, secants, point)
         rows = jnp.eye(n + 1, n, dtype=point.dtype)
-        space = eqx.tree_at(lambda k: (k.basis, k.size), empty.krylov, (rows, jnp.full((), n)))
+        # The space is that of the coordinates that count: so much is what another one would cost.
+        size = jnp.full((), n) if live is None else live.astype(empty.krylov.size.dtype)
+        space = eqx.tree_at(lambda k: (k.basis, k.size), empty.krylov, (rows, size))
         values, coordinates = jnp.linalg.eigh((hessian + hessian.T) / 2)
         return eqx.tree_at(
             lambda b: (b.krylov, b.values, b.coordinates), empty, (space, values, coordinates)

@@ -109,8 +109,10 @@ def test_a_kink_without_a_way_on_ends_soon_and_at_the_kink(rtol):
         model = problems.Vector(jnp.array(start))
         norm = lambda m: jnp.sqrt(jnp.sum(m.theta**2))
         solution = flow.solve(model, norm, 10.0, rtol=rtol, atol=1e-3 * rtol)
-        # At exactly 0 the gradient of this formula is NaN, and a step may lead there.
-        assert solution.result in (Outcome.NO_PROGRESS, Outcome.NON_FINITE)
+        # A step may lead to exactly 0, where the gradient of this formula is NaN, or to 1e-20,
+        # where the curvature 1 / |w| leaves no step above the resolution of time.
+        ends = (Outcome.NO_PROGRESS, Outcome.NON_FINITE, Outcome.TIME_UNDERFLOW)
+        assert solution.result in ends
         assert solution.loss[-1] < 1e-6
         assert solution.time > 0.999 * np.hypot(*start)
         assert solution.stats.steps < 5_000

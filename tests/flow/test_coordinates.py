@@ -95,8 +95,8 @@ def scattered(precision="float64"):
 
 
 SLOWLY = pytest.mark.slow
-SLOWER = ("dopri8", "dense-bdf", "kvaerno5")
-SLOW = ("rkc2", "exprb", *SLOWER)
+STOCK = ("dopri8", "kvaerno5")
+SLOW = ("rkc2", "exprb", "dense-bdf", *STOCK)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,12 @@ def test_87_live_of_249_take_the_steps_of_87(solver):
     settings = {"solver": solver, "rtol": 1e-5, "atol": 1e-8}
     padded, bare = (flow.solve(model, loss, 3.0, **settings) for model in (padded, bare))
     assert bare.stats.steps > 20
-    # The columns of dense Jacobians are those of the arrays as they are.
-    counted = ("steps", "rejected", "gradients")
-    assert_same_flow(padded, bare, 1e-6, counted if solver in SLOWER else (*counted, "hvps"))
+    # The columns of dense Jacobians are those of the arrays as they are, but for the BDF's.
+    counted = ("steps", "rejected") if solver in STOCK else ("steps", "rejected", "hvps")
+    assert_same_flow(padded, bare, 1e-6, counted)
+    # Whether rounding is all that is left to correct is decided by rounding.
+    spread = 2 if solver == "dense-bdf" else 0
+    assert abs(padded.stats.gradients - bare.stats.gradients) <= spread
 
 
 # Sums of other lengths round differently, and a step in a hundred is accepted or not; the BDF's
@@ -122,7 +125,8 @@ def test_twins_in_single_precision(solver, spread):
     settings = {"solver": solver, "rtol": 1e-4, "atol": 1e-6, "precision": "float32"}
     padded, bare = (flow.solve(model, loss, 3.0, **settings) for model in (padded, bare))
     assert padded.stats.steps == pytest.approx(bare.stats.steps, rel=spread)
-    np.testing.assert_allclose(padded.loss, bare.loss, rtol=1e-3)
+    # Other steps are other errors: either flow is within 3e-3 of the exact one.
+    np.testing.assert_allclose(padded.loss, bare.loss, rtol=5e-3)
 
 
 @pytest.mark.slow

@@ -229,8 +229,10 @@ class HostBDF(AbstractHostMethod):
         point = equation.prediction[:-2] if fresh else curvature.point
         product = lambda v: field.product(point, v)
         if self.dense and fresh:
-            hessian = np.stack([product(v) for v in np.eye(point.size, dtype=point.dtype)])
-            return Curvature.dense(hessian, self.secants, point), point.size
+            hessian = np.zeros((point.size, point.size), point.dtype)
+            for i, unit in enumerate(np.eye(field.live, point.size, dtype=point.dtype)):
+                hessian[i] = product(unit)
+            return Curvature.dense(hessian, self.secants, point, field.live), field.live
         if self.dense:
             return curvature, 0
         if fresh:

@@ -63,24 +63,29 @@ class Curvature:
         return Curvature(space, point, values, coordinates, residuals, *kept, 0, 0)
 
     @staticmethod
-    def dense(hessian: np.ndarray, secants: int, point: Vector) -> "Curvature":
+    def dense(hessian: np.ndarray, secants: int, point: Vector, live: int) -> "Curvature":
         """B = H_+, from all eigenpairs.
 
         Args:
             hessian: H, (n, n).
             secants: number of secants kept.
             point: where H was taken.
+            live: how many leading coordinates count; H is zero beyond.
 
         Returns:
             The model.
         """
         n, empty = point.size, Curvature.empty(point.size, secants, point)
         basis = np.eye(n + 1, n, dtype=point.dtype)
-        space = dataclasses.replace(empty.krylov, basis=basis, size=n)
+        # The space is that of the coordinates that count: so much is what another one would cost.
+        space = dataclasses.replace(empty.krylov, basis=basis, size=live)
+        values, coordinates = np.zeros_like(empty.values), np.zeros_like(hessian)
+        part = hessian[:live, :live]
         try:
-            values, coordinates = np.linalg.eigh((hessian + hessian.T) / 2)
+            pairs = np.linalg.eigh((part + part.T) / 2)
         except np.linalg.LinAlgError:
-            values, coordinates = (np.full_like(of, np.nan) for of in (empty.values, hessian))
+            pairs = np.nan, np.nan
+        values[:live], coordinates[:live, :live] = pairs
         return dataclasses.replace(empty, krylov=space, values=values, coordinates=coordinates)
 
     def restarted(self, point: Vector, rich: Vector, live: int) -> "Curvature":
