@@ -41,13 +41,14 @@ class AbstractEngine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def allow(self, settings: Settings, plan: Plan, position: Any) -> Any:
-        """The position with the limits of this call, counted from now on.
+    def allow(self, settings: Settings, plan: Plan, position: Any, spent: float) -> Any:
+        """The position with the limits of this call.
 
         Args:
             settings: with the limit of steps.
             plan: with the budget.
             position: where the flow stands.
+            spent: evaluations that this call has made already.
         """
 
     @abc.abstractmethod

@@ -39,9 +39,9 @@ class GraphEngine(AbstractEngine):
         leg = jnp.asarray(plan.horizon - time, settings.precision)
         return restart(settings.problem, settings.method, position, leg)
 
-    def allow(self, settings: Settings, plan: Plan, position: Position) -> Position:
+    def allow(self, settings: Settings, plan: Plan, position: Position, spent: float) -> Position:
         """Limits are in the controller's memory, which counts from the very start."""
-        controller = position.controller.allow(plan.max_gradients, settings.max_steps)
+        controller = position.controller.allow(plan.max_gradients - spent, settings.max_steps)
         return dataclasses.replace(position, controller=controller)
 
     def leg(

@@ -64,9 +64,11 @@ class HostEngine(AbstractEngine):
         control = dataclasses.replace(control, pace=control.pace.taken_over(), non_finite=0)
         return self._started(settings, here.y, here.time, control)
 
-    def allow(self, settings: Settings, plan: Plan, position: HostPosition) -> HostPosition:
+    def allow(
+        self, settings: Settings, plan: Plan, position: HostPosition, spent: float
+    ) -> HostPosition:
         """Steps that were cut for another end are taken back."""
-        control = position.controller.allow(plan.max_gradients, settings.max_steps)
+        control = position.controller.allow(plan.max_gradients - spent, settings.max_steps)
         return dataclasses.replace(position, here=position.anchor, controller=control)
 
     def leg(

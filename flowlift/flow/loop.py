@@ -75,13 +75,14 @@ def _enter(engine: AbstractEngine, kept: Checkpoint | None, checkpoint: Checkpoi
         # Its limits and its judgements are those of the call that was interrupted.
         return kept.settings, kept.trace, kept.position, None
     settings, trace = checkpoint.settings, checkpoint.trace.copy()
-    position = checkpoint.position
+    position, spent = checkpoint.position, 0.0
     if position is None:
         position = engine.begin(settings, plan)
+        spent = float(position.controller.work.gradients)
         engine.record(settings, trace, position)
     keep_snapshot(settings, trace, plan, trace.time, position.theta)
     result = ending(trace, plan, len(trace.times) - 1, None)
-    return settings, trace, engine.allow(settings, plan, position), result
+    return settings, trace, engine.allow(settings, plan, position, spent), result
 
 
 def _leg(engine: AbstractEngine, settings: Settings, trace: Trace, plan: Plan, position):
