@@ -324,13 +324,14 @@ def test_single_precision_follows_double():
     assert reference.error(solution.times, solution.loss) < 1e-3
 
 
+# Costs are those of docs/benchmarks.md and a tenth more.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "horizon", "rtol", "error", "most"),
     [
         ("A_tanh", 1e4, 1e-6, 5e-6, 10_000),
-        ("A_soft", 1e6, 1e-4, 2e-4, 11_000),
-        ("B", 1e3, 1e-6, 5e-6, 2_600),
+        ("A_soft", 1e6, 1e-4, 2e-4, 17_000),
+        ("B", 1e3, 1e-6, 5e-6, 3_000),
         ("C", 1e4, 1e-6, 2e-6, 4_800),
     ],
 )
