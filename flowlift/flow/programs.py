@@ -30,7 +30,8 @@ def host_field(problem: Problem) -> HostField:
 
     def evaluated(theta: Vector) -> tuple[float, Vector]:
         loss, gradient = value_and_grad(leaves, theta)
-        return float(loss), np.asarray(gradient)
+        # Twice as fast as float(): a call is what a small flow waits for.
+        return np.asarray(loss).item(), np.asarray(gradient)
 
     def multiplied(theta: Vector, vector: Vector) -> Vector:
         return np.asarray(product(leaves, theta, vector))
