@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ..compilations import keep_compilations
 from ..solvers import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spectral_ends
+from ..static import number_kinds
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checks import is_traced, whole
 from .tangent import Theta, Trainable, in_precision_of, live
@@ -28,12 +29,14 @@ class Landscape(eqx.Module):
         rest: all other leaves.
         objective: L.
         mask: 1 for coordinates that count, 0 for padding, (P,).
+        kinds: types and values of the numbers that are no arrays, see `flowlift.static`.
     """
 
     tree: PyTree
     rest: PyTree
     objective: AbstractObjective
     mask: Float[Array, " P"]
+    kinds: tuple[str, ...] = eqx.field(static=True)
 
     def gradient(self, theta: Theta) -> Theta:
         """grad L."""
@@ -73,7 +76,8 @@ def landscape(
     tree, rest = eqx.partition(model, trainable)
     objective = in_precision_of(tree, resolve_objective(task))
     objective.check(model)
-    return Landscape(tree, rest, objective, live(model, trainable))
+    kinds = number_kinds((rest, objective))
+    return Landscape(tree, rest, objective, live(model, trainable), kinds)
 
 
 def hessian_ends(

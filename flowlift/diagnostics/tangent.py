@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ..compilations import keep_compilations
 from ..lift import Lift
+from ..static import number_kinds
 from ..tasks import AbstractObjective, SquaredLoss, Supervised, Task, resolve_objective
 
 Theta = Float[Array, " P"]
@@ -50,11 +51,13 @@ class Tangent(eqx.Module):
         tree: the trainable leaves, None elsewhere.
         rest: all other leaves, None where `tree` has one.
         objective: the samples, the targets and the loss.
+        kinds: types and values of the numbers that are no arrays, see `flowlift.static`.
     """
 
     tree: PyTree
     rest: PyTree
     objective: Supervised
+    kinds: tuple[str, ...] = eqx.field(static=True)
 
     @property
     def theta(self) -> Theta:
@@ -141,7 +144,7 @@ def tangent(
     objective.check(model)
     outputs = eqx.filter_eval_shape(objective.outputs, model)
     _check_real("model", outputs, "outputs", "return real and imaginary parts as two outputs")
-    return Tangent(tree, rest, objective)
+    return Tangent(tree, rest, objective, number_kinds((rest, objective)))
 
 
 def in_precision_of(tree: PyTree, objective):

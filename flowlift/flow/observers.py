@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..reserved import RESERVED
+from ..static import number_kinds
 
 # Of records: what they cost, under a name that no observer can have.
 COST = "observation_gradients"
@@ -41,11 +42,13 @@ class Watched(eqx.Module):
         variables: a pytree like the observer's values, with a name at each leaf: the observer's own
             where the value is one array, else with the place of the leaf, as in "ends.0".
         function: an `AbstractObserver`, or any function of the model, which costs nothing.
+        kinds: types and values of its numbers that are no arrays, see `flowlift.static`.
     """
 
     name: str = eqx.field(static=True)
     variables: PyTree
     function: Callable | AbstractObserver
+    kinds: tuple[str, ...] = eqx.field(static=True)
 
     def __call__(self, model: PyTree) -> tuple[dict[str, Array], Array | int]:
         """The leaves of the value at a model by name, and their cost in gradients."""
@@ -86,7 +89,7 @@ def watch(observers: Mapping[str, Callable] | None, model: PyTree) -> Observers:
                 f"{type(function).__name__}; wrap it in a function."
             )
         variables, shapes = _traced(name, function, model)
-        found.append(Watched(name, variables, function))
+        found.append(Watched(name, variables, function, number_kinds(function)))
         for used in _used(variables, shapes):
             if used in taken:
                 raise ValueError(

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..compilations import keep_compilations
+from ..static import check_hashable, number_kinds
 from ..tasks import AbstractObjective, Population, Supervised, check_value, total
 from .chunking import chunk_samples
 from .coordinates import Coordinates, Flat, joined
 from .observers import COST, Observers
-from .static import check_hashable, number_kinds
 
 
 class Problem(eqx.Module):

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..protocols import AbstractSamplewise
+from ..static import number_kinds
 
 
 def predict(model: PyTree, inputs: PyTree[Array], apply: Callable | None = None) -> PyTree[Array]:
@@ -60,7 +61,7 @@ def output_shapes(model: PyTree, inputs: PyTree[Array], apply: Callable | None =
     arrays, rest = eqx.partition((model, inputs, apply), _is_any_array)
     shapes = jax.eval_shape(lambda: arrays)
     try:
-        return _output_shapes(*_flat(shapes), *_flat(rest))
+        return _output_shapes(*_flat(shapes), *_flat(rest), number_kinds(rest))
     except Exception:
         # Parts without a hash, arrays of NumPy that the model needs as numbers, or a model that
         # refuses these inputs: it then says so again.
@@ -75,7 +76,8 @@ def _traced_again(model: PyTree, inputs: PyTree[Array], apply: Callable | None) 
 
 
 @functools.lru_cache(maxsize=64)
-def _output_shapes(shapes, structure, rest, structure_of_rest) -> Any:
+def _output_shapes(shapes, structure, rest, structure_of_rest, kinds) -> Any:
+    del kinds
     arrays = jax.tree.unflatten(structure, shapes)
     others = jax.tree.unflatten(structure_of_rest, rest)
     return eqx.filter_eval_shape(lambda arrays: predict(*eqx.combine(arrays, others)), arrays)

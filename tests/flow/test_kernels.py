@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import problems
 import pytest
 from jax.extend import core
 
-import problems
 from flowlift.flow import programs, solve
 from flowlift.solvers.host import lean
 
