@@ -1,5 +1,6 @@
 """Before JAX is imported: 64-bit numbers, one BLAS thread, lean compilation, types checked."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -13,6 +14,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # it compiles in less than half the time. FLOWLIFT_TEST_XLA=default tests what users run.
 if os.environ.get("FLOWLIFT_TEST_XLA", "lean") == "lean":
     lean = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    # One module of machine code per program: they are too small to be split among threads.
+    lean += " --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {lean}".strip()
 # An error inside of a compiled function is a host callback, and such a program is not kept on disk.
 os.environ.setdefault("EQX_ON_ERROR", "nan")
@@ -35,3 +38,11 @@ _CHECKED = [
     "flowlift.tasks.losses",
 ]
 install_import_hook(_CHECKED, "typechecker.check")
+# Tracing makes many objects and few cycles. At Python's threshold of 700 a ninth of the tests' time
+# goes into looking for cycles, most of it through what never dies: modules and traced programs.
+gc.set_threshold(20_000, 20, 20)
+
+
+def pytest_collection_finish():
+    """What is imported by now stays, and is looked through no more."""
+    gc.freeze()

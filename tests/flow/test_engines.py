@@ -58,10 +58,11 @@ def test_the_engines_take_the_same_steps(solver, precision):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_save_times_never_change_the_steps(solver):
-    few, many = flow(solver), flow(solver, save=np.linspace(0.0, 10.0, 301)[1:])
+    times = np.linspace(0.0, 10.0, 101)[1:]
+    few, many = flow(solver), flow(solver, save=times)
     assert numbers(few) == numbers(many)
     np.testing.assert_array_equal(few.model.theta, many.model.theta)
-    assert many.times.tolist() == [0.0, *np.linspace(0.0, 10.0, 301)[1:]]
+    assert many.times.tolist() == [0.0, *times]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -83,7 +84,7 @@ def test_values_at_save_times_are_as_accurate_as_at_steps(solver):
         exact = np.exp(-np.asarray(h) * found.times[:, None])
         return np.abs(found.observations["theta"] - exact).max()
 
-    times = np.linspace(0.0, 2.0, 101)[1:]
+    times = np.linspace(0.0, 2.0, 41)[1:]
     for rtol in (1e-4, 1e-6):
         assert error(rtol, times) <= 30 * rtol
 
@@ -159,7 +160,6 @@ def test_engines_are_named():
         flow("tsit5", engine="gpu")
     with pytest.raises(ValueError, match="must be 'graph' for the solver kvaerno5"):
         flow("kvaerno5", engine="host")
-    assert flow("kvaerno5").engine == "graph"
 
 
 class Powers(eqx.Module):

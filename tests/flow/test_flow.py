@@ -46,6 +46,7 @@ def small_solution(small_lift, small_task):
 def test_quadratic_flow_is_the_matrix_exponential(solver):
     problem, solution = quadratic_flow(solver=solver, rtol=1e-9, atol=1e-12)
     assert solution.result == Outcome.HORIZON
+    assert solution.engine == ("graph" if solver == "kvaerno5" else "host")
     np.testing.assert_allclose(solution.model.theta, problem.theta(300.0), rtol=0, atol=1e-8)
     np.testing.assert_allclose(
         solution.loss, problem.loss_at(solution.times), rtol=2e-7, atol=1e-13

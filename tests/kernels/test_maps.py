@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,20 +55,25 @@ def loop(fibre, edge_fn, w, y):
     return jnp.stack(rows)
 
 
+def everything(sum_, w, y):
+    f = lambda w, y: jnp.sum(jnp.sin(sum_(w, y)))
+    g = jax.grad(f, argnums=(0, 1))
+    return sum_(w, y), g(w, y), jax.jvp(g, (w, y), (jnp.cos(w), jnp.cos(y)))[1]
+
+
+@functools.cache
+def everything_of_the_loop(kind):
+    """For all sizes of blocks: compiled once."""
+    fibre, w, y = make(kind)
+    return jax.jit(lambda w, y: everything(lambda w, y: loop(fibre, curved, w, y), w, y))(w, y)
+
+
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
 @pytest.mark.parametrize("kind", KINDS)
 def test_value_and_derivatives_equal_the_loop(kind, block_bytes):
     fibre, w, y = make(kind)
-
-    def everything(sum_):
-        f = lambda w, y: jnp.sum(jnp.sin(sum_(w, y)))
-        g = jax.grad(f, argnums=(0, 1))
-        return sum_(w, y), g(w, y), jax.jvp(g, (w, y), (jnp.cos(w), jnp.cos(y)))[1]
-
-    got = jax.jit(
-        lambda: everything(lambda w, y: fibre_sum_map(fibre, curved, w, y, block_bytes=block_bytes))
-    )()
-    want = jax.jit(lambda: everything(lambda w, y: loop(fibre, curved, w, y)))()
+    blocks = lambda w, y: fibre_sum_map(fibre, curved, w, y, block_bytes=block_bytes)
+    got, want = jax.jit(lambda w, y: everything(blocks, w, y))(w, y), everything_of_the_loop(kind)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
     assert not np.any(got[1][0][int(fibre.count) :])

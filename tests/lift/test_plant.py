@@ -20,7 +20,6 @@ from flowlift.modules import (
     Scalar,
 )
 
-NETWORK = eqx.nn.MLP(3, 2, 4, 2, jnp.tanh, key=jax.random.key(1))
 # Compiled whole: one by one, operations take several times as long to compile.
 batch = eqx.filter_jit(lambda lift, x: lift.batch(x))
 activations = eqx.filter_jit(lambda lift, x: lift.activations(x))
@@ -37,15 +36,20 @@ def random_readout(module):
 
 
 @pytest.fixture(scope="module")
-def witness():
-    return read_equinox(NETWORK)
+def network():
+    return eqx.nn.MLP(3, 2, 4, 2, jnp.tanh, key=jax.random.key(1))
+
+
+@pytest.fixture(scope="module")
+def witness(network):
+    return read_equinox(network)
 
 
 @pytest.mark.parametrize("places", [None, PLACES])
-def test_planted_lift_is_the_witness_when_the_other_readout_is_zero(witness, places):
+def test_planted_lift_is_the_witness_when_the_other_readout_is_zero(network, witness, places):
     planting = plant(host(witness.module), witness, places=places)
     np.testing.assert_allclose(
-        batch(planting.lift, X), eqx.filter_jit(jax.vmap(NETWORK))(X), atol=1e-13
+        batch(planting.lift, X), eqx.filter_jit(jax.vmap(network))(X), atol=1e-13
     )
     np.testing.assert_allclose(
         batch(planting.lift, X), naive.evaluate(planting.lift, X), atol=1e-13

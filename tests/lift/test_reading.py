@@ -31,20 +31,23 @@ def sequential(*layers):
     )
 
 
+# Name: the network, made when it is asked for; its `shape`; the shape of a sample.
 NETWORKS = {
-    "mlp": (eqx.nn.MLP(4, 3, 5, 2, key=KEYS[0]), None, (4,)),
+    "mlp": (lambda: eqx.nn.MLP(4, 3, 5, 2, key=KEYS[0]), None, (4,)),
     "mlp of scalars": (
-        eqx.nn.MLP("scalar", "scalar", 5, 1, jnp.sin, jnp.tanh, use_bias=False, key=KEYS[1]),
+        lambda: eqx.nn.MLP(
+            "scalar", "scalar", 5, 1, jnp.sin, jnp.tanh, use_bias=False, key=KEYS[1]
+        ),
         None,
         (),
     ),
     "an activation without a name": (
-        sequential(linear(4, 3), elu, linear(3, 1, use_bias=False)),
+        lambda: sequential(linear(4, 3), elu, linear(3, 1, use_bias=False)),
         None,
         (4,),
     ),
     "cnn of images, flattened": (
-        sequential(
+        lambda: sequential(
             conv(2, 3, 2, padding="SAME", stride=2),
             jax.nn.relu,
             eqx.nn.MaxPool2d(2, 2),
@@ -59,7 +62,7 @@ NETWORKS = {
         (2, 7, 8),
     ),
     "cnn of signals, averaged": (
-        sequential(
+        lambda: sequential(
             conv(1, 4, 1, padding=1),
             jnp.tanh,
             eqx.nn.AvgPool1d(2, 2),
@@ -81,7 +84,8 @@ DEAR = {"cnn of signals, averaged"}
     "name", [pytest.param(n, marks=pytest.mark.slow if n in DEAR else ()) for n in NETWORKS]
 )
 def test_lift_is_the_network_in_value_and_gradient(name):
-    network, shape, sample_shape = NETWORKS[name]
+    make, shape, sample_shape = NETWORKS[name]
+    network = make()
     lift = read_equinox(network, shape=shape)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((4, *sample_shape)))
 
@@ -110,14 +114,14 @@ def test_lift_is_the_network_in_value_and_gradient(name):
 def test_base_modules_are_those_of_the_zoo():
     mlp = read_equinox(eqx.nn.MLP(4, 3, 5, 2, jax.nn.softplus, key=KEYS[0])).module
     assert mlp == modules.mlp(4, 3, activation="softplus")
-    cnn = read_equinox(NETWORKS["cnn of signals, averaged"][0], shape=(12,)).module
+    cnn = read_equinox(NETWORKS["cnn of signals, averaged"][0](), shape=(12,)).module
     assert cnn == modules.cnn1d(12, 1, 3, pool=2)
     assert sample(cnn, copies=6, edges={"*": FixedInDegree(2), "x->h1": Complete()}, seed=0)
 
 
 def test_what_one_vertex_cannot_do_becomes_another_vertex():
-    network, shape, _ = NETWORKS["cnn of images, flattened"]
-    module = read_equinox(network, shape=shape).module
+    make, shape, _ = NETWORKS["cnn of images, flattened"]
+    module = read_equinox(make(), shape=shape).module
     assert [v.map for v in module.hidden] == [
         Pool(2, "relu", "max"),
         Pointwise("tanh"),
@@ -149,32 +153,52 @@ def test_precision_is_the_networks():
 
 
 @pytest.mark.parametrize(
-    ("network", "shape", "message"),
+    ("make", "shape", "message"),
     [
-        (linear(3, 2), None, "must be an equinox MLP .* or Sequential, but is Linear"),
-        (eqx.nn.MLP(3, 2, 4, 3, scan=True, key=KEYS[0]), None, "without scan"),
-        (sequential(jnp.tanh, linear(3, 2)), None, "must begin with a Linear or a convolution"),
-        (sequential(), None, "begins with nothing"),
-        (sequential(conv(1, 2, 1)), None, "`shape` must be given when"),
-        (sequential(linear(3, 2)), (3,), "`shape` must be given when, and only when"),
-        (sequential(linear(3, 2), eqx.nn.LayerNorm(2)), None, "layer 1, LayerNorm, cannot: only"),
-        (sequential(linear(3, 2), jax.nn.softmax), None, "layer 1, Lambda, .* no elementwise"),
-        (sequential(linear(3, 2), lambda y: y - y.mean()), None, "its function is not elementwise"),
-        (sequential(linear(3, 2), lambda y: y[:1]), None, "no elementwise map, flattening"),
-        (sequential(linear(3, 2), eqx.nn.PReLU()), None, "layer 1, PReLU"),
+        (lambda: linear(3, 2), None, "must be an equinox MLP .* or Sequential, but is Linear"),
+        (lambda: eqx.nn.MLP(3, 2, 4, 3, scan=True, key=KEYS[0]), None, "without scan"),
         (
-            sequential(conv(1, 2, 1, 9)),
+            lambda: sequential(jnp.tanh, linear(3, 2)),
+            None,
+            "must begin with a Linear or a convolution",
+        ),
+        (lambda: sequential(), None, "begins with nothing"),
+        (lambda: sequential(conv(1, 2, 1)), None, "`shape` must be given when"),
+        (lambda: sequential(linear(3, 2)), (3,), "`shape` must be given when, and only when"),
+        (
+            lambda: sequential(linear(3, 2), eqx.nn.LayerNorm(2)),
+            None,
+            "layer 1, LayerNorm, cannot: only",
+        ),
+        (
+            lambda: sequential(linear(3, 2), jax.nn.softmax),
+            None,
+            "layer 1, Lambda, .* no elementwise",
+        ),
+        (
+            lambda: sequential(linear(3, 2), lambda y: y - y.mean()),
+            None,
+            "its function is not elementwise",
+        ),
+        (lambda: sequential(linear(3, 2), lambda y: y[:1]), None, "no elementwise map, flattening"),
+        (lambda: sequential(linear(3, 2), eqx.nn.PReLU()), None, "layer 1, PReLU"),
+        (
+            lambda: sequential(conv(1, 2, 1, 9)),
             (5,),
             r"layer 0, Conv, .* larger than the padded map \(5,\)",
         ),
-        (sequential(conv(2, 2, 1, groups=2)), (5,), "has groups"),
-        (sequential(conv(1, 2, 1), eqx.nn.AvgPool1d(2, 1)), (8,), "windows overlap"),
-        (sequential(conv(1, 2, 1), eqx.nn.AvgPool1d(4, 4)), (8,), r"do not tile .* \(6,\)"),
-        (sequential(conv(1, 2, 1), jnp.ravel, linear(3, 1)), (8,), "takes 3 numbers, but 12 come"),
-        (sequential(linear(3, 2), conv(2, 2, 1)), None, "there is no map to convolve"),
+        (lambda: sequential(conv(2, 2, 1, groups=2)), (5,), "has groups"),
+        (lambda: sequential(conv(1, 2, 1), eqx.nn.AvgPool1d(2, 1)), (8,), "windows overlap"),
+        (lambda: sequential(conv(1, 2, 1), eqx.nn.AvgPool1d(4, 4)), (8,), r"do not tile .* \(6,\)"),
+        (
+            lambda: sequential(conv(1, 2, 1), jnp.ravel, linear(3, 1)),
+            (8,),
+            "takes 3 numbers, but 12 come",
+        ),
+        (lambda: sequential(linear(3, 2), conv(2, 2, 1)), None, "there is no map to convolve"),
     ],
 )
-def test_networks_that_cannot_be_read_are_refused_by_layer(network, shape, message):
+def test_networks_that_cannot_be_read_are_refused_by_layer(make, shape, message):
     with pytest.raises(ValueError, match=message) as error:
-        read_equinox(network, shape=shape)
+        read_equinox(make(), shape=shape)
     assert "\n" not in str(error.value)

@@ -1,5 +1,7 @@
 """Lanczos tools against dense eigenvalue problems."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,24 @@ import pytest
 from flowlift.solvers import generic_vector, ritz_pairs, spectral_ends
 from flowlift.solvers.lanczos import ritz
 from flowlift.solvers.spectral import lanczos
+
+# Compiled whole: one by one, operations take several times as long to compile.
+generic = jax.jit(generic_vector, static_argnums=(0, 1, 2))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def pairs_of(matrix, start, count, rtol):
+    return ritz_pairs(lambda v: matrix @ v, start, count, rtol=rtol)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def ends_of(matrix, start, rtol):
+    return spectral_ends(lambda v: matrix @ v, start, rtol=rtol)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def krylov_of(matrix, start, steps, enough=None):
+    return lanczos(lambda v: matrix @ v, start, steps, *([enough] if enough else []))
 
 
 def symmetric(eigenvalues, seed=0):
@@ -24,7 +44,7 @@ def outliers(size=120):
 
 def test_lanczos_relation_and_orthogonality():
     matrix, _ = symmetric(outliers())
-    krylov = lanczos(lambda v: matrix @ v, generic_vector(120, matrix.dtype), 40)
+    krylov = krylov_of(matrix, generic(120, matrix.dtype, 0), 40)
     v = np.asarray(krylov.basis)
     np.testing.assert_allclose(v @ v.T, np.eye(41), atol=1e-13)
     t = np.diag(krylov.alpha) + np.diag(krylov.beta[:-1], 1) + np.diag(krylov.beta[:-1], -1)
@@ -37,8 +57,8 @@ def test_lanczos_relation_and_orthogonality():
 def test_largest_pairs_with_residuals_that_bound_the_error():
     eigenvalues = outliers()
     matrix, _ = symmetric(eigenvalues)
-    start = generic_vector(120, matrix.dtype)
-    pairs = ritz_pairs(lambda v: matrix @ v, start, 4, rtol=1e-6)
+    start = generic(120, matrix.dtype, 0)
+    pairs = pairs_of(matrix, start, 4, 1e-6)
     np.testing.assert_allclose(pairs.values, [20.0, 8.0, 3.1, 3.0], atol=1e-6)
     x = np.asarray(pairs.vectors)
     np.testing.assert_allclose(x @ x.T, np.eye(4), atol=1e-10)
@@ -51,8 +71,8 @@ def test_largest_pairs_with_residuals_that_bound_the_error():
 def test_both_ends():
     eigenvalues = outliers()
     matrix, basis = symmetric(eigenvalues)
-    start = generic_vector(120, matrix.dtype)
-    ends = spectral_ends(lambda v: matrix @ v, start, rtol=1e-5)
+    start = generic(120, matrix.dtype, 0)
+    ends = ends_of(matrix, start, 1e-5)
     assert ends.lowest == pytest.approx(-0.7, abs=1e-6)
     assert ends.highest == pytest.approx(20.0, abs=1e-6)
     assert ends.lowest >= -0.7 - 1e-12
@@ -60,7 +80,7 @@ def test_both_ends():
     assert 20 <= ends.radius <= 20.001
     assert abs(ends.vectors[1] @ basis[:, -1]) == pytest.approx(1.0, abs=1e-6)
     # A good start is worth the products it saves.
-    again = spectral_ends(lambda v: matrix @ v, ends.vectors.sum(axis=0), rtol=1e-5)
+    again = ends_of(matrix, ends.vectors.sum(axis=0), 1e-5)
     assert int(again.products) < int(ends.products) / 3
 
 
@@ -68,7 +88,7 @@ def test_both_ends():
 def test_multiple_eigenvalues_are_found_as_often_as_they_occur():
     eigenvalues = np.array([5.0, 5.0, 5.0, 1.0, 1.0, -2.0])
     matrix, _ = symmetric(eigenvalues)
-    pairs = ritz_pairs(lambda v: matrix @ v, generic_vector(6, matrix.dtype), 6, rtol=1e-9)
+    pairs = pairs_of(matrix, generic(6, matrix.dtype, 0), 6, 1e-9)
     np.testing.assert_allclose(pairs.values, eigenvalues, atol=1e-9)
 
 
@@ -76,14 +96,14 @@ def test_multiple_eigenvalues_are_found_as_often_as_they_occur():
 def test_small_spaces_are_exhausted(size):
     eigenvalues = np.arange(1.0, size + 1)
     matrix, _ = symmetric(eigenvalues)
-    ends = spectral_ends(lambda v: matrix @ v, generic_vector(size, matrix.dtype), rtol=1e-12)
+    ends = ends_of(matrix, generic(size, matrix.dtype, 0), 1e-12)
     assert ends.lowest == pytest.approx(1.0)
     assert ends.highest == pytest.approx(size)
     assert int(ends.products) == size
 
 
 def test_zero_operator_and_zero_start():
-    ends = spectral_ends(lambda v: 0 * v, jnp.zeros(7), rtol=1e-3)
+    ends = ends_of(jnp.zeros((7, 7)), jnp.zeros(7), 1e-3)
     assert float(ends.highest) == float(ends.lowest) == 0.0
     assert np.isfinite(ends.vectors).all()
 
@@ -92,19 +112,17 @@ def test_zero_operator_and_zero_start():
 def test_asymmetry_is_seen():
     matrix, _ = symmetric(outliers())
     skewed = matrix.at[3, 5].add(0.5)
-    start = generic_vector(120, matrix.dtype)
-    assert lanczos(lambda v: matrix @ v, start, 10).symmetric
-    assert not lanczos(lambda v: skewed @ v, start, 10).symmetric
-    single = lanczos(lambda v: matrix.astype("float32") @ v, start.astype("float32"), 10)
+    start = generic(120, matrix.dtype, 0)
+    assert krylov_of(matrix, start, 10).symmetric
+    assert not krylov_of(skewed, start, 10).symmetric
+    single = krylov_of(matrix.astype("float32"), start.astype("float32"), 10)
     assert single.symmetric
 
 
 def test_values_beyond_the_size_sort_last():
     matrix, _ = symmetric(-np.arange(1.0, 9))
-    krylov = lanczos(
-        lambda v: matrix @ v, generic_vector(8, matrix.dtype), 8, lambda k: k.size >= 3
-    )
-    pairs = ritz(krylov)
+    krylov = krylov_of(matrix, generic(8, matrix.dtype, 0), 8, lambda k: k.size >= 3)
+    pairs = jax.jit(ritz)(krylov)
     assert int(pairs.size) == 3
     assert np.all(pairs.values[:3] < 0)
     assert np.all(pairs.values[3:] > 0)
@@ -118,12 +136,12 @@ def hashed(key: int) -> float:
 
 
 def test_generic_vectors_differ_and_never_change():
-    a, b = generic_vector(1000, jnp.float64), generic_vector(1000, jnp.float64, 1)
+    a, b = generic(1000, "float64", 0), generic(1000, "float64", 1)
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.1
     assert abs(float(a.mean())) < 0.03
     assert float(a.std()) == pytest.approx(12**-0.5, rel=0.05)
     np.testing.assert_array_equal(a[:3], [hashed(1), hashed(2), hashed(3)])
-    np.testing.assert_array_equal(a[:5], generic_vector(5, jnp.float64))
+    np.testing.assert_array_equal(a[:5], generic(5, "float64", 0))
 
 
 def test_hessian_of_a_loss_under_jit_and_vmap():
@@ -137,7 +155,7 @@ def test_hessian_of_a_loss_under_jit_and_vmap():
         return spectral_ends(hvp, generic_vector(theta.size, theta.dtype), rtol=1e-9).highest
 
     thetas = jnp.asarray(np.random.default_rng(0).standard_normal((3, 6)))
-    exact = [np.linalg.eigvalsh(jax.hessian(loss)(theta))[-1] for theta in thetas]
+    exact = [np.linalg.eigvalsh(h)[-1] for h in jax.jit(jax.vmap(jax.hessian(loss)))(thetas)]
     np.testing.assert_allclose(jax.jit(jax.vmap(sharpness))(thetas), exact, rtol=1e-9)
 
 
