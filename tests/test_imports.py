@@ -1,10 +1,13 @@
 """What is imported before anything is asked: counted in fresh processes, never timed."""
 
 import json
+import pkgutil
 import subprocess
 import sys
 
 import pytest
+
+import flowlift
 
 _MAIN = "from flowlift.cli import main\ntry: main({!r})\nexcept SystemExit: pass\n"
 # Each of these costs a tenth of a second or more.
@@ -39,27 +42,46 @@ def test_what_computes_nothing_imports_nothing_heavy(code, most, tmp_path):
     assert len(found) - len(nothing) <= most
 
 
-@pytest.mark.parametrize(
-    ("code", "without"),
-    [
-        pytest.param(
-            "import flowlift; flowlift.solve, flowlift.sample, flowlift.diagnostics",
-            {*_DRAWING, *_STATISTICS, "scipy", "pandas", "xarray", "h5py"},
-            id="library",
-        ),
-        pytest.param(
-            "from flowlift.sweep.worker import prepare; prepare()",
-            {*_DRAWING, "scipy"},
-            id="worker",
-        ),
-        pytest.param(
-            "import flowlift; flowlift.study; import flowlift.sweep.run, flowlift.answers",
-            {*_DRAWING, *_STATISTICS},
-            id="study",
-        ),
-    ],
-)
-def test_packages_are_imported_where_they_are_used(code, without, tmp_path):
-    found = set(imported(code, tmp_path))
+# Each may hold what those before it hold, so that one process answers for all.
+_USES = {
+    "library": (
+        "import flowlift; flowlift.solve, flowlift.sample, flowlift.diagnostics",
+        {*_DRAWING, *_STATISTICS, "scipy", "pandas", "xarray", "h5py"},
+    ),
+    "worker": ("from flowlift.sweep.worker import prepare; prepare()", {*_DRAWING, "scipy"}),
+    "study": (
+        "import flowlift; flowlift.study; import flowlift.sweep.run, flowlift.answers",
+        {*_DRAWING, *_STATISTICS},
+    ),
+}
+_LOADED = "import json, sys; print('LOADED' + json.dumps(sorted(sys.modules)))"
+_X64 = "import jax; print('LOADED' + json.dumps(jax.config.jax_enable_x64))"
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory):
+    """The modules of a process after each use; whether x64 is on in it once all is imported."""
+    modules = [info.name for info in pkgutil.walk_packages(flowlift.__path__, "flowlift.")]
+    lines = ["import os; os.environ.pop('JAX_ENABLE_X64', None)"]
+    lines += [line for code, _ in _USES.values() for line in (code, _LOADED)]
+    lines += [f"import {', '.join(modules)}", _X64]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path_factory.mktemp("used"),
+        check=True,
+    )
+    found = [json.loads(part) for part in done.stdout.split("LOADED")[1:]]
+    return dict(zip([*_USES, "x64"], found, strict=True))
+
+
+@pytest.mark.parametrize("use", _USES)
+def test_packages_are_imported_where_they_are_used(use, used):
+    found = set(used[use])
     assert "jax" in found
-    assert found & without == set()
+    assert found & _USES[use][1] == set()
+
+
+def test_no_module_flips_x64(used):
+    assert used["x64"] is False

@@ -4,7 +4,6 @@ import ast
 import importlib
 import inspect
 import pkgutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -151,16 +150,6 @@ def test_classes_are_abstract_or_final():
     for cls in ours:
         for base in cls.__bases__:
             assert base not in ours or base.__name__.startswith("Abstract"), (cls, base)
-
-
-def test_no_module_flips_x64(tmp_path):
-    names = [info.name for info in pkgutil.walk_packages([str(PACKAGE)], "flowlift.")]
-    code = f"import os; os.environ.pop('JAX_ENABLE_X64', None)\nimport {', '.join(names)}\n"
-    code += "import jax; print(jax.config.jax_enable_x64)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
-    assert done.stdout.strip() == "False"
 
 
 def test_every_public_name_is_there():

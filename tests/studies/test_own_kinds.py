@@ -7,10 +7,11 @@ import sys
 import traceback
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import own_code
 import pytest
 
-from flowlift import sources, studies, sweep
+from flowlift import answers, plot, sources, store, studies, sweep
 from flowlift.studies.grid import rows
 from flowlift.studies.kinds import Unloaded
 from flowlift.sweep.admission import check_grid
@@ -116,10 +117,7 @@ results = store.load(sys.argv[1])
 assert answers.summary(results) is not None
 question = answers.question_of(results)
 assert list(answers.answers(results, question))
-if sys.argv[3] == "page":
-    plot.write_report(sys.argv[1], sys.argv[2] + "/report.html")
-else:
-    assert plot.save_figures(results, sys.argv[2], question=question)
+assert plot.save_figures(results, sys.argv[2], question=question)
 assert not any(name.startswith("flowlift_sources") for name in sys.modules)
 """
 
@@ -173,17 +171,33 @@ def test_of_two_kept_versions_the_recorded_one_is_read(results, tmp_path, monkey
         studies.read_study(copy / "study.toml")
 
 
-# Files hold the figures of the page, and take a process and seconds to draw again.
-@pytest.mark.parametrize("drawn", ["page", pytest.param("files", marks=pytest.mark.slow)])
-def test_reading_and_drawing_execute_nothing(results, tmp_path, drawn):
-    folder, _ = results
+@pytest.fixture
+def poisoned(results, tmp_path):
+    """A copy of the results whose sources would end the process that executes them."""
     copy = tmp_path / "elsewhere"
-    shutil.copytree(folder, copy)
+    shutil.copytree(results[0], copy)
     for file in copy.rglob("*.py"):
         file.write_text(POISON)
+    return copy
+
+
+def test_reading_and_drawing_a_page_execute_nothing(poisoned, tmp_path, monkeypatch):
+    forget(monkeypatch)
+    before = set(sys.modules)
+    data = store.load(poisoned)
+    assert answers.summary(data) is not None
+    assert list(answers.answers(data, answers.question_of(data)))
+    plot.write_report(poisoned, tmp_path / "report.html")
+    plt.close("all")
+    assert not any(name.startswith("flowlift_sources") for name in set(sys.modules) - before)
+
+
+# Files hold the figures of the page, and take a process and seconds to draw again.
+@pytest.mark.slow
+def test_reading_and_drawing_execute_nothing(poisoned, tmp_path):
     (tmp_path / "figures").mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", ASKS, str(copy), str(tmp_path / "figures"), drawn],
+        [sys.executable, "-c", ASKS, str(poisoned), str(tmp_path / "figures")],
         capture_output=True,
         text=True,
         cwd=tmp_path,
