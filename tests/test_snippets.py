@@ -23,7 +23,10 @@ def snippets(page: Path, language: str) -> list[str]:
 WITH_CODE = [page for page in PAGES if snippets(page, "python")]
 # The documentation's build executes notebooks as well; the tutorial is short enough for both.
 NOTEBOOKS = [p for p in WITH_CODE if "mystnb" in p.read_text() and p.name != "tutorial.md"]
-CASES = [pytest.param(p, marks=[pytest.mark.slow] * (p in NOTEBOOKS), id=p.name) for p in WITH_CODE]
+# One engine, peer and way of differentiating after the other, each compiled for its own example: as
+# long as all other pages together. The tests of flow, solvers and compare run the same ones.
+SLOW = [*NOTEBOOKS, ROOT / "docs" / "solvers.md"]
+CASES = [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW), id=p.name) for p in WITH_CODE]
 
 
 def test_the_finder_finds_both_kinds_of_fences(tmp_path):

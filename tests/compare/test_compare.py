@@ -167,7 +167,10 @@ def test_a_given_curve_judges_all(quadratic):
     assert 0 < float(results.error[0]) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["LSODA", "BDF", "Radau", "DOP853"])
+# Radau differences its Jacobian as BDF does.
+@pytest.mark.parametrize(
+    "name", ["LSODA", "BDF", pytest.param("Radau", marks=pytest.mark.slow), "DOP853"]
+)
 def test_evaluations_of_peers_are_true_counts(name):
     """Against a host callback in the gradient itself, difference Jacobians included."""
     calls = []

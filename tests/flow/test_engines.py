@@ -65,7 +65,8 @@ def test_save_times_never_change_the_steps(solver):
     assert many.times.tolist() == [0.0, *times]
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+# In each run a method of each kind: explicit, multistep, exponential.
+@pytest.mark.parametrize("solver", ["tsit5", "bdf", "exprb", *SLOW[:2]])
 def test_values_at_save_times_are_as_accurate_as_at_steps(solver):
     """L = sum h w^2 / 2 has the flow w e^(-h t): at save times the error is that of the steps."""
     h = jnp.array([1.0, 5.0, 40.0])
@@ -173,7 +174,8 @@ def powers(m):
     return jnp.sum(m.theta**exponent) + jnp.sum(m.theta ** (4 if m.fixed is True else m.fixed))
 
 
-@pytest.mark.parametrize("engine", ["host", "graph"])
+# In the graph the same four keys, with a leg of diffrax compiled for each.
+@pytest.mark.parametrize("engine", ["host", pytest.param("graph", marks=pytest.mark.slow)])
 def test_numbers_that_python_takes_for_equal_are_other_models(engine):
     """1 == 1.0 == True, and what was compiled for one of them must not serve the others."""
     start = jnp.array([1.5, 0.7])

@@ -230,6 +230,8 @@ def test_so_are_those_of_larger_bases_and_of_the_whole_spectrum(name, solver, at
     assert seen.products > 5
 
 
+# The programs of double precision, compiled again.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tanh with rejections", "padded"])
 def test_in_single_precision_few_attempts_are_others(name):
     """Where rounding decides it may decide otherwise; nothing becomes 64-bit on the way."""

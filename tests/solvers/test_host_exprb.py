@@ -56,9 +56,10 @@ def test_chains_share_one_projection():
 # Of twelve dimensions a basis of five is none of the whole.
 CASES = [
     ("tanh with rejections", 1e-3, "float64", 5),
-    ("an edge", 1e-3, "float64", 5),
 ]
 SLOW = [
+    # Attempts that fail at an edge are met by RKC2 in each run.
+    ("an edge", 1e-3, "float64", 5),
     ("padded", 1e-3, "float32", 256),
     ("stiff quadratic", 1e-3, "float64", 256),
     ("tanh with rejections", 1e-6, "float64", 256),

@@ -79,7 +79,13 @@ def runs_of(study):
     ("error", "result", "reason"),
     [
         (MemoryError("no more"), "out of memory", "MemoryError: no more"),
-        (RuntimeError("RESOURCE_EXHAUSTED: 9 GB"), "out of memory", "RuntimeError: RESOURCE_EXH"),
+        # Differs from the first by its name alone.
+        pytest.param(
+            RuntimeError("RESOURCE_EXHAUSTED: 9 GB"),
+            "out of memory",
+            "RuntimeError: RESOURCE_EXH",
+            marks=SLOW,
+        ),
         (ZeroDivisionError("1/0\nmore"), "exception", "ZeroDivisionError: 1/0"),
     ],
 )
@@ -140,7 +146,8 @@ def test_a_run_that_fails_before_its_lift_is_drawn_is_a_result(study, tmp_path, 
     assert answers.success_probability(results, 0.1).converged.tolist() == [0]
 
 
-@pytest.mark.parametrize("deaths", [1, 2])
+# The second death comes after a first.
+@pytest.mark.parametrize("deaths", [pytest.param(1, marks=SLOW), 2])
 def test_a_run_that_takes_its_worker_down_twice_is_a_result(study, expected, tmp_path, deaths):
     """One death is bad luck: the cell is tried again alone. Another death there is the run's."""
     victim = runs_of(study)[0]
