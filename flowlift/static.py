@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -19,16 +18,20 @@ def number_kinds(tree: PyTree) -> tuple[str, ...]:
     Returns:
         A text for each, such as "bool True"; different for numbers that Python takes for equal.
     """
-    return tuple(_kinds(tree, set()))
+    found: list[str] = []
+    _collect(tree, (), found)
+    return tuple(found)
 
 
-def _kinds(node: Any, above: set[int]) -> Iterator[str]:
+def _collect(node: Any, above: tuple[int, ...], found: list[str]) -> None:
     if isinstance(node, bool | int | float | complex):
-        yield f"{type(node).__name__} {node!r}"
-    elif id(node) not in above:
-        # A node may hold itself.
-        for part in _parts(node):
-            yield from _kinds(part, above | {id(node)})
+        found.append(f"{type(node).__name__} {node!r}")
+        return
+    parts = _parts(node)
+    # A node may hold itself.
+    if parts and id(node) not in above:
+        for part in parts:
+            _collect(part, (*above, id(node)), found)
 
 
 def _parts(node: Any) -> tuple[Any, ...]:
@@ -38,9 +41,15 @@ def _parts(node: Any) -> tuple[Any, ...]:
         return tuple(node.values())
     if isinstance(node, functools.partial):
         return (node.func, node.args, node.keywords)
-    if dataclasses.is_dataclass(node) and not isinstance(node, type):
-        return tuple(getattr(node, f.name, None) for f in dataclasses.fields(node))
-    return ()
+    names = _fields(type(node))
+    # Equinox wraps what is read as an attribute, which takes longer than all else here.
+    own = getattr(node, "__dict__", {}) if names else {}
+    return tuple(own[name] if name in own else getattr(node, name, None) for name in names)
+
+
+@functools.lru_cache(maxsize=1024)
+def _fields(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(cls)) if dataclasses.is_dataclass(cls) else ()
 
 
 def check_hashable(argument: str, tree: PyTree) -> None:

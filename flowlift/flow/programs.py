@@ -36,8 +36,20 @@ def host_field(problem: Problem) -> HostField:
     def multiplied(theta: Vector, vector: Vector) -> Vector:
         return np.asarray(product(leaves, theta, vector))
 
-    equations = _size(value_and_grad.trace(leaves, problem.start_on_host).jaxpr)
+    equations = _equations(static, *map(_shape, [*leaves, problem.start_on_host]))
     return HostField(evaluated, multiplied, problem.dimension, traced, leaves, equations)
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    weak = getattr(leaf, "weak_type", False)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=weak)
+
+
+@lru_cache(maxsize=256)
+def _equations(static: "_Static", *shapes: jax.ShapeDtypeStruct) -> int:
+    """The size of a traced gradient. The trace is that of the first call."""
+    *leaves, theta = shapes
+    return _size(_programs(static)[1].trace(leaves, theta).jaxpr)
 
 
 def _size(jaxpr: Any) -> int:

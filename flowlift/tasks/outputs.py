@@ -58,10 +58,10 @@ def output_shapes(model: PyTree, inputs: PyTree[Array], apply: Callable | None =
     Raises:
         ValueError: if the model does not take these inputs.
     """
-    arrays, rest = eqx.partition((model, inputs, apply), _is_any_array)
-    shapes = jax.eval_shape(lambda: arrays)
+    given = (model, inputs, apply)
+    leaves, structure = jax.tree.flatten(given)
     try:
-        return _output_shapes(*_flat(shapes), *_flat(rest), number_kinds(rest))
+        return _output_shapes(tuple(map(_shape, leaves)), structure, number_kinds(given))
     except Exception:
         # Parts without a hash, arrays of NumPy that the model needs as numbers, or a model that
         # refuses these inputs: it then says so again.
@@ -76,11 +76,18 @@ def _traced_again(model: PyTree, inputs: PyTree[Array], apply: Callable | None) 
 
 
 @functools.lru_cache(maxsize=64)
-def _output_shapes(shapes, structure, rest, structure_of_rest, kinds) -> Any:
+def _output_shapes(leaves, structure, kinds) -> Any:
+    # By the kinds 1 is told from True.
     del kinds
-    arrays = jax.tree.unflatten(structure, shapes)
-    others = jax.tree.unflatten(structure_of_rest, rest)
-    return eqx.filter_eval_shape(lambda arrays: predict(*eqx.combine(arrays, others)), arrays)
+    return eqx.filter_eval_shape(predict, *jax.tree.unflatten(structure, leaves))
+
+
+def _shape(leaf: Any) -> Any:
+    """The shape of an array, anything else as it is."""
+    if not _is_any_array(leaf):
+        return leaf
+    weak = getattr(leaf, "weak_type", False)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=weak)
 
 
 @contextlib.contextmanager
@@ -126,11 +133,6 @@ def _place(error: Exception) -> str:
         if "site-packages" not in f.filename and not f.filename.startswith((_OURS, "<frozen"))
     ]
     return f" in {Path(theirs[-1].filename).name}, line {theirs[-1].lineno}" if theirs else ""
-
-
-def _flat(tree: PyTree) -> tuple[tuple, Any]:
-    leaves, structure = jax.tree.flatten(tree)
-    return tuple(leaves), structure
 
 
 def _is_any_array(leaf: object) -> bool:
