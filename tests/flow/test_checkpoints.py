@@ -67,10 +67,10 @@ SLOW = pytest.mark.slow
     ("solver", "legs"),
     [
         ("tsit5", 6),
-        pytest.param("dopri8", 30, marks=SLOW),
+        pytest.param("dopri8", 4, marks=SLOW),
         pytest.param("kvaerno5", 30, marks=SLOW),
         pytest.param("rkc2", 6, marks=SLOW),
-        pytest.param("exprb", 30, marks=SLOW),
+        pytest.param("exprb", 4, marks=SLOW),
         pytest.param("bdf", 1, marks=SLOW),
         pytest.param("auto", 6, marks=SLOW),
     ],
