@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -73,3 +74,56 @@ def check_hashable(argument: str, tree: PyTree) -> None:
                 f"{jax.tree_util.keystr(path)} is not ({error}); give its class __hash__, or make "
                 "it an array."
             ) from None
+
+
+class Static:
+    """The structure of a tree and its leaves that are no arrays: by it programs are shared."""
+
+    def __init__(self, treedef: Any, others: Sequence[Any]):
+        """Note them.
+
+        Args:
+            treedef: the structure.
+            others: the leaves, a mark in place of each array; hashable.
+        """
+        self._treedef, self._others = treedef, tuple(others)
+        self._hash = hash((treedef, self._others))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Static):
+            return NotImplemented
+        return self._treedef == other._treedef and self._others == other._others
+
+    def joined(self, arrays: Sequence[Any]) -> PyTree:
+        """The tree with arrays in their places.
+
+        Args:
+            arrays: in the order of `split`.
+
+        Returns:
+            The tree.
+        """
+        given = iter(arrays)
+        leaves = [next(given) if leaf is _ARRAY else leaf for leaf in self._others]
+        return jax.tree.unflatten(self._treedef, leaves)
+
+
+def split(tree: PyTree) -> tuple[list[Any], Static]:
+    """The arrays of a tree, and the rest.
+
+    Args:
+        tree: any pytree whose other leaves are hashable.
+
+    Returns:
+        Both; `Static.joined` puts them together.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+    return arrays, Static(treedef, [_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves])
+
+
+# Where a leaf is an array.
+_ARRAY = object()

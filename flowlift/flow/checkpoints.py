@@ -23,8 +23,8 @@ from jaxtyping import PyTree
 
 from ..files import NotRead, of_the_system, read_bytes, write_whole
 from ..fingerprint import fingerprint
-from .choice import Automatic, observed
-from .engine import AbstractEngine
+from .choice import Automatic
+from .engine import Engine
 from .methods import resolve_method
 from .outcome import Outcome
 from .problem import RECORDED, Problem
@@ -92,7 +92,7 @@ class Checkpoints:
         self._last: Checkpoint | None = None
         self._identity = ""
 
-    def restore(self, settings: Settings, plan: Plan, engine: AbstractEngine) -> Checkpoint | None:
+    def restore(self, settings: Settings, plan: Plan, engine: Engine) -> Checkpoint | None:
         """Where the flow stood when the file was written.
 
         Args:
@@ -118,9 +118,9 @@ class Checkpoints:
                 f"{str(self.path)!r} is one of other arguments or versions; remove it or choose "
                 "another name."
             )
-        return _unpack(arrays, settings, plan, engine)
+        return _unpack(arrays, settings, engine)
 
-    def keep(self, checkpoint: Checkpoint, engine: AbstractEngine) -> None:
+    def keep(self, checkpoint: Checkpoint, engine: Engine) -> None:
         """Note where the flow stands after a leg, and write it if it is time to.
 
         Args:
@@ -239,7 +239,7 @@ def _is_none(leaf: object) -> bool:
     return leaf is None
 
 
-def _pack(checkpoint: Checkpoint, identity: str, engine: AbstractEngine) -> Arrays:
+def _pack(checkpoint: Checkpoint, identity: str, engine: Engine) -> Arrays:
     """Records and position: leaves in order, their structure left to be built again."""
     problem = checkpoint.settings.problem
     snapshots = (_trainable(problem, model) for model in checkpoint.trace.snapshots.values())
@@ -297,11 +297,11 @@ def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
     )
 
 
-def _unpack(arrays: Arrays, settings: Settings, plan: Plan, engine: AbstractEngine) -> Checkpoint:
+def _unpack(arrays: Arrays, settings: Settings, engine: Engine) -> Checkpoint:
     header = json.loads(str(arrays[_HEADER]))
     if header["choice"] is not None:
         settings = _choose_again(settings, Automatic(**_tuples(header["choice"])))
-    position = engine.unpack(settings, plan, _in_order(arrays, "position"))
+    position = engine.unpack(settings, _in_order(arrays, "position"))
     theta0, rest = settings.problem.theta0, settings.problem.rest
     leaves, treedef = iter(_in_order(arrays, "snapshot")), jax.tree.structure(theta0)
     snapshots = {}
@@ -326,7 +326,7 @@ def _choose_again(settings: Settings, choice: Automatic) -> Settings:
     """The settings once the solvers that the choice names had taken over."""
     rtol, atol = settings.tolerances
     name, problem = choice.names[-1], settings.problem
-    method = observed(resolve_method(name, rtol, atol, settings.precision, problem))
+    method = resolve_method(name, rtol, atol, settings.precision, problem)
     return dataclasses.replace(settings, method=method, choice=choice)
 
 

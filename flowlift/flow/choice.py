@@ -12,7 +12,6 @@ from ..solvers import generic_vector, live_part, spectral_ends
 from ..solvers.host.krylov import Krylov, ritz
 from ..solvers.host.krylov import generic_vector as generic
 from ..solvers.host.stepping import HostField
-from .methods import Method
 from .outcome import Outcome
 from .problem import Flat, Problem
 
@@ -185,20 +184,6 @@ def declared_smooth(model: PyTree) -> bool | None:
         The declaration.
     """
     return model.smooth if isinstance(model, AbstractSmoothness) else None
-
-
-def observed(method: Method) -> Method:
-    """The method in legs short enough that a stall is noticed soon.
-
-    Args:
-        method: any method.
-
-    Returns:
-        The method.
-    """
-    if method.name not in _EXPLICIT:
-        return method
-    return dataclasses.replace(method, attempts_per_leg=WINDOW)
 
 
 def stalled(

@@ -57,7 +57,7 @@ _AHEAD = 0.01
 _AT_AN_EDGE = (Outcome.TIME_UNDERFLOW, Outcome.NO_PROGRESS, Outcome.SOLVER_FAILURE)
 
 
-def named(result: Outcome, problem: Problem, theta: Flat, way: float) -> Outcome:
+def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float) -> Outcome:
     """One word for one fate: solvers give up in their own ways where L ceases to be a number.
 
     Args:
@@ -74,13 +74,13 @@ def named(result: Outcome, problem: Problem, theta: Flat, way: float) -> Outcome
     """
     if result not in _AT_AN_EDGE:
         return result
-    theta = jnp.asarray(theta)
-    _, gradient = problem.value_and_grad(theta)
+    at: Flat = jnp.asarray(theta)
+    _, gradient = problem.value_and_grad(at)
     # Scaled first, since |gradient|^2 may overflow already.
     direction = gradient / abs(gradient).max()
-    far = max(float(abs(theta).max()), way)
+    far = max(float(abs(at).max()), way)
     length = _AHEAD * far / (direction @ direction) ** 0.5
-    loss, gradient = problem.value_and_grad(theta - length * direction)
+    loss, gradient = problem.value_and_grad(at - length * direction)
     finite = np.isfinite([loss, gradient @ gradient]).all()
     return result if finite else Outcome.NON_FINITE
 

@@ -1,66 +1,108 @@
-"""What the loop asks of an engine: begin, advance by a leg, record, change the method."""
+"""The engine: it begins a flow, advances it by marches, and records it.
 
-import abc
+What differs is the runner of the solver. On the host compiling is what a first flow waits for: the
+gradient is compiled, the product where a solver asks for it, and for explicit methods one lean loop
+of steps; all else is NumPy. In the graph a solver of diffrax is compiled whole, in a loop of steps.
+Steps are those of the method alone: save times are read off between them and never cut one, so that
+a flow takes the same steps at however many times it is looked at. The end of a call does cut steps,
+but what comes after the cut is a branch: a flow that is gone on with goes on from before it.
+"""
+
+import contextlib
+import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from ..solvers import Halt
+from .graph import GraphRunner
+from .host_methods import host_runner
+from .host_position import HostControl, HostPosition, Place, Tally
+from .march import March
+from .methods import halting_outcome
+from .observers import COST, Observers
 from .outcome import Outcome
+from .problem import Problem
+from .programs import BATCH, host_field, record_batch
 from .records import Plan, Settings
+from .runner import AbstractRunner
+from .stops import Stop
 from .trace import Trace
 
 
-class AbstractEngine(abc.ABC):
+class Engine:
     """Drives the solver of one problem. What it knows of a flow is in the position.
 
-    A position has `theta` (the parameters at the time that the trace says) and `controller`, with
-    the counts of work: `work`, `attempts`, `accepted`, `step`, `pace`.
+    Attributes:
+        field: the flow as the host calls it.
     """
 
-    name: ClassVar[str]
+    def __init__(self, problem: Problem):
+        """Prepare the programs of a problem; the gradient is traced, nothing compiled.
 
-    @abc.abstractmethod
-    def begin(self, settings: Settings, plan: Plan) -> Any:
-        """The position at t = 0, with the first step size.
+        Args:
+            problem: the problem.
+        """
+        self.field = host_field(problem)
+        self._start = problem.start_on_host
+        self._runner: tuple[Any, AbstractRunner] | None = None
+
+    def begin(self, settings: Settings) -> HostPosition:
+        """The position at t = 0: the method chooses its first step, whatever is asked for.
 
         Args:
             settings: the problem and the method.
-            plan: what is to do.
-        """
 
-    @abc.abstractmethod
-    def restart(self, settings: Settings, plan: Plan, position: Any, time: float) -> Any:
-        """The same position for another method; the counts go on.
+        Returns:
+            The position.
+        """
+        return self._started(settings, self._y(), 0.0, HostControl())
+
+    def restart(self, settings: Settings, position: HostPosition) -> HostPosition:
+        """The same place for another method; limits and counts go on.
 
         Args:
             settings: with the method that takes over.
-            plan: what is to do.
             position: where the other one stands.
-            time: the time there.
-        """
 
-    @abc.abstractmethod
-    def allow(self, settings: Settings, plan: Plan, position: Any, spent: float) -> Any:
-        """The position with the limits of this call.
+        Returns:
+            The position.
+        """
+        here, control = position.here, position.controller
+        control = dataclasses.replace(control, pace=control.pace.taken_over(), non_finite=0)
+        return self._started(settings, here.y, here.time, control)
+
+    def allow(
+        self, settings: Settings, plan: Plan, position: HostPosition, spent: float
+    ) -> HostPosition:
+        """The position with the limits of this call; steps cut for another end are taken back.
 
         Args:
             settings: with the limit of steps.
             plan: with the budget.
             position: where the flow stands.
             spent: evaluations that this call has made already.
-        """
 
-    @abc.abstractmethod
+        Returns:
+            The position.
+        """
+        control = position.controller.allow(plan.max_gradients - spent, settings.max_steps)
+        return dataclasses.replace(position, here=position.anchor, controller=control)
+
     def leg(
         self,
         settings: Settings,
         trace: Trace,
         plan: Plan,
-        position: Any,
+        position: HostPosition,
         over: Callable[[], bool],
-    ) -> tuple[Any, Outcome | None]:
-        """Advance, and record what is passed.
+    ) -> tuple[HostPosition, Outcome | None]:
+        """Attempt up to the end, a rule, a limit or a number of attempts; record what is passed.
 
         Args:
             settings: the problem and the method.
@@ -72,39 +114,164 @@ class AbstractEngine(abc.ABC):
         Returns:
             The new position; why the integration cannot go on, None if it can.
         """
+        trace.legs += 1
 
-    @abc.abstractmethod
-    def halted(self, position: Any) -> bool:
+        def record(times: np.ndarray, states: np.ndarray) -> None:
+            self.record_states(settings, trace, times, states)
+
+        runner = self.runner(settings, plan.stops)
+        march = March(self.field, record, runner, settings, trace, plan, position)
+        with np.errstate(all="ignore"), _one_blas_thread():
+            march.run(over)
+        position = march.position()
+        return position, halting_outcome(Halt(position.controller.halt))
+
+    def halted(self, position: HostPosition) -> bool:
         """Whether a stopping rule halted the last leg.
 
         Args:
             position: where the flow stands.
-        """
 
-    @abc.abstractmethod
-    def record(self, settings: Settings, trace: Trace, position: Any) -> None:
-        """Record the position at the time reached.
+        Returns:
+            As its counts say.
+        """
+        return position.controller.halt == Halt.CONDITION
+
+    def record(self, settings: Settings, trace: Trace, position: HostPosition) -> None:
+        """Record the position at the time reached. One gradient.
 
         Args:
             settings: the problem and what is observed.
             trace: the records, which grow by one.
             position: where the flow stands.
         """
+        self.record_states(settings, trace, np.array([trace.time]), position.seen[None])
 
-    @abc.abstractmethod
-    def pack(self, position: Any) -> list[np.ndarray]:
-        """The arrays of a position, in order.
+    def record_states(
+        self, settings: Settings, trace: Trace, times: np.ndarray, states: np.ndarray
+    ) -> None:
+        """Record states at some times. One gradient each, plus the observers' own work.
+
+        Args:
+            settings: what is observed.
+            trace: the records, which grow.
+            times: (m,).
+            states: (m, P + 2).
+        """
+        loss, gradients = self._recorded(settings.problem, states[:, :-2])
+        records: dict[str, Any] = {
+            "loss": loss,
+            "gradient_norm": gradients,
+            "arc_length": states[:, -2].copy(),
+            "energy": states[:, -1].copy(),
+            "distance": np.linalg.norm(states[:, :-2] - self._start, axis=1),
+            COST: np.ones(len(times), int),
+        }
+        if settings.observers:
+            look = lambda y: _observed(settings.observers, settings.problem, jnp.asarray(y[:-2]))
+            watched = [look(y) for y in states]
+            stacked = jax.tree.map(lambda *each: np.stack([np.asarray(v) for v in each]), *watched)
+            records[COST] = records[COST] + stacked.pop(COST)
+            records |= stacked
+        trace.append(times, records)
+
+    def _recorded(self, problem: Problem, thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """L and |grad L| at some thetas (m, P): whole batches in one call each, the rest singly."""
+        loss, norm = np.empty((2, len(thetas)), thetas.dtype)
+        whole = len(thetas) // BATCH * BATCH
+        for first in range(0, whole, BATCH):
+            part = slice(first, first + BATCH)
+            loss[part], norm[part] = record_batch(problem)(thetas[part])
+        for i in range(whole, len(thetas)):
+            loss[i], gradient = self.field.value_and_grad(thetas[i])
+            norm[i] = np.linalg.norm(gradient)
+        return loss, norm
+
+    def runner(self, settings: Settings, stops: tuple[Stop, ...] = ()) -> AbstractRunner:
+        """The method of some settings, ready to run.
+
+        Args:
+            settings: with the solver, and which engine drives it.
+            stops: the rules of the call.
+
+        Returns:
+            The runner.
+        """
+        key = settings.method, stops
+        known = self._runner
+        if known is None or any(old is not new for old, new in zip(known[0], key, strict=True)):
+            on_host = settings.engine == "host"
+            made = host_runner(settings, self.field) if on_host else GraphRunner.of(settings, stops)
+            self._runner = known = key, made
+        return known[1]
+
+    def pack(self, position: HostPosition) -> list[np.ndarray]:
+        """The arrays of a position, in order: the anchor last, and only where it is another place.
 
         Args:
             position: where the flow stands.
-        """
 
-    @abc.abstractmethod
-    def unpack(self, settings: Settings, plan: Plan, arrays: list[np.ndarray]) -> Any:
-        """A position from its arrays, to the last bit.
+        Returns:
+            The arrays.
+        """
+        places = [position.here]
+        if position.anchor is not position.here:
+            places.append(position.anchor)
+        leaves = jax.tree.leaves((position.seen, position.controller, *places))
+        return [np.asarray(leaf) for leaf in leaves]
+
+    def unpack(self, settings: Settings, arrays: list[np.ndarray]) -> HostPosition:
+        """A position from its arrays, to the last bit; Python numbers stay such.
 
         Args:
             settings: the problem and the method.
-            plan: what is to do.
             arrays: in the order of `pack`.
+
+        Returns:
+            The position.
         """
+        place = Place(self._start, self.runner(settings).blank(self._y()), 0.0, 0.0)
+        one = (self._start, HostControl(), place)
+        both = (*one, place)
+        like = one if jax.tree.structure(one).num_leaves == len(arrays) else both
+        leaves = [_as_was(a, old) for a, old in zip(arrays, jax.tree.leaves(like), strict=True)]
+        seen, controller, *places = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return HostPosition(places[0], places[-1], seen, controller)
+
+    def _y(self) -> np.ndarray:
+        return np.concatenate([self._start, np.zeros(2, self._start.dtype)])
+
+    def _started(
+        self, settings: Settings, y: np.ndarray, time: float, control: HostControl
+    ) -> HostPosition:
+        with np.errstate(all="ignore"):
+            start = self.runner(settings).start(self.field, y)
+        work = Tally(control.work.gradients + start.gradients, control.work.hvps + start.products)
+        control = dataclasses.replace(control, work=work, step=start.step, barred=int(start.halt))
+        here = Place(y, start.memory, start.step, time)
+        return HostPosition(here, here, y, control)
+
+
+@eqx.filter_jit
+def _observed(observers: Observers, problem: Problem, theta) -> dict[str, Any]:
+    values, total = {}, 0
+    for observer in observers:
+        named, cost = observer(problem.model(theta))
+        values, total = values | named, total + cost
+    return values | {COST: total}
+
+
+def _as_was(array: np.ndarray, old: Any) -> Any:
+    return array if isinstance(old, np.ndarray) else type(old)(array[()])
+
+
+@lru_cache(maxsize=1)
+def _controller():
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController()
+
+
+def _one_blas_thread() -> contextlib.AbstractContextManager:
+    """Vectors of a flow are short for a pool of threads, and workers share the cores."""
+    return _controller().limit(limits=1, user_api="blas")

@@ -2,13 +2,9 @@
 
 import jax
 
-from .engine import AbstractEngine
-from .graph import GraphEngine
-from .host import HostEngine
 from .host_methods import serves
 from .methods import Method
 from .problem import Problem
-from .records import Settings
 
 ENGINES = ("host", "graph")
 
@@ -54,15 +50,3 @@ def on_one_cpu(problem: Problem) -> bool:
     arrays = [leaf for leaf in jax.tree.leaves(problem) if isinstance(leaf, jax.Array)]
     devices = set().union(*(array.devices() for array in arrays))
     return len(devices) == 1 and next(iter(devices)).platform == "cpu"
-
-
-def engine_for(settings: Settings) -> AbstractEngine:
-    """The engine of a flow.
-
-    Args:
-        settings: of the flow.
-
-    Returns:
-        The engine, ready to drive it.
-    """
-    return HostEngine(settings.problem) if settings.engine == "host" else GraphEngine()

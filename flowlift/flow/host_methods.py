@@ -12,9 +12,11 @@ from ..solvers.host.explicit import HostExplicit, LeanExplicit, Tableau
 from ..solvers.host.exprb import HostExprb
 from ..solvers.host.lean import AbstractLeanMethod, Bounds, Burst
 from ..solvers.host.rkc import HostRKC, LeanRKC
-from ..solvers.host.stepping import AbstractHostMethod, HostField, Vector
+from ..solvers.host.stepping import AbstractHostMethod, HostField, Start, Vector
+from .between import interior
 from .methods import Method, least_atol, theta_of
 from .records import Settings
+from .runner import AbstractRunner
 
 # Equations of the traced gradient. With more, a second copy of it in a loop of steps takes longer
 # to compile than calls from the host, of 0.1 ms each, cost in a whole flow: a small lift has some
@@ -23,14 +25,13 @@ _LARGE = 500
 
 
 @dataclasses.dataclass(frozen=True)
-class Runner:
-    """A method ready to run.
+class HostRunner(AbstractRunner):
+    """A method on the host.
 
     Attributes:
         method: its description, one attempt at a time.
         lean: the same in bursts; None where it runs step by step.
         constants: numbers of the bursts.
-        dense: whether its interpolant is as accurate as its steps.
         knows_end: whether L at the end of a step comes along with it.
     """
 
@@ -39,20 +40,18 @@ class Runner:
     constants: dict[str, float]
     dense: bool
     knows_end: bool
+    nodes: int = 0
+
+    def start(self, field: HostField, y: Vector) -> Start:
+        """As the method begins."""
+        return self.method.start(field, y)
+
+    def blank(self, y: Vector) -> Any:
+        """Of theta and the integrals."""
+        return self.method.blank(y)
 
     def run(self, field: HostField, y: Vector, memory: Any, h: float, bounds: Bounds) -> Burst:
-        """Attempt steps until a bound is met.
-
-        Args:
-            field: the flow.
-            y: the state.
-            memory: the method's memory.
-            h: the first step, attempted in any case.
-            bounds: when to end.
-
-        Returns:
-            What came of it.
-        """
+        """In one compiled loop, or one attempt."""
         if self.lean is not None:
             return self.lean.run(field, y, memory, h, bounds, self.constants)
         return _single(self.method, field, y, memory, h, bounds)
@@ -78,7 +77,7 @@ def serves(method: Method) -> bool:
     return _is_explicit(solver)
 
 
-def runner_for(settings: Settings, field: HostField) -> Runner:
+def host_runner(settings: Settings, field: HostField) -> HostRunner:
     """The description of a solver that the host serves.
 
     Args:
@@ -91,20 +90,22 @@ def runner_for(settings: Settings, field: HostField) -> Runner:
     solver, (rtol, atol) = settings.method.solver, settings.tolerances
     atol = max(atol, least_atol(settings.problem, settings.precision))
     if isinstance(solver, BDF):
-        return Runner(HostBDF.of(solver, rtol, atol), None, {}, dense=True, knows_end=False)
+        return HostRunner(HostBDF.of(solver, rtol, atol), None, {}, dense=True, knows_end=False)
     if isinstance(solver, ExpRosenbrock):
         method = HostExprb(rtol, atol, solver.max_basis)
-        return Runner(method, None, {}, dense=False, knows_end=False)
+        return HostRunner(method, None, {}, dense=False, knows_end=False)
     constants = {"rtol": rtol, "atol": atol}
     small = field.equations <= _LARGE
     if isinstance(solver, RKC2):
         lean = LeanRKC(solver.max_stages) if small else None
         method = HostRKC(rtol, atol, solver.max_stages)
-        return Runner(method, lean, constants, dense=True, knows_end=True)
+        return HostRunner(method, lean, constants, dense=True, knows_end=True)
     tableau = Tableau(cast(Any, type(solver)))
     lean = LeanExplicit(tableau) if small else None
     method = HostExplicit(tableau, rtol, atol)
-    return Runner(method, lean, constants, tableau.weights is not None, tableau.reuses)
+    dense = tableau.weights is not None
+    nodes = 0 if dense else interior(solver, settings.method.term)
+    return HostRunner(method, lean, constants, dense, tableau.reuses, nodes)
 
 
 def _is_explicit(solver: Any) -> bool:

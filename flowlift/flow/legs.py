@@ -1,200 +1,259 @@
-"""The one place that calls diffrax: a flow advances in legs, each one call of diffeqsolve.
+"""The compiled programs of the graph: a solver of diffrax begins, attempts steps, interpolates.
 
-A leg ends at a save time, at a stopping rule, at a limit, or after some number of attempted steps;
-solver and controller states are handed on, so that legs cost next to nothing and change nothing
-(design decision "legs"). Solvers with a memory of steps run through save times and snapshots.
-Within a leg, time is counted from its start: the field is autonomous, and float32 time would stall
-for large t.
+Each attempt is a step from 0 to h: the field is autonomous, and so no rounding of time can change a
+step. The loop is ours and lean, the solver and its controller are diffrax's or made for it.
 """
 
-import warnings
-from typing import Any, cast
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float, PyTree
 
-from ..solvers import counted
+from ..solvers import Halt, Work, WorkState, counted
+from ..static import Static, split
 from .limits import Limits
 from .methods import Method
-from .observers import Observers
-from .problem import Problem, Quadratures, State, observe
-from .unchecked import unchecked
+from .problem import Problem, Quadratures, State
 
 
-class Position(eqx.Module):
-    """Everything needed to go on from some time, as arrays.
+class Memory(eqx.Module):
+    """The memory of a solver and of its controller.
 
     Attributes:
-        state: theta and the integrals.
-        solver: the solver's memory.
-        controller: the controller's memory: step size, true counts of work, why it halted.
+        arrays: their arrays.
+        static: what else they hold.
     """
 
-    state: State
-    solver: PyTree
-    controller: PyTree
+    arrays: list[Array]
+    static: Static = eqx.field(static=True)
 
-    @property
-    def theta(self) -> Float[Array, " P"]:
-        """The parameters."""
-        return self.state[0]
-
-
-class Records(eqx.Module):
-    """What was recorded in a leg.
-
-    Attributes:
-        values: the quantities at its times, with a leading axis; None for no times.
-    """
-
-    values: PyTree
-
-    def reached(self, wanted: int, count: int) -> PyTree:
-        """The values at the first of the times that were asked for.
+    @staticmethod
+    def of(solver: PyTree, control: WorkState) -> "Memory":
+        """Put both together, in types that never change.
 
         Args:
-            wanted: the number of times asked for; those before them are padding.
-            count: how many of them were reached.
+            solver: the solver's.
+            control: the controller's.
 
         Returns:
-            The values with a leading axis of `count`.
+            The memory.
         """
-        padding = jax.tree.leaves(self.values)[0].shape[0] - wanted if wanted else 0
-        return jax.tree.map(lambda v: v[padding : padding + count], self.values)
+        arrays, static = split((solver, control))
+        # A weakly typed number would compile the second leg anew.
+        return Memory([jnp.asarray(array, array.dtype) for array in arrays], static)
+
+    @property
+    def parts(self) -> tuple[PyTree, WorkState]:
+        """The solver's memory and the controller's."""
+        return self.static.joined(self.arrays)
 
 
-def start(problem: Problem, method: Method, leg: Float[Array, ""]) -> Position:
-    """The position at t = 0, with the first step size.
+class Numbers(NamedTuple):
+    """When a leg ends, see `flowlift.solvers.host.lean.Bounds`: in the precision of the flow."""
 
-    Args:
-        problem: the problem.
-        method: the solver and its controller.
-        leg: length of the first leg, an upper bound of the first step.
-
-    Returns:
-        The position.
-    """
-    theta = problem.start
-    return _start(problem, method, (theta, Quadratures.zero(theta.dtype)), leg)
-
-
-def restart(
-    problem: Problem, method: Method, position: Position, leg: Float[Array, ""]
-) -> Position:
-    """The same position for another method; the counts go on.
-
-    Args:
-        problem: the problem.
-        method: the method that takes over.
-        position: where the other one stands.
-        leg: an upper bound of the first step.
-
-    Returns:
-        The position.
-    """
-    new = _start(problem, method, position.state, leg)
-    return eqx.tree_at(lambda p: p.controller, new, new.controller.continuing(position.controller))
+    h: Any
+    end: Any
+    pause: Any
+    resolution: Any
+    loss: Any
+    gradient_norm: Any
+    attempts: Any
+    gradients: Any
+    non_finite: Any
+    edge: Any
 
 
-@eqx.filter_jit
-def _start(problem: Problem, method: Method, state: State, leg: Float[Array, ""]) -> Position:
-    args = (problem, Limits(None, None))
-    zero = jnp.zeros_like(leg)
-    order = method.solver.error_order(method.term)
-    controlled = counted(method.controller.init)
-    given = (method.term, zero, leg, state, None, args, method.solver.func, order)
-    (first, controller), one = controlled(*given)
-    begun = counted(method.solver.init)
-    solver, other = begun(method.term, zero, jnp.minimum(first, leg), state, args)
-    # Zero where the solver says itself what its start costs.
-    controller = eqx.tree_at(lambda c: c.work, controller, controller.work + one + other)
-    return Position(state, solver, controller)
-
-
-@eqx.filter_jit
-def advance(
-    problem: Problem,
-    method: Method,
-    position: Position,
-    save: Float[Array, " m"],
-    snapshots: Float[Array, " s"],
-    limits: Limits,
-    observers: Observers,
-) -> tuple[Position, Records, Records, Float[Array, ""], diffrax.RESULTS]:
-    """One leg.
+@lru_cache(maxsize=256)
+def beginning(static: Static) -> Callable:
+    """The program that begins.
 
     Args:
-        problem: the problem.
-        method: the solver and its controller.
-        position: where to start.
-        save: save times, counted from the leg's start, zeros are padding; the last is its end,
-            whose record is that of the position there, not an interpolant's.
-        snapshots: times within the leg at which theta is kept, likewise.
-        limits: thresholds of the stopping rules.
-        observers: what is recorded besides.
+        static: of (problem, method).
 
     Returns:
-        The new position, what was recorded at the save times but the last, theta at the snapshots,
-        the time reached, and diffrax's result.
+        (arrays, y) -> (memory, first step, gradients, products).
     """
 
-    def record(t, state, args):
-        shapes = jax.eval_shape(lambda: observe(state, args[0], observers))
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        # Padding, which costs no gradient.
-        return jax.lax.cond(t > 0, lambda: observe(state, args[0], observers), lambda: nothing)
+    def begin(arrays: list[Array], y: Float[Array, " n"]):
+        problem, method = static.joined(arrays)
+        state, args, zero = state_of(y), (problem, Limits(None, None)), jnp.zeros((), y.dtype)
+        # The method chooses its first step whatever is asked for.
+        far = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
+        controller, solver = method.controller, method.solver
+        given = (method.term, zero, far, state, None, args, solver.func)
+        begun = counted(controller.init)(*given, solver.error_order(method.term))
+        (first, control), one = begun
+        memory, other = counted(solver.init)(method.term, zero, first, state, args)
+        # Zero where the solver says itself what its start costs.
+        work = control.work + one + other
+        return Memory.of(memory, control), control.step, work.gradients, work.hvps
 
-    inner = save[:-1]
-    interpolated = [(inner, record)] * bool(inner.size) + [(snapshots, _theta)] * bool(
-        snapshots.size
+    return jax.jit(begin)
+
+
+class _Carry(NamedTuple):
+    state: State
+    memory: Memory
+    dense: PyTree
+    h: Array
+    time: Array
+    taken: Array
+
+
+@lru_cache(maxsize=256)
+def advancing(static: Static, asked: tuple[bool, bool]) -> Callable:
+    """The program of a leg: attempts until a bound is met, the first in any case.
+
+    Args:
+        static: of (problem, method).
+        asked: whether there are thresholds of the loss and of the gradient's norm.
+
+    Returns:
+        (arrays, y, memory, numbers) -> (y, memory, what interpolates the last accepted step,
+        (next step, time gained, length of that step), counts).
+    """
+
+    def advance(arrays: list[Array], y, memory: Memory, numbers: Float[Array, " k"]):
+        problem, method = static.joined(arrays)
+        bounds = Numbers(*numbers)
+        thresholds = (bounds.loss, bounds.gradient_norm)
+        limits = Limits(*(t if a else None for t, a in zip(thresholds, asked, strict=True)))
+        memory = _allowed(memory, bounds)
+        attempt = _attempt(method, (problem, limits), memory.static)
+        once, begun = _loop(attempt, state_of(y), memory, bounds.h)
+
+        def going(now: _Carry):
+            control = now.memory.parts[1]
+            ahead = (now.time + now.h < bounds.end) & (now.time < bounds.pause)
+            ahead = ahead & (now.h > bounds.resolution) & (control.halt == Halt.NONE)
+            return (control.attempts == 0) | ahead
+
+        last = jax.lax.while_loop(going, once, begun)
+        before, after = memory.parts[1], last.memory.parts[1]
+        counts = (after.attempts, after.accepted - before.accepted)
+        counts += (after.work.gradients, after.work.hvps)
+        counts += (after.non_finite, after.edge, after.halt)
+        lengths = jnp.stack([last.h, last.time, last.taken])
+        whole = jnp.stack([jnp.asarray(n, int) for n in counts])
+        return flat(last.state), last.memory, last.dense, lengths, whole
+
+    return jax.jit(advance)
+
+
+def _allowed(memory: Memory, bounds: Numbers) -> Memory:
+    """The memory with counts from nothing, and the limits of a leg."""
+    solver, control = memory.parts
+    zero = jnp.zeros((), int)
+    changed = dataclasses.replace(
+        control,
+        work=Work.of(),
+        attempts=zero,
+        halt=zero,
+        non_finite=bounds.non_finite.astype(int),
+        edge=bounds.edge > 0,
+        max_gradients=bounds.gradients,
+        max_attempts=bounds.attempts,
     )
-    solution = _diffeqsolve(
-        method.term,
-        method.solver,
-        jnp.zeros_like(save[-1]),
-        save[-1],
-        jnp.minimum(position.controller.step, save[-1]),
-        position.state,
-        args=(problem, limits),
-        saveat=diffrax.SaveAt(
-            subs=[
-                diffrax.SubSaveAt(t1=True),
-                *(diffrax.SubSaveAt(ts=ts, fn=fn) for ts, fn in interpolated),
-            ],
-            solver_state=True,
-            controller_state=True,
-        ),
-        stepsize_controller=method.controller,
-        solver_state=position.solver,
-        controller_state=position.controller,
-        # Nothing is differentiated through the solve, and a plain while loop compiles fastest.
-        adjoint=diffrax.ForwardMode(),
-        max_steps=method.attempts_per_leg,
-        throw=False,
-    )
-    times, values = cast(Any, solution.ts), cast(Any, solution.ys)
-    state = jax.tree.map(lambda leaf: leaf[0], values[0])
-    new = Position(state, solution.solver_state, solution.controller_state)
-    records = Records(values[1] if inner.size else None)
-    kept = Records(values[-1] if snapshots.size else None)
-    return new, records, kept, times[0][0], solution.result
+    return Memory.of(solver, changed)
 
 
-def _theta(t, state: State, args):
-    return state[0]
+def _attempt(method: Method, args: tuple[Problem, Limits], static: Static) -> Callable:
+    """(state, memory, h) -> (kept, state, memory, what interpolates the step, next step)."""
+    # How fast time gets on is measured on the host.
+    controller = dataclasses.replace(method.controller, patience=math.inf)
+    solver, order = method.solver, cast(int, method.solver.error_order(method.term))
+
+    def attempt(state: State, arrays: list[Array], h):
+        zero, (old, control) = jnp.zeros_like(h), static.joined(arrays)
+        tried = solver.step(method.term, zero, h, state, args, old, False)
+        candidate, error, dense, memory, _ = tried
+        # As diffrax does: where the field is no number, the step is too long.
+        error = jax.tree.map(lambda x: jnp.where(jnp.isnan(x), jnp.inf, x), error)
+        judged = controller.adapt_step_size(zero, h, state, candidate, args, error, order, control)
+        keep, control = judged[0], judged[4]
+        chosen = lambda new, old: jnp.where(keep, new, old) if eqx.is_array(old) else old
+        state = jax.tree.map(chosen, candidate, state)
+        news = jax.tree.leaves((jax.tree.map(chosen, memory, old), control))
+        olds = jax.tree.leaves(static.joined(arrays))
+        pairs = zip(news, olds, strict=True)
+        after = [jnp.asarray(new, before.dtype) for new, before in pairs if eqx.is_array(before)]
+        return keep, state, after, jax.tree.map(jnp.asarray, dense), control.step
+
+    return attempt
 
 
-observe_once = eqx.filter_jit(observe)
+def _loop(attempt: Callable, state: State, memory: Memory, h) -> tuple[Callable, _Carry]:
+    """The body of the loop, and what it begins with."""
+    # Traced once: a solver's step takes longer to trace than a flow to run.
+    given = (state, memory.arrays, h)
+    program, shapes = jax.make_jaxpr(attempt, return_shape=True)(*given)
+    call = jaxpr_as_fun(program)
+    structure = jax.tree.structure(shapes)
+
+    def once(now: _Carry) -> _Carry:
+        found = call(*jax.tree.leaves((now.state, now.memory.arrays, now.h)))
+        keep, state, arrays, dense, step = jax.tree.unflatten(structure, found)
+        chosen = lambda new, old: jnp.where(keep, new, old)
+        return _Carry(
+            state,
+            Memory(arrays, memory.static),
+            jax.tree.map(chosen, dense, now.dense),
+            step,
+            now.time + jnp.where(keep, now.h, 0),
+            chosen(now.h, now.taken),
+        )
+
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[3])
+    zero = jnp.zeros_like(h)
+    return once, _Carry(state, memory, blank, h, zero, zero)
 
 
-# diffrax fills what is not reached with infinity, which integers do not have.
-@np.errstate(invalid="ignore")
-def _diffeqsolve(*args: Any, **settings: Any) -> diffrax.Solution:
-    """Diffrax, without its warning of complex states: theta is real, whatever the model is."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Complex dtype support in Diffrax")
-        return unchecked(diffrax.diffeqsolve)(*args, **settings)
+@lru_cache(maxsize=256)
+def interpolating(static: Static) -> Callable:
+    """The program that evaluates inside of a step.
+
+    Args:
+        static: of the solver.
+
+    Returns:
+        (arrays, what interpolates a step, its length, fractions of it (m,)) -> states (m, P + 2).
+    """
+
+    def interpolate(arrays: list[Array], dense: PyTree, taken, fractions: Float[Array, " m"]):
+        solver = static.joined(arrays)
+        within = solver.interpolation_cls(t0=jnp.zeros_like(taken), t1=taken, **dense)
+        return jax.vmap(lambda fraction: flat(within.evaluate(fraction * taken)))(fractions)
+
+    return jax.jit(interpolate)
+
+
+def state_of(y: Float[Array, " n"]) -> State:
+    """Theta and the integrals.
+
+    Args:
+        y: both in one vector, (P + 2,).
+
+    Returns:
+        Them apart.
+    """
+    return y[:-2], Quadratures(y[-2], y[-1])
+
+
+def flat(state: State) -> Float[Array, " n"]:
+    """Theta and the integrals in one vector.
+
+    Args:
+        state: them apart.
+
+    Returns:
+        (P + 2,).
+    """
+    theta, integrals = state
+    return jnp.concatenate([theta, integrals.arc_length[None], integrals.energy[None]])

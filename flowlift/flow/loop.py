@@ -7,10 +7,9 @@ import jax
 import numpy as np
 
 from .checkpoints import Checkpoints
-from .choice import WINDOW, observed, stalled
+from .choice import WINDOW, stalled
 from .ending import ending, named
-from .engine import AbstractEngine
-from .engines import engine_for
+from .engine import Engine
 from .methods import resolve_method
 from .outcome import FlowError, Outcome
 from .problem import RECORDED
@@ -37,7 +36,7 @@ def integrate(
         FlowError: if `throw` asks for it.
     """
     clock = time.perf_counter()
-    engine = engine_for(checkpoint.settings)
+    engine = Engine(checkpoint.settings.problem)
     kept = checkpoints.restore(checkpoint.settings, plan, engine) if checkpoints else None
     settings, trace, position, result = _enter(engine, kept, checkpoint, plan)
     before_us = trace.seconds
@@ -69,7 +68,7 @@ def integrate(
     return solution
 
 
-def _enter(engine: AbstractEngine, kept: Checkpoint | None, checkpoint: Checkpoint, plan: Plan):
+def _enter(engine: Engine, kept: Checkpoint | None, checkpoint: Checkpoint, plan: Plan):
     """Where to go on from, and whether the flow is over there already."""
     if kept is not None and kept.position is not None:
         # Its limits and its judgements are those of the call that was interrupted.
@@ -77,7 +76,7 @@ def _enter(engine: AbstractEngine, kept: Checkpoint | None, checkpoint: Checkpoi
     settings, trace = checkpoint.settings, checkpoint.trace.copy()
     position, spent = checkpoint.position, 0.0
     if position is None:
-        position = engine.begin(settings, plan)
+        position = engine.begin(settings)
         spent = float(position.controller.work.gradients)
         engine.record(settings, trace, position)
     keep_snapshot(settings, trace, plan, trace.time, position.theta)
@@ -85,7 +84,7 @@ def _enter(engine: AbstractEngine, kept: Checkpoint | None, checkpoint: Checkpoi
     return settings, trace, engine.allow(settings, plan, position, spent), result
 
 
-def _leg(engine: AbstractEngine, settings: Settings, trace: Trace, plan: Plan, position):
+def _leg(engine: Engine, settings: Settings, trace: Trace, plan: Plan, position):
     """Advance by one leg and record it; why the integration cannot go on, if it cannot."""
 
     def over() -> bool:
@@ -96,9 +95,7 @@ def _leg(engine: AbstractEngine, settings: Settings, trace: Trace, plan: Plan, p
     return position, cause
 
 
-def _take_over(
-    engine: AbstractEngine, settings: Settings, trace: Trace, plan: Plan, position, result
-):
+def _take_over(engine: Engine, settings: Settings, trace: Trace, plan: Plan, position, result):
     """Where the choice is ours and the solver stalls, another goes on from the same position."""
     choice, controller = settings.choice, position.controller
     now = int(controller.attempts), int(controller.accepted)
@@ -113,9 +110,9 @@ def _take_over(
         return settings, position, result
     choice = choice.after(f"{why} before t = {trace.time:.3g}")
     problem, tolerances = settings.problem, settings.tolerances
-    method = observed(resolve_method(choice.names[-1], *tolerances, settings.precision, problem))
+    method = resolve_method(choice.names[-1], *tolerances, settings.precision, problem)
     settings = dataclasses.replace(settings, method=method, choice=choice)
-    return settings, engine.restart(settings, plan, position, trace.time), None
+    return settings, engine.restart(settings, position), None
 
 
 def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:

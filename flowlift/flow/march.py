@@ -1,4 +1,4 @@
-"""One leg on the host: bursts of attempts, with what lies between them read off."""
+"""One leg of a flow: bursts of attempts, with what lies between them read off."""
 
 import dataclasses
 import math
@@ -10,12 +10,13 @@ from ..solvers import Halt
 from ..solvers.host.lean import NON_FINITE_ATTEMPTS, Bounds, Burst
 from ..solvers.host.stepping import HostField
 from ..solvers.pace import HOPELESS
+from .between import lobatto, polynomial
 from .choice import WINDOW
-from .host_methods import Runner
 from .host_position import HostPosition, Place, Tally
 from .problem import RECORDED
 from .programs import BATCH
 from .records import Plan, Settings, keep_snapshot
+from .runner import AbstractRunner
 from .stops import GradientNormBelow, LossBelow, asked_at_save_times, at_most, find
 from .trace import Trace
 
@@ -36,7 +37,7 @@ class March:
         self,
         field: HostField,
         record: Callable[[np.ndarray, np.ndarray], None],
-        runner: Runner,
+        runner: AbstractRunner,
         settings: Settings,
         trace: Trace,
         plan: Plan,
@@ -64,7 +65,9 @@ class March:
         self.since = trace.time
         self.next = int(np.searchsorted(plan.times, trace.time, side="right"))
         # Between two save times the flow must be able to end at the first.
-        self.careful = bool(asked_at_save_times(plan.stops)) or not runner.dense
+        self.asked = bool(asked_at_save_times(plan.stops))
+        # Bursts end before a step that passes one: the place before it is needed.
+        self.careful = self.asked or not runner.dense
         loss, gradient = find(plan.stops, LossBelow), find(plan.stops, GradientNormBelow)
         self.loss = float(at_most(loss.threshold, settings.precision)) if loss else -math.inf
         self.gradient_norm = (
@@ -72,7 +75,7 @@ class March:
         )
         self.judging = loss is not None or gradient is not None
         # Records that nothing waits for are made in batches.
-        alone = self.careful or self.judging or len(plan.times) - self.next < _MANY
+        alone = self.asked or self.judging or len(plan.times) - self.next < _MANY
         self.pending: list[tuple[np.ndarray, np.ndarray]] | None = None if alone else []
 
     def run(self, over: Callable[[], bool]) -> None:
@@ -155,6 +158,7 @@ class March:
         control = self.control
         work = control.work
         self.left -= done.attempts
+        self.trace.observation_gradients += done.observations
         self.control = dataclasses.replace(
             control,
             work=Tally(work.gradients + done.gradients, work.hvps + done.products),
@@ -187,16 +191,14 @@ class March:
         upto = int(np.searchsorted(self.plan.times, time, side="right"))
         due = self.plan.times[self.next : upto]
         self.next = max(self.next, upto)
-        rows = 1 if self.careful else max(1, _AT_A_TIME // done.y.size)
+        rows = max(1, _AT_A_TIME // done.y.size)
         for first in range(0, len(due), rows):
             times = due[first : first + rows]
             states = self._states(before, done, time, times)
             if self.pending is not None:
                 self._postpone(times, states)
                 continue
-            self.record(times, states)
-            count, ended = self._ends_at(len(times), over)
-            self._keep_snapshots(times[:count], states)
+            count, ended = self._record(times, states, over)
             if ended:
                 # The flow would go on from before the step.
                 self.here, self.seen = before, states[count - 1]
@@ -205,6 +207,20 @@ class March:
         if time >= self.trace.time:
             self.seen, self.trace.time = done.y, time
         return False
+
+    def _record(
+        self, times: np.ndarray, states: np.ndarray, over: Callable[[], bool]
+    ) -> tuple[int, bool]:
+        """Record states until the flow ends at one: how many stay, and whether it does."""
+        together = 1 if self.asked else len(times)
+        for first in range(0, len(times), together):
+            part = slice(first, first + together)
+            self.record(times[part], states[part])
+            count, ended = self._ends_at(len(times[part]), over)
+            self._keep_snapshots(times[part][:count], states[part])
+            if ended:
+                return first + count, True
+        return len(times), False
 
     def _postpone(self, times: np.ndarray, states: np.ndarray) -> None:
         """Record later, in the same leg."""
@@ -240,15 +256,23 @@ class March:
                     self.trace.drop_last()
                 self.control = dataclasses.replace(self.control, halt=int(Halt.CONDITION))
                 return stay, True
-        return count, bool(asked_at_save_times(self.plan.stops)) and over()
+        return count, self.asked and over()
 
     def _states(self, before: Place, done: Burst, time: float, times: np.ndarray) -> np.ndarray:
-        if not self.runner.dense:
-            return np.stack([done.y if t == time else self._reach(before, float(t)) for t in times])
         fractions = np.clip((times - (time - done.taken)) / done.taken, 0.0, 1.0)
-        states = done.dense(fractions)
+        if self.runner.dense:
+            states = done.dense(fractions)
+        elif done.accepted == 1 and 0 < self.runner.nodes < len(times):
+            states = polynomial(self._nodes(before, done), fractions)
+        else:
+            states = np.stack([done.y if t == time else self._reach(before, t) for t in times])
         states[times == time] = done.y
         return states
+
+    def _nodes(self, before: Place, done: Burst) -> np.ndarray:
+        """States at both ends of a step and at nodes between them."""
+        at = before.time + done.taken * lobatto(self.runner.nodes)
+        return np.stack([before.y, *(self._reach(before, t) for t in at), done.y])
 
     def _reach(self, place: Place, target: float) -> np.ndarray:
         """The state at a time within a step, by shorter steps. Their work is observation."""
@@ -258,6 +282,7 @@ class March:
             h = target - place.time if whole else place.step
             done = self.runner.run(self.field, place.y, place.memory, h, nothing)
             self.trace.observation_gradients += done.gradients + 2 * done.products
+            self.trace.observation_gradients += done.observations
             if whole and done.accepted:
                 return done.y
             place = Place(done.y, done.memory, done.step, place.time + done.time)

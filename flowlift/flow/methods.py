@@ -19,7 +19,6 @@ from ..solvers import (
     ExpRosenbrock,
     Halt,
     WorkController,
-    WorkState,
     evaluation,
     live_scale,
 )
@@ -39,31 +38,16 @@ class Method(eqx.Module):
         controller: its controller, which holds the true counts of work.
         term: the field.
         name: the solver's name.
-        points_per_leg: save times per leg: several where the solver's interpolant is as accurate
-            as its steps, else 1, so that each save time is the end of a step.
-        attempts_per_leg: attempted steps per leg.
-        runs_through: whether snapshots are interpolated like other records: a solver with a
-            memory of steps would pay for a step cut short.
     """
 
     solver: diffrax.AbstractSolver
     controller: WorkController
     term: diffrax.ODETerm
     name: str = eqx.field(static=True)
-    points_per_leg: int = eqx.field(static=True)
-    attempts_per_leg: int = eqx.field(static=True, default=4096)
-    runs_through: bool = eqx.field(static=True, default=False)
 
 
-# Half a decade of the default schedule.
-_POINTS_PER_LEG = 4
-_ACCURATE_INTERPOLANTS = (diffrax.Tsit5, diffrax.Dopri5, RKC2)
 # These count their own work, and take the predictive controller.
 _REPORTING = (RKC2, ExpRosenbrock)
-# All of the default schedule, and most others.
-_POINTS_RUN_THROUGH = 128
-# Few enough that an automatic choice notices a stall, and rules checked at legs hold soon.
-_ATTEMPTS_RUN_THROUGH = 64
 
 
 def theta_of(state: State) -> Flat:
@@ -101,13 +85,12 @@ def resolve_method(
     theta_norm = ThetaNorm(live)
     control = diffrax.PIDController(rtol=rtol_array, atol=atol_array, norm=theta_norm)
     name = _name(solver)
-    points = _POINTS_PER_LEG if isinstance(built, _ACCURATE_INTERPOLANTS) else 1
     if isinstance(built, _REPORTING):
         # Such a step may cross a stiff layer exactly, where the integrals are not smooth.
         norm = StateNorm(theta_norm) if isinstance(built, ExpRosenbrock) else theta_norm
         controller = built.default_controller(rtol_array, atol_array, norm, until=any_holds)
         built = _own(built, controller, live)
-        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), name, points)
+        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), name)
     if issubclass(type(built), diffrax.AbstractERK):
         tableau = cast(diffrax.ButcherTableau, cast(Any, built).tableau)
         # One evaluation is saved where the last stage of a step is the first of the next.
@@ -116,11 +99,11 @@ def resolve_method(
         controller = cast(Any, WorkController)(
             control, evaluations, until_accepted=reused, startup=2, until=any_holds
         )
-        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), name, points)
+        return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), name)
     # The start is counted with the start, the steps with the steps: nothing is known beforehand.
     controller = cast(Any, WorkController)(control, until=any_holds)
     term = diffrax.ODETerm(cast(Callable, marked_field))
-    return Method(Counting(_plain_loops(built)), controller, term, name, points)
+    return Method(Counting(_plain_loops(built)), controller, term, name)
 
 
 def least_atol(problem: Problem, precision: str) -> float:
@@ -149,15 +132,7 @@ def _plain_loops(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
 def _bdf_method(built: BDF, rtol: Array, atol: Array, live: Array | None, solver) -> Method:
     controller = BDF.default_controller(rtol, atol, theta_of, live, until=any_holds)
     built = _own(built, controller, live)
-    return Method(
-        built,
-        controller,
-        diffrax.ODETerm(cast(Callable, field)),
-        _name(solver),
-        _POINTS_RUN_THROUGH,
-        _ATTEMPTS_RUN_THROUGH,
-        runs_through=True,
-    )
+    return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), _name(solver))
 
 
 def _name(solver: str | diffrax.AbstractSolver) -> str:
@@ -226,16 +201,6 @@ class StateNorm(eqx.Module):
 def halting_outcome(halt: Halt) -> Outcome | None:
     """Why the integration was ended; None for no reason, or for a stopping rule."""
     return _OUTCOMES.get(halt)
-
-
-def stuck_outcome(state: WorkState) -> Outcome:
-    """Why an integration whose steps have fallen below the resolution of time ends."""
-    return Outcome.NON_FINITE if bool(state.edge) else Outcome.TIME_UNDERFLOW
-
-
-def met(state: WorkState) -> bool:
-    """Whether a stopping rule held after the last accepted step."""
-    return int(state.halt) == Halt.CONDITION
 
 
 _OUTCOMES = {

@@ -1,16 +1,16 @@
 """The two compiled programs that a flow on the host is driven by: gradient and product."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
 from ..solvers.host.stepping import HostField, Vector
+from ..static import Static, split
 from .problem import Problem
 
 
@@ -25,7 +25,7 @@ def host_field(problem: Problem) -> HostField:
     Returns:
         The field.
     """
-    leaves, static = _split(problem)
+    leaves, static = split(problem)
     traced, value_and_grad, product, _ = _programs(static)
 
     def evaluated(theta: Vector) -> tuple[float, Vector]:
@@ -46,7 +46,7 @@ def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 @lru_cache(maxsize=256)
-def _equations(static: "_Static", *shapes: jax.ShapeDtypeStruct) -> int:
+def _equations(static: Static, *shapes: jax.ShapeDtypeStruct) -> int:
     """The size of a traced gradient. The trace is that of the first call."""
     *leaves, theta = shapes
     return _size(_programs(static)[1].trace(leaves, theta).jaxpr)
@@ -74,7 +74,7 @@ def record_batch(problem: Problem) -> Callable[[np.ndarray], tuple[np.ndarray, n
     Returns:
         The function thetas (256, P) -> L (256,), |grad L| (256,). 256 gradients.
     """
-    leaves, static = _split(problem)
+    leaves, static = split(problem)
     batch = _programs(static)[-1]
 
     def recorded(thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,44 +84,13 @@ def record_batch(problem: Problem) -> Callable[[np.ndarray], tuple[np.ndarray, n
     return recorded
 
 
-class _Static:
-    """What of a problem is no array: by it programs are shared."""
-
-    def __init__(self, treedef: Any, others: Sequence[Any]):
-        self.treedef, self.others = treedef, tuple(others)
-        self.hash = hash((treedef, self.others))
-
-    def __hash__(self) -> int:
-        return self.hash
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Static):
-            return NotImplemented
-        return self.treedef == other.treedef and self.others == other.others
-
-
-# Where a leaf is an array.
-_ARRAY = object()
-
-
-def _split(problem: Problem) -> tuple[list[Any], _Static]:
-    leaves, treedef = jax.tree.flatten(problem)
-    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
-    return arrays, _Static(treedef, [_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves])
-
-
 @lru_cache(maxsize=256)
-def _programs(static: _Static) -> tuple[Callable, Any, Any, Any]:
-    def problem(arrays: Sequence[Any]) -> Problem:
-        given = iter(arrays)
-        leaves = [next(given) if leaf is _ARRAY else leaf for leaf in static.others]
-        return jax.tree.unflatten(static.treedef, leaves)
-
+def _programs(static: Static) -> tuple[Callable, Any, Any, Any]:
     def traced(arrays, theta):
-        return problem(arrays).value_and_grad(theta)
+        return static.joined(arrays).value_and_grad(theta)
 
     def product(arrays, theta, vector):
-        here = problem(arrays)
+        here = static.joined(arrays)
         return jax.jvp(lambda at: here.value_and_grad(at)[1], (theta,), (vector,))[1]
 
     def one(arrays, theta):

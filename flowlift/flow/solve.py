@@ -21,7 +21,6 @@ from .choice import (
     Automatic,
     choose,
     declared_smooth,
-    observed,
     spectrum_at_start,
     spectrum_on_host,
 )
@@ -136,7 +135,6 @@ def solve(
     choice = _choice(solver, model, problem, plan.horizon, rtol, engine)
     name = solver if choice is None else choice.names[-1]
     method = resolve_method(name, rtol, atol, precision, problem)
-    method = method if choice is None else observed(method)
     drives = resolve_engine(engine, method, problem)
     numbers = (rtol, atol)
     settings = Settings(problem, method, watched, precision, max_steps, numbers, choice, drives)

@@ -84,6 +84,7 @@ class Burst(NamedTuple):
         left: whether the method asked for the host, and nothing else ended the burst.
         products: Hessian-vector products.
         halt: a `Halt` if the method cannot go on.
+        observations: evaluations that only judged thresholds.
     """
 
     y: Vector
@@ -101,6 +102,7 @@ class Burst(NamedTuple):
     left: bool
     products: int = 0
     halt: Halt = Halt.NONE
+    observations: int = 0
 
     def followed(self, other: "Burst") -> "Burst":
         """This burst and another that went on from it, as one.
@@ -111,7 +113,7 @@ class Burst(NamedTuple):
         Returns:
             Both.
         """
-        sums = ("time", "attempts", "accepted", "gradients", "products")
+        sums = ("time", "attempts", "accepted", "gradients", "products", "observations")
         both = other._replace(**{name: getattr(self, name) + getattr(other, name) for name in sums})
         return both if other.accepted else both._replace(taken=self.taken, dense=self.dense)
 

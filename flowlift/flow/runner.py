@@ -1,0 +1,58 @@
+"""What a march asks of a solver: where it begins, and bursts of attempts."""
+
+import abc
+from typing import Any
+
+from ..solvers.host.lean import Bounds, Burst
+from ..solvers.host.stepping import HostField, Start, Vector
+
+
+class AbstractRunner(abc.ABC):
+    """A solver of one flow, ready to run.
+
+    A memory is a pytree of arrays and Python numbers of a structure that never changes; no memory
+    and no state that was given or returned is ever changed.
+
+    Attributes:
+        dense: whether its interpolant is as accurate as its steps.
+        nodes: states inside of a step, by shorter steps, from which on a polynomial through them
+            and both ends is as accurate as its steps; 0 for none.
+        knows_end: whether bursts judge by themselves whether L at the end of a step, or its
+            gradient, meets a threshold.
+    """
+
+    dense: bool
+    nodes: int
+    knows_end: bool
+
+    @abc.abstractmethod
+    def start(self, field: HostField, y: Vector) -> Start:
+        """The first step and the memory at a state, with the work that they took.
+
+        Args:
+            field: the flow.
+            y: the state.
+        """
+
+    @abc.abstractmethod
+    def blank(self, y: Vector) -> Any:
+        """A memory of the right structure, whose numbers mean nothing.
+
+        Args:
+            y: a state, for its size and type.
+        """
+
+    @abc.abstractmethod
+    def run(self, field: HostField, y: Vector, memory: Any, h: float, bounds: Bounds) -> Burst:
+        """Attempt steps until a bound is met.
+
+        Args:
+            field: the flow.
+            y: the state.
+            memory: the solver's memory.
+            h: the first step, attempted in any case.
+            bounds: when to end.
+
+        Returns:
+            What came of it.
+        """
