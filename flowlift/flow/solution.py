@@ -20,7 +20,7 @@ class FlowStats:
             loss alone counts as one); with the work of those observers that say what they cost.
         steps: attempted steps.
         rejected: attempted steps that were rejected.
-        legs: how often the solver came back to be judged; calls of diffeqsolve in the graph.
+        legs: how often the solver came back to be judged.
         seconds: wall time, compilation included; never used in a decision.
     """
 

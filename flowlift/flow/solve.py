@@ -70,7 +70,8 @@ def solve(
     1/2. Time is that of this L: t = learning rate x number of gradient descent steps.
 
     The local error of theta per step is kept below atol + rtol |theta|, root mean square over the
-    parameters. Records between steps come from the solver's own interpolant.
+    parameters. Records between steps are as accurate as
+    the steps, which save times never change.
 
     Cost: see `FlowSolution.stats`; memory: some dozens of vectors of the size of theta for
     explicit solvers, P^2 numbers for dense implicit ones, and one loss gradient.
@@ -105,8 +106,8 @@ def solve(
             processed in chunks that keep it. None for no bound.
         checkpoints: a file that keeps where the flow stands, for long ones: after a kill the same
             call goes on from it, with the same numbers as without the kill.
-        engine: "host", where Python drives the solver over two compiled programs, "graph", where
-            diffrax does in legs compiled whole, or None: the host where the data are on one CPU
+        engine: "host", where Python drives the solver over two compiled programs, "graph", where a
+            solver of diffrax is compiled whole, or None: the host where the data are on one CPU
             and the solver is one that it has (docs/solvers.md). The solution says which one ran.
         throw: raise `FlowError` instead of returning a solution that was not reached.
 

@@ -20,7 +20,7 @@ class Trace:
         records: recorded quantities, one chunk per leg.
         snapshots: models by time.
         observation_gradients: gradients spent on records and stopping rules.
-        legs: calls of diffeqsolve.
+        legs: how often the solver came back to be judged.
         seconds: wall time.
         judged: attempted and accepted steps when the solver was last judged.
     """

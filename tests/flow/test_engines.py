@@ -19,6 +19,7 @@ STOCK = {
     "kvaerno4": diffrax.Kvaerno4(),
     "bosh3": diffrax.Bosh3(),
 }
+TSIT5 = diffrax.Tsit5()
 # Slow are those that compile for seconds, of the same kind as another one.
 DRIVEN = [
     *[(solver, "host") for solver in SOLVERS],
@@ -165,6 +166,34 @@ def test_a_resumed_flow_takes_the_steps_of_the_undisturbed_one(solver, engine):
     assert 1 <= extra <= 12
 
 
+@pytest.mark.parametrize("solver", ["tsit5", "kvaerno3", "implicit-euler"])
+def test_the_graph_takes_the_steps_of_diffeqsolve(solver):
+    """The loop is ours; solver and controller are diffrax's, and so are the steps."""
+    found = flow(solver, engine="graph", atol=1e-7)
+    # Root mean square over theta alone; the root finder takes the controller's norm.
+    control = diffrax.PIDController(rtol=1e-3 if solver == "implicit-euler" else 1e-5, atol=1e-7)
+    gradient = jax.grad(lambda x: valley(problems.Vector(x)))
+    term, method = diffrax.ODETerm(lambda t, x, args: -gradient(x)), STOCK.get(solver, TSIT5)
+    # Within diffeqsolve the controller does not know the term, and takes 0.01.
+    order = method.error_order(term)
+    first, _ = control.init(term, 0.0, 10.0, START.theta, None, None, method.func, order)
+    direct = diffrax.diffeqsolve(
+        term,
+        method,
+        0.0,
+        10.0,
+        first,
+        START.theta,
+        stepsize_controller=control,
+        max_steps=100_000,
+    )
+    steps = int(direct.stats["num_steps"]), int(direct.stats["num_rejected_steps"])
+    assert (found.stats.steps, found.stats.rejected) == steps
+    # Its root finder solves for theta alone, ours for the integrals too.
+    tolerance = 1e-12 if solver == "tsit5" else 1e-6
+    np.testing.assert_allclose(found.model.theta, direct.ys[-1], rtol=tolerance)
+
+
 def test_two_resumptions_of_one_solution_are_the_same():
     first = flow("bdf")
     one, other = (resume(first, 100.0, save=[]) for _ in range(2))
@@ -206,6 +235,9 @@ def test_rules_hold_at_the_first_save_time_that_shows_them(solver, engine):
         np.testing.assert_allclose(on.loss[-1], whole.loss[-1], rtol=1e-9)
 
 
+HOST = [("bdf", 2), ("tsit5", 2), ("rkc2", 3)]
+
+
 def test_a_flow_compiles_two_programs_and_an_explicit_one_two():
     compiled = []
 
@@ -214,9 +246,11 @@ def test_a_flow_compiles_two_programs_and_an_explicit_one_two():
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        for solver, most in (("bdf", 2), ("tsit5", 2), ("rkc2", 3)):
+        # In the graph: the start, the leg, the record and, if it is used, the interpolant.
+        graph = [("kvaerno5", "graph", 3), ("tsit5", "graph", 4)]
+        for solver, engine, most in [*[(s, "host", n) for s, n in HOST], *graph]:
             start, seen = problems.Vector(jax.device_put(np.ones(5 + most))), len(compiled)
-            solve(start, lambda m: jnp.sum(jnp.cos(m.theta)), 5.0, solver=solver)
+            solve(start, lambda m: jnp.sum(jnp.cos(m.theta)), 5.0, solver=solver, engine=engine)
             assert len(compiled) - seen <= most, solver
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
