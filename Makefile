@@ -18,8 +18,8 @@ studies-quick: .venv/.data
 		$(BIN)/python studies/$$study/run.py --quick --figures results/$$study/figures || exit 1; \
 	done
 
-# A file is one worker's: what its tests share is made once.
-SHARED := -n 2 --dist loadfile
+# A file is one worker's: what its tests share is made once. tests/conftest.py puts long files first.
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/.test
 	$(BIN)/pytest $(SHARED)

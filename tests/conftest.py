@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 # Two workers with a thread pool each fight for the cores, by a factor of thirty.
@@ -41,6 +42,15 @@ install_import_hook(_CHECKED, "typechecker.check")
 # Tracing makes many objects and few cycles. At Python's threshold of 700 a ninth of the tests' time
 # goes into looking for cycles, most of it through what never dies: modules and traced programs.
 gc.set_threshold(20_000, 20, 20)
+
+# Few tests, in processes of their own, that take as long as a hundred others.
+_LONG = ("test_sharding.py", "test_snippets.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first: no worker shall be left with one when the other has nothing to do."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name not in _LONG, -tests[item.path]))
 
 
 def pytest_collection_finish():

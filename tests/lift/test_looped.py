@@ -126,7 +126,8 @@ def test_a_plan_computes_every_vertex_from_its_own_edges_and_sources():
     assert 20 <= found <= 95
 
 
-QUICK = [("mlp", RAGGED), ("resnet", FixedInDegree(2)), ("ladder", RAGGED)]
+# One chain and one of several strands in each run; each other compiles for a second or more.
+QUICK = [("mlp", RAGGED), ("ladder", RAGGED)]
 CASES = [(name, law) for name in LOOPED for law in (RAGGED, FixedInDegree(2))]
 CASES = [c if c in QUICK else pytest.param(*c, marks=pytest.mark.slow) for c in CASES]
 

@@ -240,6 +240,8 @@ def growth(t, y, args):
     return jnp.array([0.3, -1e4]) * y + jnp.array([0.0, 1e4]) * jnp.sin(y[0]) * 0
 
 
+# Seconds of compilation; each run compares attempts at negative curvature with those of the host.
+@pytest.mark.slow
 def test_negative_curvature_is_integrated_as_growth():
     solution = solve(growth, jnp.array([1e-3, 1.0]), jnp.asarray(20.0), 1e-7)
     assert float(solution.ys[0][0, 0]) == pytest.approx(1e-3 * math.exp(6.0), rel=1e-5)
