@@ -26,8 +26,8 @@ import tyro
 import xarray
 
 from flowlift.compare.curves import compare
-from flowlift.flow.choice import spectrum_at_start
 from flowlift.flow.problem import make_problem
+from flowlift.flow.sharpness import spectrum
 from flowlift.tasks import population
 
 INPUTS, SAMPLES = 4, 256
@@ -124,7 +124,8 @@ def main(options: Options) -> None:
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
     for width in options.width:
         model, loss = student(width, options.activation, options.seed)
-        sharpness = spectrum_at_start(make_problem(model, population(loss).objective, "float64"))[1]
+        problem = make_problem(model, population(loss).objective, "float64")
+        sharpness = spectrum(problem, problem.start).highest
         for stiffness in options.stiffness:
             for line in measure(options, width, stiffness, model, loss, sharpness):
                 print(line, flush=True)

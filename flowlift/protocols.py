@@ -40,7 +40,10 @@ class AbstractPadded(abc.ABC):
 
 
 class AbstractSmoothness(abc.ABC):
-    """A model that knows whether it is twice continuously differentiable in its parameters."""
+    """A model, or an objective, that knows whether it makes a twice differentiable L of parameters.
+
+    What an objective says counts before what a model does.
+    """
 
     @property
     @abc.abstractmethod

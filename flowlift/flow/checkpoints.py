@@ -25,6 +25,7 @@ from ..files import NotRead, of_the_system, read_bytes, write_whole
 from ..fingerprint import fingerprint
 from .choice import Automatic
 from .engine import Engine
+from .forecast import Mark
 from .methods import resolve_method
 from .outcome import Outcome
 from .problem import RECORDED, Problem
@@ -317,7 +318,7 @@ def _unpack(arrays: Arrays, settings: Settings, engine: Engine) -> Checkpoint:
         observation_gradients=stats["observation_gradients"],
         legs=stats["legs"],
         seconds=stats["seconds"],
-        judged=tuple(header["judged"]),
+        judged=Mark(*header["judged"]),
     )
     return Checkpoint(settings, position, trace)
 

@@ -2,40 +2,29 @@
 
 import dataclasses
 
-import equinox as eqx
-import jax
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from ..protocols import AbstractSmoothness
-from ..solvers import generic_vector, live_part, spectral_ends
-from ..solvers.host.krylov import Krylov, ritz
-from ..solvers.host.krylov import generic_vector as generic
-from ..solvers.host.stepping import HostField
-from .outcome import Outcome
-from .problem import Flat, Problem
+from .sharpness import Ends
 
-# Hessian-vector products spent on the ends of the spectrum at the start.
-PRODUCTS = 8
 # T x sharpness up to which an explicit method is taken, and what each further digit of rtol
 # beyond 1e-3 adds: measured, docs/solvers.md.
-_NOT_STIFF = 100.0
-_PER_DIGIT = 100.0
+_NOT_STIFF = 50.0
+_PER_DIGIT = 20.0
+# The same where L has kinks, ten times as much for each digit: they hold down every solver, and
+# cost an explicit one the least.
+_KINKED = 400.0
 # Below this tolerance the explicit method of order 8 is cheaper than that of order 5.
 _TIGHT = 1e-8
 # A basis of some hundred vectors of this length fills 2 GB.
 _LARGE = 2_000_000
-# A solver is judged after so many attempts; an explicit one by how many more it would need.
-WINDOW = 64
-_TOO_MANY = 1_000
-# A stiff one makes no progress if doubling the time takes so many attempts, over 1024 of them: a
-# sharp transition at a late time takes fewer.
-_CRAWLING = 100_000
-_EXPLICIT = ("tsit5", "dopri8")
+EXPLICIT = ("tsit5", "dopri8")
+STABILISED = "rkc2"
 # Tighter than this, kinks make RKC2 reject more steps than its stages save.
 _LOOSE = 1e-4
 # All that a choice may end with.
-CANDIDATES = ("tsit5", "dopri8", "bdf", "rkc2")
+CANDIDATES = (*EXPLICIT, "bdf", STABILISED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +36,14 @@ class Automatic:
         reason: why the first was chosen, and why others took over.
         fallbacks: the solvers that may still take over.
         products: Hessian-vector products that the choice has cost.
+        limit: time left x sharpness up to which an explicit method is cheaper.
     """
 
     names: tuple[str, ...]
     reason: str
     fallbacks: tuple[str, ...]
     products: int
+    limit: float
 
     @property
     def text(self) -> str:
@@ -70,19 +61,17 @@ class Automatic:
         """
         name, *rest = self.fallbacks
         reason = f"{self.reason}; {self.names[-1]} {why}"
-        return Automatic((*self.names, name), reason, tuple(rest), self.products)
+        return Automatic((*self.names, name), reason, tuple(rest), self.products, self.limit)
 
 
-def choose(
-    size: int, horizon: float, rtol: float, ends: tuple[float, float], smooth: bool | None
-) -> Automatic:
+def choose(size: int, horizon: float, rtol: float, ends: Ends, smooth: bool | None) -> Automatic:
     """The solver for a flow.
 
     Args:
         size: number of parameters P.
         horizon: the end T.
         rtol: relative tolerance.
-        ends: the least and the largest eigenvalue of the Hessian at the start.
+        ends: the ends of the Hessian's spectrum at the start.
         smooth: whether L is twice differentiable; None: not declared.
 
     Returns:
@@ -91,31 +80,34 @@ def choose(
     explicit = "dopri8" if rtol < _TIGHT else "tsit5"
     stiff, declared = _for_stiff(size, rtol, smooth)
     last = ("rkc2", "tsit5") if rtol >= _LOOSE else ("tsit5",)
-    lowest, sharpness = ends
-    stiffness = horizon * max(sharpness, 0.0)
-    measured = f"T x sharpness = {stiffness:.2g}, rtol = {rtol:.0e}"
+    lowest, sharpness, products = ends
+    stiffness, limit = horizon * max(sharpness, 0.0), threshold(rtol, smooth)
+    # A Ritz value is a lower bound, and products end where it decides.
+    measured = f"T x sharpness at least {stiffness:.2g}, rtol = {rtol:.0e}"
     if lowest < -0.01 * abs(sharpness):
         measured += f", least curvature {lowest:.2g}"
-    if not np.isfinite(ends).all():
+    if not np.isfinite([lowest, sharpness]).all():
         order, reason = (explicit,), "the Hessian at the start is not finite"
-    elif stiffness <= threshold(rtol):
+    elif stiffness <= limit:
         order, reason = (explicit, stiff, *last), f"not stiff, {measured}"
     else:
         order, reason = (stiff, *last), f"stiff, {measured}, {declared}"
     first, *rest = dict.fromkeys(order)
-    return Automatic((first,), reason, tuple(rest), min(PRODUCTS, size))
+    return Automatic((first,), reason, tuple(rest), products, limit)
 
 
-def threshold(rtol: float) -> float:
+def threshold(rtol: float, smooth: bool | None) -> float:
     """T x sharpness up to which explicit methods are cheaper.
 
     Args:
         rtol: relative tolerance.
+        smooth: whether L is twice differentiable; None: not declared.
 
     Returns:
         The threshold.
     """
-    return _NOT_STIFF + _PER_DIGIT * max(0.0, -np.log10(rtol) - 3)
+    digits = float(-np.log10(rtol)) - 3
+    return _KINKED * 10**digits if smooth is False else _NOT_STIFF + _PER_DIGIT * max(0.0, digits)
 
 
 def _for_stiff(size: int, rtol: float, smooth: bool | None) -> tuple[str, str]:
@@ -127,99 +119,16 @@ def _for_stiff(size: int, rtol: float, smooth: bool | None) -> tuple[str, str]:
     return "bdf", "twice differentiable" if smooth else "smoothness not declared"
 
 
-def spectrum_at_start(problem: Problem) -> tuple[float, float]:
-    """The ends of the Hessian's spectrum at theta_0, after `PRODUCTS` Lanczos steps.
-
-    Args:
-        problem: the problem.
-
-    Returns:
-        The least and the largest Ritz value: inside the spectrum, and the largest close to its end.
-    """
-    lowest, highest = _ends(problem)
-    return float(lowest), float(highest)
-
-
-def spectrum_on_host(field: HostField, theta: np.ndarray) -> tuple[float, float]:
-    """As `spectrum_at_start`, by products that the host calls for.
-
-    Args:
-        field: the flow.
-        theta: theta_0.
-
-    Returns:
-        The least and the largest Ritz value; NaN where products are not finite.
-    """
-    start = generic(theta.size, theta.dtype)
-    start[field.live :] = 0
-    with np.errstate(all="ignore"):
-        begun = Krylov.empty(min(PRODUCTS, theta.size), theta).restarted(start)
-        krylov = begun.grown(lambda v: field.product(theta, v), lambda _: False)
-        values = ritz(krylov).values
-    return float(values[0]), float(values[-1])
-
-
-# Without their vectors, which would be compiled as well.
-@eqx.filter_jit
-def _ends(problem: Problem) -> tuple[Array, Array]:
-    theta = problem.start
-
-    def product(vector: Flat) -> Array:
-        return jax.jvp(lambda x: problem.value_and_grad(x)[1], (theta,), (vector,))[1]
-
-    # A tolerance of zero: always all products, so that their number needs no reading back.
-    start = live_part(generic_vector(theta.size, theta.dtype), problem.live)
-    ends = spectral_ends(product, start, rtol=0.0, max_products=PRODUCTS)
-    return ends.lowest, ends.highest
-
-
-def declared_smooth(model: PyTree) -> bool | None:
-    """What a model says of its smoothness, None if nothing.
+def declared_smooth(model: PyTree, objective: object = None) -> bool | None:
+    """What an objective, or else a model, says of the smoothness of L; None if nothing.
 
     Args:
         model: any pytree; a `Lift`, or another `flowlift.protocols.AbstractSmoothness`, declares
             it.
+        objective: likewise; a mean over infinitely many samples has none of a model's kinks.
 
     Returns:
         The declaration.
     """
-    return model.smooth if isinstance(model, AbstractSmoothness) else None
-
-
-def stalled(
-    name: str,
-    result: Outcome | None,
-    attempts: int,
-    accepted: int,
-    more: float,
-    doubling: float,
-) -> str | None:
-    """Whether another solver should take over, after `WINDOW` attempts or at an end.
-
-    An explicit method stalls when stability holds its steps down: then nearly all are accepted,
-    and the number still needed is the time left over the step. Others stall when most steps are
-    rejected, when they are accepted but so short that time hardly grows, or give up. An explicit
-    flow that explodes is a result, and nobody else is tried.
-
-    Args:
-        name: the solver that runs.
-        result: how the flow ended, None if it goes on.
-        attempts: attempted steps lately.
-        accepted: those of them that were accepted.
-        more: the time left over the next step.
-        doubling: attempts that doubling the time would take at the measured pace, see
-            `flowlift.solvers.pace.Pace`.
-
-    Returns:
-        Why, or None.
-    """
-    if name in _EXPLICIT:
-        slow = result is None and attempts >= WINDOW and more > _TOO_MANY
-        return f"would have needed {more:.2g} more steps" if slow else None
-    if result in (Outcome.TIME_UNDERFLOW, Outcome.NO_PROGRESS, Outcome.SOLVER_FAILURE):
-        return f"ended by {str(result)!r}"
-    if result is None and attempts >= WINDOW and 2 * accepted < attempts:
-        return f"stalled, {attempts - accepted} of {attempts} steps rejected"
-    if result is None and doubling > _CRAWLING:
-        return f"would have needed {doubling:.2g} more steps to double the time"
-    return None
+    told = (each.smooth for each in (objective, model) if isinstance(each, AbstractSmoothness))
+    return next(told, None)

@@ -31,6 +31,7 @@ from .problem import Problem
 from .programs import BATCH, host_field, record_batch
 from .records import Plan, Settings
 from .runner import AbstractRunner
+from .sharpness import Ends, Enough, spectrum, spectrum_on_host
 from .stops import Stop
 from .trace import Trace
 
@@ -136,6 +137,22 @@ class Engine:
             As its counts say.
         """
         return position.controller.halt == Halt.CONDITION
+
+    def spectrum(self, settings: Settings, position: HostPosition, enough: Enough) -> Ends:
+        """The ends of the Hessian's spectrum where the flow stands.
+
+        Args:
+            settings: the problem, and who drives: in the graph all products are compiled as one.
+            position: where the flow stands.
+            enough: whether no more products are needed.
+
+        Returns:
+            The ends, with the products that they took.
+        """
+        theta = position.here.y[:-2]
+        if settings.engine == "graph":
+            return spectrum(settings.problem, jnp.asarray(theta))
+        return spectrum_on_host(self.field, theta, enough)
 
     def record(self, settings: Settings, trace: Trace, position: HostPosition) -> None:
         """Record the position at the time reached. One gradient.

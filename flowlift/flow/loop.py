@@ -1,20 +1,24 @@
 """The loop over legs: advance, record, judge; on the host."""
 
 import dataclasses
+import math
 import time
 
 import jax
 import numpy as np
 
 from .checkpoints import Checkpoints
-from .choice import WINDOW, stalled
+from .choice import STABILISED
 from .ending import ending, named
 from .engine import Engine
+from .forecast import Mark, Spell, outlook
 from .methods import resolve_method
 from .outcome import FlowError, Outcome
 from .problem import RECORDED
 from .records import Checkpoint, Plan, Settings, keep_snapshot
+from .sharpness import decided
 from .solution import FlowSolution
+from .takeover import dearer, due, slow, stalled
 from .trace import Trace
 
 
@@ -97,22 +101,51 @@ def _leg(engine: Engine, settings: Settings, trace: Trace, plan: Plan, position)
 
 def _take_over(engine: Engine, settings: Settings, trace: Trace, plan: Plan, position, result):
     """Where the choice is ours and the solver stalls, another goes on from the same position."""
-    choice, controller = settings.choice, position.controller
-    now = int(controller.attempts), int(controller.accepted)
-    attempts, accepted = (after - before for after, before in zip(now, trace.judged, strict=True))
-    if choice is None or not choice.fallbacks or (result is None and attempts < WINDOW):
+    choice = settings.choice
+    if choice is None or not choice.fallbacks:
         return settings, position, result
-    trace.judged = now
-    more = (plan.horizon - trace.time) / max(float(controller.step), np.finfo(float).tiny)
-    doubling = float(controller.pace.doubling)
-    why = stalled(choice.names[-1], result, attempts, accepted, more, doubling)
+    spell = Spell(trace.judged, _mark(trace, position))
+    now = spell.now
+    if result is None and not due(choice.names[-1], trace.judged, now.attempts, now.cost):
+        return settings, position, result
+    trace.judged = spell.mark
+    why, choice = _why(engine, settings, plan, position, spell, result)
     if why is None:
-        return settings, position, result
+        return dataclasses.replace(settings, choice=choice), position, result
     choice = choice.after(f"{why} before t = {trace.time:.3g}")
     problem, tolerances = settings.problem, settings.tolerances
     method = resolve_method(choice.names[-1], *tolerances, settings.precision, problem)
     settings = dataclasses.replace(settings, method=method, choice=choice)
-    return settings, engine.restart(settings, position), None
+    position = engine.restart(settings, position)
+    now = _mark(trace, position)
+    trace.judged = now._replace(watched=now.attempts, kept=now.accepted)
+    return settings, position, None
+
+
+def _mark(trace: Trace, position) -> Mark:
+    controller = position.controller
+    cost = int(controller.work.gradients) + 2 * int(controller.work.hvps)
+    counts = int(controller.attempts), int(controller.accepted), cost
+    return Mark(*counts, trace.time, float(controller.step))
+
+
+def _why(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell, result):
+    """Why another solver should take over, or None; and the choice with what the answer cost."""
+    choice, (rtol, atol) = settings.choice, settings.tolerances
+    assert choice is not None
+    name = choice.names[-1]
+    why = stalled(name, result, spell, float(position.controller.pace.doubling))
+    if why is not None or result is not None:
+        return why, choice
+    limit = slow(name, spell, plan.horizon, choice.limit)
+    if limit < math.inf:
+        ends = engine.spectrum(settings, position, decided(limit))
+        choice = dataclasses.replace(choice, products=choice.products + ends.products)
+        return (f"met a sharpness of {ends.highest:.2g}" if ends.highest > limit else None), choice
+    if choice.fallbacks[0] == STABILISED:
+        seen = outlook(position.here.memory, settings.problem.dimension, rtol, atol)
+        return (None if seen is None else dearer(spell, seen, plan.horizon)), choice
+    return None, choice
 
 
 def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:

@@ -11,13 +11,13 @@ from ..solvers.host.lean import NON_FINITE_ATTEMPTS, Bounds, Burst
 from ..solvers.host.stepping import HostField
 from ..solvers.pace import HOPELESS
 from .between import lobatto, polynomial
-from .choice import WINDOW
 from .host_position import HostPosition, Place, Tally
 from .problem import RECORDED
 from .programs import BATCH
 from .records import Plan, Settings, keep_snapshot
 from .runner import AbstractRunner
 from .stops import GradientNormBelow, LossBelow, asked_at_save_times, at_most, find
+from .takeover import WINDOW, due, window
 from .trace import Trace
 
 # A step that ends so near to the end ends at it.
@@ -62,6 +62,12 @@ class March:
         branched = position.anchor is not position.here
         self.anchor: Place | None = position.anchor if branched else None
         self.left = WINDOW
+        # A solver is judged at the same steps, however many save times lie between.
+        choice = settings.choice
+        self.judged = choice.names[-1] if choice and choice.fallbacks else None
+        if self.judged:
+            done = position.controller.attempts - trace.judged.attempts
+            self.left = max(1, window(self.judged) - done)
         self.since = trace.time
         self.next = int(np.searchsorted(plan.times, trace.time, side="right"))
         # Between two save times the flow must be able to end at the first.
@@ -95,7 +101,13 @@ class March:
         """A leg ends with what it has recorded: then the flow can be judged, and written."""
         fresh = len(self.trace.times) == recorded
         before_end = self.trace.time < self.plan.horizon
-        return fresh and before_end and self.left > 0 and not self.control.halt
+        going = fresh and before_end and self.left > 0 and not self.control.halt
+        return going and not (self.judged and self._due())
+
+    def _due(self) -> bool:
+        work = self.control.work
+        cost = work.gradients + 2 * work.hvps
+        return due(self.judged or "", self.trace.judged, self.control.attempts, cost)
 
     def position(self) -> HostPosition:
         """Where the flow stands now."""

@@ -21,8 +21,7 @@ from .choice import (
     Automatic,
     choose,
     declared_smooth,
-    spectrum_at_start,
-    spectrum_on_host,
+    threshold,
 )
 from .engines import on_one_cpu, resolve_engine
 from .loop import integrate
@@ -32,6 +31,7 @@ from .problem import Problem, make_problem
 from .programs import host_field
 from .records import Checkpoint, Plan, Settings
 from .schedule import LogTimes, check_apart, resolve_snapshots, resolve_times
+from .sharpness import decided, spectrum, spectrum_on_host
 from .solution import FlowSolution
 from .stops import Stop, check_stops
 from .trace import Trace
@@ -81,9 +81,9 @@ def solve(
         task: a task, an objective, or a callable model -> L.
         horizon: the end T > 0.
         solver: a name from `SOLVERS`, any adaptive diffrax solver, or "auto": chosen from the
-            size, the horizon, the tolerance, the spectrum at the start (8 Hessian-vector products,
-            counted) and the smoothness that the model declares, and changed when it stalls; the
-            solution says which ran and why.
+            size, the horizon, the tolerance, the spectrum at the start (at most 8 Hessian-vector
+            products, counted) and the smoothness that the model declares, and changed when the
+            flow shows that another costs less, or stalls; the solution says which ran and why.
         rtol: relative tolerance.
         atol: absolute tolerance.
         save: save times, a schedule or increasing numbers from 0 to the horizon; 0 and the last
@@ -133,7 +133,7 @@ def solve(
     _check_room(plan, problem)
     watched = watch(observers, model)
     _check_scale(problem, atol)
-    choice = _choice(solver, model, problem, plan.horizon, rtol, engine)
+    choice = _choice(solver, (model, objective), problem, plan.horizon, rtol, engine)
     name = solver if choice is None else choice.names[-1]
     method = resolve_method(name, rtol, atol, precision, problem)
     drives = resolve_engine(engine, method, problem)
@@ -200,15 +200,17 @@ def resume(
 
 
 def _choice(
-    solver, model, problem: Problem, horizon: float, rtol: float, engine: str | None
+    solver, flowing, problem: Problem, horizon: float, rtol: float, engine: str | None
 ) -> Automatic | None:
     if not (isinstance(solver, str) and solver == AUTO):
         return None
+    smooth = declared_smooth(*flowing)
     if engine == "graph" or not on_one_cpu(problem):
-        ends = spectrum_at_start(problem)
+        ends = spectrum(problem, problem.start)
     else:
-        ends = spectrum_on_host(host_field(problem), problem.start_on_host)
-    return choose(problem.dimension, horizon, rtol, ends, declared_smooth(model))
+        enough = decided(threshold(rtol, smooth) / horizon)
+        ends = spectrum_on_host(host_field(problem), problem.start_on_host, enough)
+    return choose(problem.dimension, horizon, rtol, ends, smooth)
 
 
 def _plan(

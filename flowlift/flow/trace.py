@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
+from .forecast import Mark
 from .observers import COST
 
 
@@ -22,7 +23,7 @@ class Trace:
         observation_gradients: gradients spent on records and stopping rules.
         legs: how often the solver came back to be judged.
         seconds: wall time.
-        judged: attempted and accepted steps when the solver was last judged.
+        judged: where the solver stood when it was last judged.
     """
 
     time: float = 0.0
@@ -32,7 +33,7 @@ class Trace:
     observation_gradients: int = 0
     legs: int = 0
     seconds: float = 0.0
-    judged: tuple[int, int] = (0, 0)
+    judged: Mark = Mark()
 
     def copy(self) -> "Trace":
         """An independent copy; arrays are shared, they never change."""

@@ -11,13 +11,14 @@ from ..lift import Lift
 from ..memory import check_memory
 from ..modules import Hidden, InnerProduct, Pointwise, edge_name
 from ..precision import check_precision
+from ..protocols import AbstractSmoothness
 from ..registry import register
 from .task import AbstractObjective, Task
 
 Rows = Float[Array, "n d"]
 
 
-class GaussianCommittee(AbstractObjective):
+class GaussianCommittee(AbstractObjective, AbstractSmoothness):
     """L(W) = 1/2 E_x (sum_i relu(<w_i, x>) - sum_j relu(<v_j, x>))^2 for x ~ N(0, I_d).
 
     By the arc-cosine kernel of degree 1 (Cho & Saul, NeurIPS 2009), theta the angle of u and w,
@@ -39,6 +40,11 @@ class GaussianCommittee(AbstractObjective):
     """
 
     teachers: Rows
+
+    @property
+    def smooth(self) -> bool:
+        """The mean over all x has none of the kinks at single ones."""
+        return True
 
     def __call__(self, model: PyTree) -> Float[Array, ""]:
         """L(model), to an absolute rounding error of about eps (sum |w_i| + sum |v_j|)^2."""

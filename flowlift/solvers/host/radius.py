@@ -6,7 +6,7 @@ import math
 import jax
 import numpy as np
 
-from ..rkc import ACCURACY, ESTIMATE_AFTER, PRODUCTS, SAFETY
+from ..rkc import ACCURACY, ESTIMATE_AFTER, LEAST_PRODUCTS, PRODUCTS, SAFETY
 from .krylov import Krylov, generic_vector, norm, ritz
 from .predictive import Trend
 from .stepping import HostField, Vector
@@ -104,14 +104,12 @@ class Ready:
 
     def _estimated(self, field: HostField, y: Vector, probe: Vector | None) -> "Ready":
         memory = self.memory
-        # Symmetry shows in the second product.
-        least = 3 if memory.age < 0 else 1
         start = _blend(memory.vector, probe, field.live)
 
         def settled(krylov: Krylov) -> bool:
             pairs = ritz(krylov)
             small = pairs.residuals[-1] <= ACCURACY * abs(pairs.values[-1])
-            return bool(small) and krylov.size >= least
+            return bool(small) and krylov.size >= LEAST_PRODUCTS
 
         theta = y[:-2]
         begun = Krylov.empty(min(PRODUCTS, theta.size), start).restarted(start)
