@@ -23,6 +23,7 @@ from ..solvers import Halt
 from .graph import GraphRunner
 from .host_methods import host_runner
 from .host_position import HostControl, HostPosition, Place, Tally
+from .legs import Memory
 from .march import March
 from .methods import halting_outcome
 from .observers import COST, Observers
@@ -137,6 +138,18 @@ class Engine:
             As its counts say.
         """
         return position.controller.halt == Halt.CONDITION
+
+    def memory(self, position: HostPosition) -> Any:
+        """The solver's own memory.
+
+        Args:
+            position: where the flow stands.
+
+        Returns:
+            That of the host's description, or of diffrax's solver.
+        """
+        memory = position.here.memory
+        return memory.parts[0] if isinstance(memory, Memory) else memory
 
     def spectrum(self, settings: Settings, position: HostPosition, enough: Enough) -> Ends:
         """The ends of the Hessian's spectrum where the flow stands.

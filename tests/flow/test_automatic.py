@@ -226,6 +226,17 @@ def test_a_takeover_does_not_depend_on_how_often_the_flow_is_looked_at():
     np.testing.assert_allclose(few.model.theta, many.model.theta, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.slow
+def test_both_engines_take_over_at_the_same_step():
+    """Slow, since the whole BDF is compiled."""
+    start, loss = many_stiff_directions()
+    run = lambda engine: flow.solve(start, loss, 60.0, rtol=1e-3, atol=1e-6, engine=engine)
+    host, graph = run("host"), run("graph")
+    assert host.solvers == graph.solvers == ("bdf", "rkc2")
+    assert abs(host.stats.steps - graph.stats.steps) < 0.2 * host.stats.steps
+    assert abs(host.stats.cost - graph.stats.cost) < 0.2 * host.stats.cost
+
+
 class Killed(BaseException):
     """Nothing in the flow may catch it."""
 
