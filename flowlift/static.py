@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 
@@ -121,8 +122,12 @@ def split(tree: PyTree) -> tuple[list[Any], Static]:
         Both; `Static.joined` puts them together.
     """
     leaves, treedef = jax.tree.flatten(tree)
-    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
-    return arrays, Static(treedef, [_ARRAY if eqx.is_array(leaf) else leaf for leaf in leaves])
+    # NumPy's too: a flow that is read from a file has its memory in those.
+    known = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+    marked = [_ARRAY if array else leaf for leaf, array in zip(leaves, known, strict=True)]
+    return [leaf for leaf, array in zip(leaves, known, strict=True) if array], Static(
+        treedef, marked
+    )
 
 
 # Where a leaf is an array.

@@ -67,28 +67,28 @@ class GraphRunner(AbstractRunner):
         """As the solver and its controller begin."""
         del field
         memory, step, gradients, products = beginning(self.static)(self.arrays, y)
-        return Start(float(step), memory, int(gradients), int(products))
+        return Start(float(step), memory.parts, int(gradients), int(products))
 
-    def blank(self, y: Vector) -> Memory:
+    def blank(self, y: Vector) -> Any:
         """Only the structure is needed: traced, never computed."""
         shapes = jax.eval_shape(beginning(self.static), self.arrays, y)[0]
-        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes).parts
 
-    def run(self, field: HostField, y: Vector, memory: Memory, h: float, bounds: Bounds) -> Burst:
+    def run(self, field: HostField, y: Vector, memory: Any, h: float, bounds: Bounds) -> Burst:
         """One call of one compiled program."""
         del field
         numbers = Numbers(
             h, *bounds[:5], bounds.attempts, bounds.gradients, bounds.non_finite, bounds.edge
         )
         run = advancing(self.static, self.asked)
-        found = run(self.arrays, y, memory, np.array(numbers, y.dtype))
+        found = run(self.arrays, y, Memory(*split(memory)), np.array(numbers, y.dtype))
         after, new, dense, lengths, counts = found
         after, lengths, counts = jax.device_get((after, lengths, counts))
         step, time, taken = (float(number) for number in lengths)
         attempts, accepted, gradients, products, non_finite, edge, code = counts.tolist()
         halt = Halt(code)
         return Burst(
-            after, new, step, time, taken, self._dense(dense, taken, y),
+            after, new.parts, step, time, taken, self._dense(dense, taken, y),
             attempts, accepted, gradients, non_finite, bool(edge), halt == Halt.CONDITION, False,
             products, Halt.NONE if halt in _NOT_FAULTS else halt,
             accepted if any(self.asked) else 0,

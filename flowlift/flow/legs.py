@@ -24,14 +24,14 @@ from .problem import Problem, Quadratures, State
 
 
 class Memory(eqx.Module):
-    """The memory of a solver and of its controller.
+    """The memory of a solver and of its controller, as programs take and give it.
 
     Attributes:
         arrays: their arrays.
         static: what else they hold.
     """
 
-    arrays: list[Array]
+    arrays: list[Any]
     static: Static = eqx.field(static=True)
 
     @staticmethod
@@ -81,7 +81,7 @@ def beginning(static: Static) -> Callable:
         (arrays, y) -> (memory, first step, gradients, products).
     """
 
-    def begin(arrays: list[Array], y: Float[Array, " n"]):
+    def begin(arrays: list[Any], y: Float[Array, " n"]):
         problem, method = static.joined(arrays)
         state, args, zero = state_of(y), (problem, Limits(None, None)), jnp.zeros((), y.dtype)
         # The method chooses its first step whatever is asked for.
@@ -120,7 +120,7 @@ def advancing(static: Static, asked: tuple[bool, bool]) -> Callable:
         (next step, time gained, length of that step), counts).
     """
 
-    def advance(arrays: list[Array], y, memory: Memory, numbers: Float[Array, " k"]):
+    def advance(arrays: list[Any], y, memory: Memory, numbers: Float[Array, " k"]):
         problem, method = static.joined(arrays)
         bounds = Numbers(*numbers)
         thresholds = (bounds.loss, bounds.gradient_norm)
@@ -170,7 +170,7 @@ def _attempt(method: Method, args: tuple[Problem, Limits], static: Static) -> Ca
     controller = dataclasses.replace(method.controller, patience=math.inf)
     solver, order = method.solver, cast(int, method.solver.error_order(method.term))
 
-    def attempt(state: State, arrays: list[Array], h):
+    def attempt(state: State, arrays: list[Any], h):
         zero, (old, control) = jnp.zeros_like(h), static.joined(arrays)
         tried = solver.step(method.term, zero, h, state, args, old, False)
         candidate, error, dense, memory, _ = tried
@@ -226,7 +226,7 @@ def interpolating(static: Static) -> Callable:
         (arrays, what interpolates a step, its length, fractions of it (m,)) -> states (m, P + 2).
     """
 
-    def interpolate(arrays: list[Array], dense: PyTree, taken, fractions: Float[Array, " m"]):
+    def interpolate(arrays: list[Any], dense: PyTree, taken, fractions: Float[Array, " m"]):
         solver = static.joined(arrays)
         within = solver.interpolation_cls(t0=jnp.zeros_like(taken), t1=taken, **dense)
         return jax.vmap(lambda fraction: flat(within.evaluate(fraction * taken)))(fractions)
