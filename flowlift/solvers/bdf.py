@@ -39,6 +39,10 @@ BACK_IF_FAILED = 0.5
 FAR = 1.01 * MAX_FACTOR
 # Errors below this are equal: they ask for the longest step.
 LEAST_ERROR = 1e-10
+# A prediction lies beside the valley that the flow follows, by an error of order h^(k + 1). Where
+# that makes an eigenvalue of c H less than this, negative, the next step is shorter: conjugate
+# gradients fail where I + c H is indefinite, and a basis takes many more products there.
+CONVEX = 0.5
 # The contraction is never believed to be better.
 BEST_RATE = 0.01
 # The equation is solved to this part of the step's tolerance, or to the root of rtol if smaller.
@@ -80,16 +84,17 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
 
     (Shampine & Reichelt 1997, in backward differences as in SciPy's `BDF`) by the chord iteration
     d <- d + (I + c B)^-1 (c f - psi - d). B = Q Theta Q^T holds the positive Ritz pairs of H at a
-    lagged point, from a Lanczos basis that is extended when c grows until every Ritz value with
-    c theta > q has a residual of at most 0.3 q sqrt(1 + c theta) / c; q falls from 1 at loose
-    tolerances with the fourth root of rtol. Negative Ritz values are left to the iteration:
-    negative curvature is integrated as growth. Every correction then teaches B by a symmetric
-    rank-one secant (`Curvature`), which costs nothing and about halves the work. Where the
-    iteration is slow, because B is out of date or the basis is full (flat spectra), conjugate
-    gradients with H at the iterate take over, preconditioned by the same inverse, until they have
-    taken as many products as the basis did. When the iteration fails, a fresh basis is made at p
-    and it is tried once more, inside the same attempt; then the step is rejected. What is stale
-    costs iterations, never accuracy: steps are judged by d / (k + 1) alone.
+    lagged point, from a Lanczos basis that grows until every Ritz value with c theta > q has a
+    residual of at most 0.3 q sqrt(1 + c theta) / c; q falls from 1 at loose tolerances with the
+    fourth root of rtol. Negative Ritz values are left to the iteration: negative curvature is
+    integrated as growth. Every correction then teaches B by a symmetric rank-one secant
+    (`Curvature`), which costs nothing and about halves the work. Where the iteration is slow,
+    because B is out of date or too small (c has grown, or the basis is full), conjugate gradients
+    with H at the iterate take over, preconditioned by the same inverse, until they have taken as
+    many products as the basis did; each product is a secant too. When the iteration fails, a fresh
+    basis is made at p and it is tried once more, inside the same attempt; then the step is
+    rejected. What is stale costs iterations, never accuracy: steps are judged by d / (k + 1) alone.
+    Where the fresh basis shows that I + c H is hardly definite at p, the next step is shorter.
 
     A step is accepted when the root mean square of error / (atol + rtol |y|) over the coupled
     components is at most 1. The solver chooses its own step and order; use it with
@@ -123,7 +128,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     live: Int[Array, ""] | None = None
     select: Select | None = eqx.field(static=True, default=None)
     capacity: int = eqx.field(static=True, default=64)
-    secants: int = eqx.field(static=True, default=20)
+    secants: int = eqx.field(static=True, default=40)
     dense: bool = eqx.field(static=True, default=False)
     root_finder: Any = eqx.field(default_factory=not_yet)
 
@@ -201,13 +206,15 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         state = _at_step(solver_state, jnp.asarray(t1 - t0, solver_state.step.dtype))
         equation = self._equation(state, layout.size)
 
-        def refreshed(curvature, fresh, rich):
-            return self._refreshed(equation, field, curvature, fresh, rich)
+        def refreshed(curvature, rich):
+            return self._refreshed(equation, field, curvature, rich)
 
-        attempt = _attempt(equation, field, refreshed, state)
+        attempt, fresh = _attempt(equation, field, refreshed, state)
         differences = updated(state.differences, state.order, attempt.correction)
         weights = self._weights(differences[0, : layout.size])
         proposal, order = _judge(state, differences, attempt, weights)
+        longest = jnp.where(fresh, _longest(state, equation, attempt), jnp.inf)
+        proposal = Proposal(proposal.error, jnp.minimum(proposal.factor, longest))
         new = BDFState(
             differences,
             state.step,
@@ -225,22 +232,15 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     def _capacity(self, size: int) -> int:
         return size if self.dense else min(self.capacity, size)
 
-    def _refreshed(self, equation, field, curvature: Curvature, fresh, rich):
-        """Curvature that knows enough for this c, afresh or extended, and its products."""
+    def _refreshed(self, equation, field, curvature: Curvature, rich):
+        """Curvature at the prediction that knows enough for this c, and its products."""
         n = equation.weights.size
         point = equation.prediction[:n]
+        product = lambda v: field.product(equation.prediction, v)
         if self.dense:
-
-            def exact():
-                product = lambda v: field.product(equation.prediction, v)
-                hessian = jax.vmap(product)(jnp.eye(n, dtype=point.dtype))
-                return Curvature.dense(hessian, self.secants, point, self.live), jnp.full((), n)
-
-            return jax.lax.cond(fresh, exact, lambda: (curvature, jnp.zeros((), int)))
-        restarted = lambda: curvature.restarted(point, rich, self.live)
-        curvature = jax.lax.cond(fresh, restarted, lambda: curvature)
-        lagged = equation.prediction.at[:n].set(curvature.point)
-        product = lambda v: field.product(lagged, v)
+            hessian = jax.vmap(product)(jnp.eye(n, dtype=point.dtype))
+            return Curvature.dense(hessian, self.secants, point, self.live), jnp.full((), n)
+        curvature = curvature.restarted(point, rich, self.live)
         return curvature.extended(product, equation.c, equation.contraction)
 
     def _weights(self, point):
@@ -269,8 +269,18 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         return newton.Equation(prediction, psi, c, weights, tolerance, floor, contraction, expected)
 
 
-def _attempt(equation: newton.Equation, field, refreshed, state: BDFState) -> newton.Iteration:
-    """The iteration with the curvature at hand, and once more with fresh curvature if it fails."""
+def _attempt(equation: newton.Equation, field, refreshed, state: BDFState):
+    """The iteration with the curvature at hand, and once more with fresh curvature if it fails.
+
+    Args:
+        equation: what is solved.
+        field: the field.
+        refreshed: (curvature, a direction that matters) -> fresh curvature, its products.
+        state: the memory for this step.
+
+    Returns:
+        The iteration, and whether its curvature is fresh.
+    """
 
     # The retry is made here: diffrax rolls the memory back when a step is rejected, and a fresh
     # model would be lost with it.
@@ -280,10 +290,11 @@ def _attempt(equation: newton.Equation, field, refreshed, state: BDFState) -> ne
     def attempt(now):
         last, tries = now
         fresh = (tries == 1) | (last.curvature.krylov.size == 0)
-        curvature, used = refreshed(last.curvature, fresh, last.step)
+        renew = lambda: refreshed(last.curvature, last.step)
+        keep = lambda: (last.curvature, jnp.zeros((), int))
+        curvature, used = jax.lax.cond(fresh, renew, keep)
         rate = jnp.where(fresh, 1.0, last.rate)
-        knows_more = fresh | (used > 0)
-        new = newton.solve(equation, field.of, field.product, curvature, rate, knows_more)
+        new = newton.solve(equation, field.of, field.product, curvature, rate, fresh)
         total = eqx.tree_at(
             lambda i: (i.evaluations, i.products),
             new,
@@ -294,7 +305,8 @@ def _attempt(equation: newton.Equation, field, refreshed, state: BDFState) -> ne
     # The last increment is rich in the directions that a first model should know.
     increment = state.differences[1, : equation.weights.size]
     first = newton.start(equation, state.curvature, state.rate, increment)
-    return jax.lax.while_loop(goes_on, attempt, (first, jnp.zeros((), int)))[0]
+    last, tries = jax.lax.while_loop(goes_on, attempt, (first, jnp.zeros((), int)))
+    return last, tries == 2
 
 
 def _at_step(state: BDFState, step) -> BDFState:
@@ -349,6 +361,13 @@ def _judge(state: BDFState, differences, attempt: newton.Iteration, weights):
     verdict = jnp.where(finite, verdict, jnp.inf)
     proposal = Proposal(verdict, jnp.where(accepted, onward, back))
     return proposal, jnp.where(ready, k + best - 1, k)
+
+
+def _longest(state: BDFState, equation: newton.Equation, attempt: newton.Iteration):
+    """The next step divided by this one, at most, for I + c H to be definite where it begins."""
+    lowest = equation.c * jnp.min(attempt.curvature.values)
+    ratio = (CONVEX / jnp.maximum(-lowest, CONVEX)) ** (1 / (state.order + 2).astype(lowest.dtype))
+    return jnp.where(lowest < -CONVEX, jnp.maximum(BACK_IF_FAILED, ratio), jnp.inf)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,11 +36,11 @@ class Curvature(eqx.Module):
     """B = V S diag(theta_+) S^T V^T + sum_j w_j w_j^T / omega_j.
 
     The first part holds the positive Ritz pairs of H at a lagged point. The second corrects it for
-    free: every Newton correction s with its difference y of gradients tells H s = y, and the
-    symmetric rank-one update w = y - B s, omega = <w, s>, makes B s = y (Davidon 1968; Conn, Gould,
-    Toint 1991). Both parts do not depend on c = h / alpha, so that a change of step size costs no
-    Hessian-vector product. (I + c B)^-1 follows from the Ritz pairs in closed form and from the
-    secants by the Woodbury formula.
+    free: every Newton correction s with its difference y of gradients tells H s = y, as does every
+    product y = H s of conjugate gradients, and the symmetric rank-one update w = y - B s,
+    omega = <w, s>, makes B s = y (Davidon 1968; Conn, Gould, Toint 1991). Both parts do not depend
+    on c = h / alpha, so that a change of step size costs no Hessian-vector product. (I + c B)^-1
+    follows from the Ritz pairs in closed form and from the secants by the Woodbury formula.
 
     Attributes:
         krylov: the Krylov space, with its basis V.
@@ -169,6 +169,11 @@ class Curvature(eqx.Module):
     def full(self) -> Bool[Array, ""]:
         """Whether the basis cannot be extended."""
         return self.krylov.size >= self.krylov.capacity
+
+    @property
+    def wanting(self) -> Bool[Array, ""]:
+        """Whether the basis is full and smaller than the space: what is stiff may be missing."""
+        return self.full & (self.krylov.capacity < self.point.size)
 
     @property
     def affordable(self) -> Bool[Array, ""]:

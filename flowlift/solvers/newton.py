@@ -18,12 +18,13 @@ SLOW = 0.9
 CHORD_SLOW = 0.8
 # One good step is no proof of fast contraction: a rate falls by at most this factor a step.
 FALL = 0.3
-# After conjugate gradients the next correction is taken to be this part of the last.
-LEFT = 0.05
 # They end at this part of the tolerance, or of the solution so far if that is larger: the first
-# correction may be far larger than the solution, where B is out of date.
+# correction may be far larger than the solution, where B is out of date. What is left costs a
+# gradient with what B has learnt, a product of more digits two.
 CG_TOLERANCE = 0.3
-CG_RELATIVE = 0.1
+CG_RELATIVE = 0.2
+# So much of their step is taken to be left after them.
+LEFT = CG_RELATIVE
 
 
 class Equation(eqx.Module):
@@ -94,9 +95,11 @@ def solve(
 ) -> Iteration:
     """Chord iteration d <- d + (I + c B)^-1 (c f - psi - d), B taught by each step's gradients.
 
-    Where it is slow, steps come from conjugate gradients with H at the iterate, preconditioned by
+    Where it is slow, a step comes from conjugate gradients with H at the iterate, preconditioned by
     the same inverse: a basis that is out of date in some directions serves on for as many products
-    as a new one takes. Then, or where H + I / c is indefinite, it is left to fail.
+    as a new one takes. Then, or where H + I / c is indefinite, it is left to fail. Their products
+    teach B too, so that the chord iteration goes on after them; only where the basis is full, and
+    B cannot hold what is stiff, all further steps are theirs.
 
     Args:
         equation: what is solved.
@@ -104,7 +107,7 @@ def solve(
         product: (vector (N,), v) -> H v.
         curvature: B.
         rate: contraction of earlier solves with the same B; 1 where unknown.
-        fresh: whether B knows more than it did then.
+        fresh: whether B was made for this step.
 
     Returns:
         The last state.
@@ -123,7 +126,7 @@ def solve(
         target = equation.c * rates - equation.psi
         residual = target[:n] - now.correction[:n]
         hessian = lambda v: product(point, v)
-        step, conjugate, products, indefinite = _step(
+        step, conjugate, learnt, products, indefinite = _step(
             equation, hessian, model, now, residual, stale
         )
         size = equation.norm(step)
@@ -133,7 +136,7 @@ def solve(
         correction = jnp.concatenate([now.correction[:n] + step, target[n:]])
         return Iteration(
             jnp.where(failed, now.correction, correction),
-            model,
+            learnt,
             step,
             force,
             jnp.where(finite, size, jnp.inf),
@@ -162,22 +165,15 @@ def _step(equation: Equation, hessian, model: Curvature, now: Iteration, residua
         stale: whether the chord iteration has shown before that it is slow.
 
     Returns:
-        The step, whether it is one of conjugate gradients, its products, whether they met negative
-        curvature.
+        The step, whether it is one of conjugate gradients, B with what it has learnt, its products,
+        whether they met negative curvature.
     """
-    inverse = lambda v: model.inverse(equation.c, v)
-    chord = inverse(residual)
+    chord = model.inverse(equation.c, residual)
     slow = _slow(equation, now, chord, residual, stale)
-    conjugate = now.conjugate | (model.affordable & slow)
-    step, products, indefinite = _conjugate_gradients(
-        lambda v: v + equation.c * hessian(v),
-        inverse,
-        residual,
-        chord,
-        equation,
-        jnp.where(conjugate, MAX_CG, 0),
-    )
-    return step, conjugate, products, indefinite
+    conjugate = (now.conjugate & model.wanting) | (model.affordable & slow)
+    most = jnp.where(conjugate, MAX_CG, 0)
+    found = _conjugate_gradients(equation, hessian, model, residual, chord, most)
+    return found[0], conjugate, *found[1:]
 
 
 def _slow(equation: Equation, now: Iteration, chord: Vector, residual: Vector, stale):
@@ -261,40 +257,45 @@ def _verdict(equation: Equation, now: Iteration, size, residual, force, conjugat
     return jnp.where(conjugate, 1.0, chord_rate), small, failed
 
 
-def _conjugate_gradients(operator, inverse, residual: Vector, chord, equation: Equation, limit):
-    """Preconditioned conjugate gradients, stopped on negative curvature.
+def _conjugate_gradients(
+    equation: Equation, hessian, model: Curvature, residual: Vector, chord: Vector, limit
+):
+    """Conjugate gradients for I + c H, preconditioned, stopped on negative curvature.
 
     Args:
-        operator: v -> (I + c H) v.
-        inverse: the preconditioner.
+        equation: the norm, c, and the tolerance.
+        hessian: v -> H v.
+        model: B; the preconditioner is I + c B as it is at the beginning.
         residual: the right-hand side.
         chord: its inverse, the solution where no product is made or none is of use.
-        equation: the norm and the tolerance.
         limit: most products.
 
     Returns:
-        The solution, the number of products, whether negative curvature was met.
+        The solution, B taught by every product, the number of products, whether negative curvature
+        was met.
     """
 
     def goes_on(now):
-        x, _, z, _, _, count, stopped = now
+        x, _, z, _, _, _, count, stopped = now
         size = equation.norm(z)
         least = CG_TOLERANCE * equation.tolerance
         enough = size < jnp.maximum(least, CG_RELATIVE * equation.norm(x))
         return ~stopped & ~enough & (count < limit)
 
     def iterate(now):
-        x, r, z, p, rz, count, _ = now
-        image = operator(p)
+        x, r, _, p, rz, learnt, count, _ = now
+        curvature = hessian(p)
+        image = p + equation.c * curvature
         curved = p @ image
         good = (curved > 0) & jnp.isfinite(curved)
         a = jnp.where(good, rz / curved, 0.0)
         x, r = x + a * p, r - a * jnp.where(good, image, 0.0)
-        z = inverse(r)
+        z = model.inverse(equation.c, r)
         rz_new = r @ z
-        return x, r, z, z + rz_new / rz * p, rz_new, count + 1, ~good
+        learnt = learnt.taught(p, curvature, equation.c, jnp.asarray(True))
+        return x, r, z, z + rz_new / rz * p, rz_new, learnt, count + 1, ~good
 
     zero, no = jnp.zeros((), int), jnp.asarray(False)
-    begin = (jnp.zeros_like(residual), residual, chord, chord, residual @ chord, zero, no)
-    x, _, _, _, _, count, indefinite = jax.lax.while_loop(goes_on, iterate, begin)
-    return jnp.where(jnp.any(x != 0), x, chord), count, indefinite
+    begin = (jnp.zeros_like(residual), residual, chord, chord, residual @ chord, model, zero, no)
+    x, _, _, _, _, learnt, count, indefinite = jax.lax.while_loop(goes_on, iterate, begin)
+    return jnp.where(jnp.any(x != 0), x, chord), learnt, count, indefinite

@@ -19,6 +19,9 @@ from flowlift.solvers import BDF, Halt, ProposedSteps, curvature, lanczos
 from flowlift.solvers.host import krylov
 from flowlift.solvers.host.bdf import BDFMemory, HostBDF
 from flowlift.solvers.host.curvature import Curvature, Learner
+from flowlift.solvers.host.differences import alpha
+from flowlift.solvers.host.newton import Equation, Iteration
+from flowlift.solvers.host.stepping import HostField
 from flowlift.solvers.tolerances import Tolerances
 
 SIZE = 12
@@ -209,14 +212,15 @@ def test_attempts_are_those_of_the_solver_in_the_graph(name):
     """Same verdicts, evaluations, products, steps; candidates and dense output to rounding."""
     seen = compare(name, MOVING[name])
     assert seen.other == 0
-    assert seen.products >= 18
+    # A basis of 8 and as many products again, or nearly: "flat spectrum" needs no more.
+    assert seen.products >= 15
     assert seen.rejected >= (0 if name == "padded" else 3)
     assert (seen.non_finite > 0) == (name == "an edge")
 
 
 SLOW = [
     ("stiff and quartic", BDF(), 100),
-    ("padded", BDF(), 90),
+    ("negative curvature", BDF(), 100),
     ("tanh with rejections", BDF(dense=True), 90),
     ("padded", BDF(dense=True, secants=2), 90),
 ]
@@ -253,17 +257,21 @@ def driven(method, field, y, memory, h, attempts):
     return np.stack(path), (y, memory, h)
 
 
-@pytest.mark.parametrize("name", ["stiff and quartic", "tanh with rejections"])
-def test_a_flow_left_to_itself_stays_with_the_one_in_the_graph(name):
+# Until rounding has grown to 1e-8 of theta, which in the network it does, by either text.
+ALONE = [("stiff and quartic", 60), ("tanh with rejections", 24)]
+
+
+@pytest.mark.parametrize(("name", "attempts"), ALONE)
+def test_a_flow_left_to_itself_stays_with_the_one_in_the_graph(name, attempts):
     graph, method, field, counts = both(name, rtol=1e-5)
     y = graph.vector()
     start = method.start(field, y)
     assert (start.gradients, start.products, start.halt) == (3, 2, Halt.NONE)
     assert (counts.gradients, counts.products) == (3, 2)
     assert start.step == pytest.approx(float(graph.h), rel=1e-9)
-    path, _ = driven(method, field, y, start.memory, start.step, 60)
+    path, _ = driven(method, field, y, start.memory, start.step, attempts)
     work = np.zeros(2, int)
-    for _ in range(60):
+    for _ in range(attempts):
         work += graph.attempt(graph.h)[3]
     assert (counts.gradients - 3, counts.products - 2) == tuple(work)
     np.testing.assert_allclose(path[-1], graph.vector(), rtol=1e-8)
@@ -343,7 +351,7 @@ def test_a_looser_tolerance_costs_no_more(name, horizon):
     reference = problems.reference(name)
     loss = lambda theta, _: reference.loss(theta)
     costs = []
-    for rtol in (1e-3, 1e-4):
+    for rtol in (1e-2, 1e-3, 1e-4):
         field, counts = host_field(loss, None, size=reference.theta0.size)
         method, y = HostBDF(rtol, 1e-3 * rtol), np.concatenate([reference.theta0, [0.0, 0.0]])
         start = method.start(field, y)
@@ -359,7 +367,53 @@ def test_a_looser_tolerance_costs_no_more(name, horizon):
         costs.append(counts.gradients + 2 * counts.products)
         true = reference.losses[np.isclose(reference.times, horizon)][0]
         assert float(reference.loss(jnp.asarray(y[:-2]))) == pytest.approx(true, rel=10 * rtol)
-    assert costs[0] <= costs[1]
+    assert max(costs[:2]) <= costs[2]
+
+
+def quadratic_equation(hessian, c):
+    """d = -c H (p + d), for p = (1, ..., 1)."""
+    size = len(hessian)
+    value_and_grad = lambda theta: (float(theta @ hessian @ theta) / 2, hessian @ theta)
+    field = HostField(value_and_grad, lambda _, v: hessian @ v, size, lambda *_: (), [], 1)
+    point = np.concatenate([np.ones(size), np.zeros(2)])
+    nothing = np.zeros_like(point)
+    return Equation(field, point, nothing, c, np.ones(size), 1e-6, 1e-13, 1.0, 1e9)
+
+
+def test_products_of_conjugate_gradients_teach_the_curvature():
+    """On a quadratic, what they have learnt serves the next equation: it takes no product."""
+    rng, c = np.random.default_rng(2), 2.0
+    basis = np.linalg.qr(rng.standard_normal((9, 9)))[0]
+    hessian = basis * np.geomspace(1e-1, 1e2, 9) @ basis.T
+    equation, solved = quadratic_equation(hessian, c), []
+    curvature = Curvature.empty(9, 12, np.ones(9)).restarted(np.ones(9), np.ones(9), 9)
+    stiffest = lambda space: space.size == 2
+    space = curvature.krylov.grown(lambda v: hessian @ v, stiffest)
+    curvature = dataclasses.replace(curvature, krylov=space, spent=-99)
+    for rate in (1.0, 0.5):
+        now = Iteration(np.zeros(11), curvature, np.ones(9), 1.0, rate, 0, 0, False)
+        now.solve(equation, curvature, rate, False)
+        exact = np.linalg.solve(np.eye(9) + c * hessian, -c * hessian @ np.ones(9))
+        assert now.converged
+        np.testing.assert_allclose(now.correction[:-2], exact, atol=1e-5)
+        solved.append(now.products)
+        curvature = now.curvature
+    assert solved[0] >= 5
+    assert solved[1] == 0
+
+
+@pytest.mark.parametrize("h", [1.0, 4.0, 12.0])
+def test_where_the_equation_is_hardly_convex_the_next_step_is_shorter(h):
+    """At order 1, on a saddle: I + c H has the least eigenvalue 1 - 0.3 c."""
+    field = quadratic_equation(np.diag([-0.3, 0.5, 1.0]), 1.0).field
+    y, method = np.array([1e-3, 1e-3, 1e-3, 0.0, 0.0]), HostBDF(0.5, 1e3)
+    attempt = method.attempt(field, y, method.start(field, y).memory, h)
+    lowest = -0.3 * h / alpha(1)
+    if lowest > -0.5:
+        # Accepted with an error of nothing; k + 1 steps at least are equal.
+        assert (attempt.keep, attempt.step) == (True, h)
+    else:
+        assert attempt.step == pytest.approx(h * max(0.5, (0.5 / -lowest) ** (1 / 3)))
 
 
 def half_square(theta, stiffness):

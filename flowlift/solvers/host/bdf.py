@@ -12,6 +12,7 @@ from ..bdf import (
     BACK_IF_FAILED,
     BDF,
     BEST_RATE,
+    CONVEX,
     EQUATION,
     FAR,
     LEAST_ERROR,
@@ -78,7 +79,7 @@ class HostBDF(AbstractHostMethod):
     rtol: float
     atol: float
     capacity: int = 64
-    secants: int = 20
+    secants: int = 40
     dense: bool = False
     first: tuple[float, float] | None = None
 
@@ -159,6 +160,7 @@ class HostBDF(AbstractHostMethod):
             differences = updated(state.differences, state.order, iteration.correction)
             weights = self._weights(field, differences[0])
             error, factor, order = _judge(state, differences, iteration, weights)
+            factor = min(factor, _longest(state, equation, iteration))
         finite = math.isfinite(error) and math.isfinite(factor)
         keep = finite and error <= 1
         if keep:
@@ -217,26 +219,24 @@ class HostBDF(AbstractHostMethod):
         tries = 0
         while not now.converged and tries < 2:
             fresh = tries == 1 or now.curvature.krylov.size == 0
-            curvature, products = self._refreshed(equation, now, fresh)
-            now.products += products
-            now.solve(equation, curvature, 1.0 if fresh else now.rate, fresh or products > 0)
+            curvature = now.curvature
+            if fresh:
+                curvature, products = self._refreshed(equation, now)
+                now.products += products
+            now.solve(equation, curvature, 1.0 if fresh else now.rate, fresh)
             tries = 2 if fresh else tries + 1
         return now
 
-    def _refreshed(self, equation: Equation, now: Iteration, fresh: bool) -> tuple[Curvature, int]:
-        """Curvature that knows enough for this c, afresh or extended, and its products."""
-        field, curvature = equation.field, now.curvature
-        point = equation.prediction[:-2] if fresh else curvature.point
+    def _refreshed(self, equation: Equation, now: Iteration) -> tuple[Curvature, int]:
+        """Curvature at the prediction that knows enough for this c, and its products."""
+        field, point = equation.field, equation.prediction[:-2]
         product = lambda v: field.product(point, v)
-        if self.dense and fresh:
+        if self.dense:
             hessian = np.zeros((point.size, point.size), point.dtype)
             for i, unit in enumerate(np.eye(field.live, point.size, dtype=point.dtype)):
                 hessian[i] = product(unit)
             return Curvature.dense(hessian, self.secants, point, field.live), field.live
-        if self.dense:
-            return curvature, 0
-        if fresh:
-            curvature = curvature.restarted(point, now.step, field.live)
+        curvature = now.curvature.restarted(point, now.step, field.live)
         return curvature.extended(product, equation.c, equation.contraction)
 
 
@@ -289,6 +289,15 @@ def _judge(
     factors = (below, same, above)
     best = factors.index(max(factors))
     return error, min(MAX_FACTOR, safety * factors[best]), k + best - 1
+
+
+def _longest(state: BDFMemory, equation: Equation, iteration: Iteration) -> float:
+    """The next step divided by this one, at most, for I + c H to be definite where it begins."""
+    lowest = equation.c * float(np.min(iteration.curvature.values))
+    # Only a basis of this step tells of H at its prediction.
+    if not (iteration.fresh and lowest < -CONVEX):
+        return math.inf
+    return max(BACK_IF_FAILED, (CONVEX / -lowest) ** (1 / (state.order + 2)))
 
 
 def _factor(error: float, order: int) -> float:

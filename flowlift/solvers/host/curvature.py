@@ -137,6 +137,11 @@ class Curvature:
         return self.krylov.full
 
     @property
+    def wanting(self) -> bool:
+        """Whether the basis is full and smaller than the space: what is stiff may be missing."""
+        return self.full and self.krylov.capacity < self.point.size
+
+    @property
     def affordable(self) -> bool:
         """Whether conjugate gradients have taken less than a new basis of this size would."""
         return self.spent < self.krylov.size

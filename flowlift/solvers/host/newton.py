@@ -63,6 +63,7 @@ class Iteration:
         evaluations: evaluations of f, all tries together.
         products: Hessian-vector products, likewise.
         converged: whether d is accurate.
+        fresh: whether B was made for this step.
     """
 
     correction: Vector
@@ -73,6 +74,7 @@ class Iteration:
     evaluations: int
     products: int
     converged: bool
+    fresh: bool = False
 
     def solve(self, equation: Equation, curvature: Curvature, rate: float, fresh: bool) -> None:
         """Chord iteration, B taught by each step's gradients; conjugate gradients where it is slow.
@@ -81,7 +83,7 @@ class Iteration:
             equation: what is solved.
             curvature: B.
             rate: contraction of earlier solves with the same B; 1 where unknown.
-            fresh: whether B knows more than it did then.
+            fresh: whether B was made for this step.
         """
         one_try = _Try(equation, curvature, rate, not fresh and rate > CHORD_SLOW)
         one_try.run()
@@ -89,7 +91,7 @@ class Iteration:
         self.step, self.size, self.rate = one_try.step, one_try.size, one_try.rate
         self.evaluations += one_try.evaluations
         self.products += one_try.products
-        self.converged = one_try.converged
+        self.converged, self.fresh = one_try.converged, fresh
 
 
 class _Try:
@@ -97,7 +99,8 @@ class _Try:
 
     def __init__(self, equation: Equation, curvature: Curvature, rate: float, stale: bool) -> None:
         self.equation, self.model = equation, Learner(curvature, equation.c)
-        self.affordable, self.stale, self.conjugate = curvature.affordable, stale, False
+        self.affordable, self.wanting = curvature.affordable, curvature.wanting
+        self.stale, self.conjugate = stale, False
         self.correction = np.zeros_like(equation.prediction)
         self.step = self.known = self.force = self.correction[:-2]
         self.size, self.rate = 1.0, rate
@@ -131,8 +134,9 @@ class _Try:
         residual = target[:-2] - self.correction[:-2]
         chord, known = self.model.inverse(residual)
         before, step = self.conjugate, chord
-        if before or (self.affordable and self._slow(chord, residual)):
-            self.conjugate = True
+        stays = before and self.wanting
+        self.conjugate = stays or (self.affordable and self._slow(chord, residual))
+        if self.conjugate:
             step, known = self._conjugate_gradients(point[:-2], residual, chord, known)
         size = equation.norm(step)
         small, slow = self._verdict(size, residual, force, before)
@@ -201,6 +205,8 @@ class _Try:
     ) -> tuple[Vector, Vector]:
         """The step by conjugate gradients, stopped on negative curvature, and B times it.
 
+        Their products teach B, but the preconditioner stays what it was at the beginning.
+
         Args:
             theta: where H is taken.
             residual: the right-hand side.
@@ -212,12 +218,14 @@ class _Try:
         """
         equation, model = self.equation, self.model
         x, r, z, p, rz = np.zeros_like(chord), residual, chord, chord, float(residual @ chord)
-        least = CG_TOLERANCE * equation.tolerance
+        least, pairs = CG_TOLERANCE * equation.tolerance, []
         for _ in range(MAX_CG):
             if equation.norm(z) < max(least, CG_RELATIVE * equation.norm(x)):
                 break
-            image = p + equation.c * equation.field.product(theta, p)
+            curvature = equation.field.product(theta, p)
+            image = p + equation.c * curvature
             self.products += 1
+            pairs.append((p, curvature))
             curved = float(p @ image)
             if not (curved > 0 and math.isfinite(curved)):
                 self.indefinite = True
@@ -227,6 +235,8 @@ class _Try:
             z, _ = model.inverse(r)
             before, rz = rz, float(r @ z)
             p = z + quotient(rz, before) * p
+        for direction, curvature in pairs:
+            model.learn(direction, model.product(direction), curvature)
         return (x, model.product(x)) if np.any(x != 0) else (chord, known)
 
 
