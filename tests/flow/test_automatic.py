@@ -210,7 +210,8 @@ def test_a_bdf_that_must_learn_too_much_is_taken_over_from_by_rkc2():
     auto, bdf, rkc2 = (run(solver) for solver in ("auto", "bdf", "rkc2"))
     assert auto.solvers == ("bdf", "rkc2")
     assert "bdf would have cost" in auto.solver
-    assert auto.stats.cost < 1.25 * rkc2.stats.cost < bdf.stats.cost
+    # What the choice may cost at worst: half as much again as the best.
+    assert auto.stats.cost < 1.5 * rkc2.stats.cost < 1.5 * bdf.stats.cost
     values = np.linspace(0.01, 30.0, 2000)
     decayed = np.exp(-2 * values * auto.times[:, None]) * np.asarray(start.theta) ** 2
     np.testing.assert_allclose(auto.loss, 0.5 * decayed @ values, rtol=2e-2, atol=1e-4)

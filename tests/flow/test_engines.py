@@ -69,8 +69,10 @@ def test_the_engines_take_the_same_steps(solver, precision):
     # An explicit pair of the host has the first stage of the first step from the choice of its
     # length, where the graph evaluates it again until a step is accepted. Where the two texts sum
     # in another order, a product more or less may be asked for.
+    # In single precision, one attempt in twenty is decided by rounding.
     for one, other in zip(numbers(host), numbers(graph), strict=True):
-        assert abs(one - other) <= 3 + rounding * other, (numbers(host), numbers(graph))
+        decided = rounding * max(other, graph.stats.steps)
+        assert abs(one - other) <= 3 + decided, (numbers(host), numbers(graph))
     tolerance = 1e-9 if precision == "float64" else 1e-3
     np.testing.assert_allclose(host.model.theta, graph.model.theta, rtol=tolerance, atol=tolerance)
 
