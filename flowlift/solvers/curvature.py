@@ -119,7 +119,12 @@ class Curvature(eqx.Module):
         # The space is that of the coordinates that count: so much is what another one would cost.
         size = jnp.full((), n) if live is None else live.astype(empty.krylov.size.dtype)
         space = eqx.tree_at(lambda k: (k.basis, k.size), empty.krylov, (rows, size))
-        values, coordinates = jnp.linalg.eigh((hessian + hessian.T) / 2)
+        inside = jnp.arange(n) < size
+        symmetric = (hessian + hessian.T) / 2
+        # Padding gets an eigenvalue above all others (row sums bound them): its pairs come last.
+        above = jnp.where(inside, 0, 2 * jnp.max(jnp.sum(jnp.abs(symmetric), axis=1)))
+        values, coordinates = jnp.linalg.eigh(symmetric + jnp.diag(above.astype(point.dtype)))
+        values, coordinates = jnp.where(inside, values, 0), jnp.where(inside, coordinates, 0)
         return eqx.tree_at(
             lambda b: (b.krylov, b.values, b.coordinates), empty, (space, values, coordinates)
         )
