@@ -165,7 +165,8 @@ def test_derivatives_of_both_orders_equal_those_of_the_vertices_one_by_one(name,
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         assert a.dtype == b.dtype == precision
         # Entries are sums in another order, and round as the largest terms do.
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.max(np.abs(b), initial=0.0))
+        largest = np.max(np.abs(b), initial=0.0)
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * largest)
 
 
 def test_a_first_block_of_another_precision_is_taken_in_turn():
