@@ -23,7 +23,6 @@ from ..solvers import Halt
 from .graph import GraphRunner
 from .host_methods import host_runner
 from .host_position import HostControl, HostPosition, Place, Tally
-from .legs import Memory
 from .march import March
 from .methods import halting_outcome
 from .observers import COST, Observers
@@ -139,17 +138,18 @@ class Engine:
         """
         return position.controller.halt == Halt.CONDITION
 
-    def memory(self, position: HostPosition) -> Any:
+    def memory(self, settings: Settings, position: HostPosition) -> Any:
         """The solver's own memory.
 
         Args:
+            settings: who drives: in the graph the memory of the controller stands beside.
             position: where the flow stands.
 
         Returns:
             That of the host's description, or of diffrax's solver.
         """
         memory = position.here.memory
-        return memory.parts[0] if isinstance(memory, Memory) else memory
+        return memory[0] if settings.engine == "graph" else memory
 
     def spectrum(self, settings: Settings, position: HostPosition, enough: Enough) -> Ends:
         """The ends of the Hessian's spectrum where the flow stands.

@@ -143,7 +143,7 @@ def _why(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell,
         choice = dataclasses.replace(choice, products=choice.products + ends.products)
         return (f"met a sharpness of {ends.highest:.2g}" if ends.highest > limit else None), choice
     if choice.fallbacks[0] == STABILISED:
-        seen = outlook(engine.memory(position), settings.problem.dimension, rtol, atol)
+        seen = outlook(engine.memory(settings, position), settings.problem.dimension, rtol, atol)
         return (None if seen is None else dearer(spell, seen, plan.horizon)), choice
     return None, choice
 
