@@ -105,7 +105,6 @@ class Graph:
         work = (int(report.work.gradients), int(report.work.hvps) - self._of_padding(report))
         return np.concatenate(y), np.concatenate(middle), keep, work
 
-
     def _of_padding(self, report):
         """Products that the host spares: a dense Hessian of the graph has columns of padding."""
         n = self.y[0].size
