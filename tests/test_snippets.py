@@ -57,7 +57,9 @@ def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for text in snippets(page, "toml"):
         name = re.search(r'^name = "(\w+)"', text, re.MULTILINE)
-        (tmp_path / f"{name[1]}.toml").write_text(text)
+        # A table alone, without the name of a study, is no file.
+        if name or not text.startswith("["):
+            (tmp_path / f"{name[1]}.toml").write_text(text)
     # Files that a page writes can be imported, and are forgotten with it.
     monkeypatch.syspath_prepend(tmp_path)
     namespace = {"__name__": f"snippets_of_{page.stem}"}
