@@ -57,8 +57,9 @@ def test_host_takes_the_steps_of_the_graph(name, rtol, dtype, cap, monkeypatch):
 
     monkeypatch.setattr(Ready, "again", seen)
     # Later, in single precision, errors are rounding: in the quadratic they no longer fall smoothly
-    # from the thirtieth attempt on, and one of 1.03 on the host is below 1 in the graph.
-    most = 90 if dtype == "float64" else 50
+    # from the thirtieth attempt on, and the 53rd, 1.03 on the host, is below 1 in the graph.
+    single = 50 if name == "stiff quadratic" else 70
+    most = 90 if dtype == "float64" else single
     attempts = compared(graph, field, counts, method, y, start.memory)
     made = list(itertools.islice(attempts, most))
     for _, keep, finite in made:
