@@ -72,7 +72,8 @@ class HostBDF(AbstractHostMethod):
         atol: absolute tolerance.
         capacity: largest Lanczos basis.
         secants: number of secants kept.
-        dense: use all eigenpairs of H, from P products, instead of a Lanczos basis.
+        dense: use all eigenpairs of H, from a product for each coordinate that counts, instead of
+            a Lanczos basis.
         first: the tolerances (relative, absolute) of the first step; None: the same.
     """
 
