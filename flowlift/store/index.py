@@ -96,8 +96,7 @@ def read_index(directory: Path) -> dict[str, Entry]:
         found = there.get(entry.file)
         if found is None or found.st_size != entry.bytes:
             continue
-        # Files without a digest have their size alone.
-        if entry.digest and found.st_mtime_ns != entry.changed:
+        if not _fits(found, entry):
             if entry.file not in seals:
                 seals[entry.file] = _seal(directory / CELLS / entry.file)
             if seals[entry.file] != entry.digest:
@@ -127,35 +126,67 @@ def _lines(directory: Path) -> Iterator[Entry]:
 
 
 class Watch:
-    """What writers add to an index from now on: each look reads only what is new."""
+    """What the index says, for a writer that looks again and again: each look reads what is new."""
 
     def __init__(self, directory: Path):
-        """Begin to watch.
+        """Begin with nothing read.
 
         Args:
             directory: the store.
         """
-        self._folder = directory / INDEX
-        self._read = {name: s.st_size for name, s in regular_files(self._folder, ".jsonl").items()}
-        self._entries: list[Entry] = []
+        self._directory = directory
+        self._read: dict[str, int] = {}
+        self._entries: dict[str, dict[str, Entry]] = {}
 
-    def runs(self, *, failures: bool = True) -> set[str]:
-        """Runs stored since the watch began, by whom ever.
+    def stored(self, runs: Iterable[str], *, failures: bool = True) -> set[str]:
+        """Which of some runs are stored by now, by whom ever.
 
         Args:
+            runs: identities.
             failures: whether runs that failed are among them.
 
         Returns:
-            Identities.
+            Those that a file holds which is there now, as the line of the index says it is. Cost:
+            a listing of the index, its new lines, and a look at the files that hold the runs.
         """
-        for name, known in regular_files(self._folder, ".jsonl").items():
-            if known.st_size > (start := self._read.get(name, 0)):
-                added = (read_bytes(self._folder / name) or b"")[start:]
-                complete = added.rpartition(b"\n")[0]
-                self._read[name] = start + len(complete) + 1 if complete else start
-                entries = map(_parsed, complete.splitlines())
-                self._entries += [entry for entry in entries if entry is not None]
-        return {r for e in self._entries for r in e.runs if failures or r not in e.reasons}
+        self._read_on()
+        return {
+            run
+            for run in runs
+            for entry in self._entries.get(run, {}).values()
+            if (failures or run not in entry.reasons) and _is_there(self._directory, entry)
+        }
+
+    def _read_on(self) -> None:
+        folder = self._directory / INDEX
+        for name, known in regular_files(folder, ".jsonl").items():
+            if known.st_size == (start := self._read.get(name, 0)):
+                continue
+            # A shorter file is another one of the same name.
+            start = start if known.st_size > start else 0
+            added = (read_bytes(folder / name) or b"")[start:]
+            complete = added[: added.rfind(b"\n") + 1]
+            self._read[name] = start + len(complete)
+            for entry in filter(None, map(_parsed, complete.splitlines())):
+                for run in entry.runs:
+                    # By file, of which the last line counts.
+                    self._entries.setdefault(run, {})[entry.file] = entry
+
+
+def _is_there(directory: Path, entry: Entry) -> bool:
+    """Whether a file stands as a line says: by its size, and the time of change or the digest."""
+    path = directory / CELLS / entry.file
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return _fits(found, entry) or (found.st_size == entry.bytes and _seal(path) == entry.digest)
+
+
+def _fits(found: os.stat_result, entry: Entry) -> bool:
+    """Whether what the system says of a file is enough to know it: old ones have no digest."""
+    same = not entry.digest or found.st_mtime_ns == entry.changed
+    return found.st_size == entry.bytes and same
 
 
 def unread(directory: Path, known: Iterable[str]) -> list[Path]:

@@ -106,17 +106,13 @@ def _rates(study: Study, directory: Path) -> Rates:
 def _here(
     study: Study, missing: list[Cell], directory: Path, manner: Manner, bar: Progress
 ) -> Iterator[Cell]:
-    polite, watch = dataclasses.replace(manner, insist=False), Watch(directory)
-    waiting: list[tuple[Cell, Cell]] = [(cell, cell) for cell in missing]
+    polite, watch, waiting = dataclasses.replace(manner, insist=False), Watch(directory), missing
     while waiting:
         claimed = []
-        for cell, part in waiting:
-            # Another master may have stored runs of it meanwhile, in whatever file.
-            left = part.without(watch.runs(failures=not manner.again))
-            on_run = bar.on_run(cell)
-            if left is None or compute_and_store(study, left, directory, polite, on_run):
+        for cell in waiting:
+            if compute_and_store(study, cell, directory, polite, watch, bar.on_run(cell)):
                 yield cell
             else:
-                claimed.append((cell, left))
-        wait_for_others([left for _, left in claimed], directory)
+                claimed.append(cell)
+        wait_for_others(claimed, directory)
         waiting = claimed

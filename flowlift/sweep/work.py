@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import math
 import random
 import socket
@@ -23,6 +24,7 @@ from ..sources import remember
 from ..store import Claim, Holder, claimed_by_others
 from ..store.cells import BESIDE, StoreError, counts_as_failed, read_cell, storing, write_cell
 from ..store.damage import set_aside
+from ..store.index import Watch
 from ..store.joining import numbered
 from ..store.names import CHECKPOINTS
 from ..studies.grid import Cell
@@ -57,15 +59,20 @@ def compute_and_store(
     cell: Cell,
     directory: Path,
     manner: Manner,
+    watch: Watch,
     on_run: OnRun | None = None,
 ) -> bool:
-    """Compute the runs of a cell that its file lacks, and store them.
+    """Compute the runs of a cell that no file holds yet, and store them.
+
+    Masters that cut the study into other cells, such as one that began with other runs missing,
+    repeat nothing that way: whoever comes later finds the runs of the earlier one.
 
     Args:
         study: the study.
         cell: the cell.
         directory: the folder of results.
         manner: how.
+        watch: tells what has been stored.
         on_run: called with seed and solution after every run.
 
     Returns:
@@ -82,6 +89,7 @@ def compute_and_store(
             return False
         before = None if manner.again else read_cell(cell, directory)
         there = set() if before is None else set(before["run"].values.ravel())
+        there |= watch.stored(cell.runs, failures=not manner.again)
         missing = cell.without(there)
         if missing is None:
             return True
@@ -139,7 +147,15 @@ def compute_described(
     for text in texts:
         remember(text)
     typed = structure_study(tomllib.loads(study), execute=True)
-    return compute_and_store(typed, Cell(**cell), Path(directory), Manner(**manner))
+    return compute_and_store(
+        typed, Cell(**cell), Path(directory), Manner(**manner), _watch(directory)
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _watch(directory: str) -> Watch:
+    """This worker's own: what it has read of the index serves all of its cells."""
+    return Watch(Path(directory))
 
 
 def store_crash(study: Study, cell: Cell, directory: Path, claim: Claim) -> None:

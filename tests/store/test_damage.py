@@ -27,8 +27,10 @@ from flowlift.plot import save
 from flowlift.reserved import RESERVED
 from flowlift.store import cells as store_cells
 from flowlift.store import digests
+from flowlift.store.index import Watch
 from flowlift.store.names import CELLS, CLAIMS, DAMAGE, INDEX, SET_ASIDE
 from flowlift.studies import grid
+from flowlift.sweep import dispatch
 from flowlift.sweep import run as run_module
 from flowlift.sweep import work
 from flowlift.sweep.certification import CERTIFICATE
@@ -138,7 +140,7 @@ def test_a_run_computes_again_what_is_damaged(study, folder, monkeypatch):
     """Before the runs, not only once they are read: nobody has to run a study twice."""
     before, computed = store.load(folder), []
 
-    def compute(study, cell, directory, manner, on_run):
+    def compute(study, cell, directory, manner, watch, on_run):
         computed.append(cell)
         store_cells.write_cell(made_up_store.made_up_cell(cell), cell, directory)
         return True
@@ -427,8 +429,9 @@ class Bench:
         self.study = study
 
 
+@pytest.mark.parametrize("workers", [False, True], ids=["alone", "with workers"])
 @pytest.mark.parametrize("chunks", [(2, 2, 2), (1, 2, 4)], ids=["one chunk", "other chunks"])
-def test_masters_without_workers_compute_no_run_twice(study, tmp_path, monkeypatch, chunks):
+def test_masters_compute_no_run_twice(study, tmp_path, monkeypatch, chunks, workers):
     """Each leaves what another has claimed, waits for it, and finds it done."""
     computed = []
 
@@ -455,12 +458,38 @@ def test_masters_without_workers_compute_no_run_twice(study, tmp_path, monkeypat
 
     def master(chunk):
         cells = list(studies.cells(dataclasses.replace(study, chunk=chunk)))
-        return list(run_module._here(study, cells, tmp_path, work.Manner(), bar))
+        if not workers:
+            return list(run_module._here(study, cells, tmp_path, work.Manner(), bar))
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            hands = dispatch.Dispatcher(study, tmp_path, executor, work.Manner())
+            return list(hands.results(cells))
 
     with concurrent.futures.ThreadPoolExecutor(3) as masters:
         done = list(masters.map(master, chunks))
     assert sorted(computed) == sorted(run for row in grid.rows(study) for run in row.runs)
     assert [len(cells) for cells in done] == [4 // chunk for chunk in chunks]
+
+
+def test_a_watch_believes_lines_of_files_that_stand(study, folder):
+    """What is new is read at each look; a file that is gone, or another one, holds nothing."""
+    first, second = list(studies.cells(study))[:2]
+    lines = sorted((folder / INDEX).glob("*.jsonl"))
+    texts = [line.read_bytes() for line in lines]
+    for line in lines:
+        line.unlink()
+    watch, runs = Watch(folder), (*first.runs, *second.runs)
+    assert watch.stored(runs) == set()
+    for line, text in zip(lines, texts, strict=True):
+        # Torn within its last line, then whole.
+        line.write_bytes(text[:-5])
+        watch.stored(runs)
+        line.write_bytes(text)
+    assert watch.stored(runs) == set(runs)
+    path = store_cells.path_of(first, folder)
+    path.write_bytes(os.urandom(path.stat().st_size))
+    assert watch.stored(runs) == set(second.runs)
+    store_cells.path_of(second, folder).unlink()
+    assert watch.stored(runs) == set()
 
 
 # Commands.

@@ -7,6 +7,7 @@ import pytest
 from study_text import TEXT
 
 from flowlift.store.cells import index
+from flowlift.store.index import Watch
 from flowlift.studies.grid import cells
 from flowlift.studies.toml import structure_study
 from flowlift.sweep import work, worker
@@ -28,13 +29,13 @@ def test_finished_runs_of_an_interrupted_cell_are_kept(study, tmp_path):
         if len(seen) == 2:
             raise KeyboardInterrupt
 
-    manner = work.Manner(every=float("inf"))
+    manner, watch = work.Manner(every=float("inf")), Watch(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        work.compute_and_store(study, cell, tmp_path, manner, interrupt)
+        work.compute_and_store(study, cell, tmp_path, manner, watch, interrupt)
     (entry,) = index(tmp_path).values()
     assert entry.runs == cell.runs[:2]
     assert not list((tmp_path / "claims").glob("*.json"))
-    work.compute_and_store(study, cell, tmp_path, manner, lambda seed, _: seen.append(seed))
+    work.compute_and_store(study, cell, tmp_path, manner, watch, lambda seed, _: seen.append(seed))
     assert seen == [0, 1, 2]
     (entry,) = index(tmp_path).values()
     times = zip(entry.compiling, entry.seconds, entry.whole, strict=True)
