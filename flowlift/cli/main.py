@@ -146,6 +146,11 @@ def _run_study(command: Run, study, executor) -> None:
 
     output = folder_for(command.output, study.name)
     if command.until is None:
+        if command.budget_runs is not None:
+            raise ValueError(
+                "Argument `budget_runs` must be given with `until` alone, but is "
+                f"{command.budget_runs}; add --until half-width W."
+            )
         results = run_study(
             study,
             output,
@@ -182,13 +187,25 @@ def _run_until(command: Run, study, output: Path, executor):
 
     assert command.until is not None
     _, width = command.until
+    for name, other in (("shard", "0/1"), ("retry_failed", False)):
+        if getattr(command, name) != other:
+            raise ValueError(
+                f"Argument `{name}` must be left out with `until`, since all runs so far decide "
+                f"which come next, but is {getattr(command, name)!r}; several masters on one "
+                "folder may run the same command instead."
+            )
     if command.budget_runs is None:
         raise ValueError(
             "Argument `budget_runs` must be given with `until`, but is missing; give the number "
             "of runs that there may be, e.g. --budget-runs 2000."
         )
     spent = run_until(
-        study, output, half_width=width, budget_runs=command.budget_runs, executor=executor
+        study,
+        output,
+        half_width=width,
+        budget_runs=command.budget_runs,
+        executor=executor,
+        every=command.every,
     )
     question, nominal = study.question, 100 * study.question.level
     covered = coverage_after_stopping(

@@ -69,6 +69,20 @@ def load(
     return data.assign_attrs({_REMARKS: "\n".join(s for s in said if s)} if any(said) else {})
 
 
+def load_cells(directory: Path, study: Study, wanted: Sequence[Cell]) -> xarray.Dataset:
+    """As `load`, of some cells alone: their files are read and no others.
+
+    Args:
+        directory: the folder of results.
+        study: the study.
+        wanted: its cells; one run of them at least must be stored.
+
+    Returns:
+        As `load`, without remarks; a warning names files that are damaged.
+    """
+    return _assemble(wanted, *_read(directory, wanted, [], lazy=False), study)
+
+
 def remarks(results: xarray.Dataset) -> list[str]:
     """What an answer from results must say: damage in the store, versions that differ.
 

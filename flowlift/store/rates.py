@@ -1,6 +1,7 @@
 """How long runs will take, from how long others of their study took."""
 
 import dataclasses
+import datetime
 import math
 import statistics
 from collections.abc import Iterable, Mapping
@@ -56,10 +57,12 @@ class Rates:
             done: where each finished run stands in the index.
         """
         self._prices: dict[Shape, _Price] = {}
+        self._begins: list[float] = []
         by_size: dict[int, list[float]] = {}
         for row in rows:
             found = [done[run] for run in row.runs if run in done]
             if found:
+                self._begins += [e for e in map(_begin, found) if e is not None]
                 price = _price(found)
                 self._prices[row.variant, row.size] = price
                 by_size.setdefault(row.size, []).extend([price.run] * len(found))
@@ -71,6 +74,17 @@ class Rates:
     def known(self) -> bool:
         """Whether there is any run to learn from."""
         return bool(self._by_size)
+
+    def first_begin(self, since: float) -> float | None:
+        """When the first run began that began later than a time.
+
+        Args:
+            since: seconds since 1970.
+
+        Returns:
+            Seconds since 1970; None if no finished run did.
+        """
+        return min((begin for begin in self._begins if begin > since), default=None)
 
     def seconds(self, variant: tuple, size: int) -> float:
         """Expected seconds of a run, once its shape is compiled.
@@ -129,6 +143,15 @@ def duration(seconds: float) -> str:
         if seconds >= 1.5 * length:
             return f"{seconds / length:.2g} {unit}"
     return f"{seconds:.2g} s"
+
+
+def _begin(found: tuple[Entry, int]) -> float | None:
+    """When a run began, in seconds since 1970; None where an old file does not say."""
+    entry, place = found
+    if not (entry.whole and entry.ended[place]):
+        return None
+    ended = datetime.datetime.fromisoformat(entry.ended[place])
+    return ended.timestamp() - entry.whole[place]
 
 
 def _price(found: list[tuple[Entry, int]]) -> _Price:

@@ -1,5 +1,6 @@
 """Progress over cells, weighted by what they are expected to cost."""
 
+import datetime
 import time
 from collections.abc import Callable, Iterable
 
@@ -22,6 +23,7 @@ class Progress:
     what runs and compilations take is learned again. The time left is what the rest is expected to
     cost, times how long the cells so far took compared with what they were expected to: that
     accounts for the number of workers, and for a machine unlike the one that had been learned from.
+    The time until the first run began, while workers start, is not theirs.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Progress:
         self._cells, self._done, self._rates = list(cells), [], rates
         self._learn, self._next = learn, 0.0 if shown else float("inf")
         self._begun, self._ahead = time.monotonic(), 0.0
+        self._date = datetime.datetime.now(datetime.UTC).timestamp()
         self._bar = tqdm(
             total=rates.total(self._cells),
             disable=None if shown else True,
@@ -53,6 +56,11 @@ class Progress:
     def __exit__(self, *error) -> None:
         self._said.__exit__(*error)
         self._bar.close()
+
+    @property
+    def rates(self) -> Rates:
+        """What runs took, as far as it was learned."""
+        return self._rates
 
     def on_run(self, cell: Cell) -> Callable[[int, FlowSolution], None]:
         """What the runs of a cell in this process report to.
@@ -100,7 +108,11 @@ class Progress:
         """The time left in words; empty when all is done, or nothing is known."""
         if not (self._rates.known and 0 < done < whole):
             return ""
-        return f"about {duration((time.monotonic() - self._begun) * (whole - done) / done)} left"
+        elapsed = time.monotonic() - self._begun
+        began = self._rates.first_begin(self._date)
+        # Another machine's clock may be ahead of this one's: no more than has passed.
+        late = 0.0 if began is None else min(began - self._date, elapsed)
+        return f"about {duration((elapsed - late) * (whole - done) / done)} left"
 
     def weight(self, cell: Cell) -> float:
         """Expected cost of the runs of a cell, in seconds where that is known."""

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -77,26 +77,77 @@ def run_study(
     done = latest(checked(directory, mine).values())
     kept = [r for r, (e, _) in done.items() if not (retry_failed and r in e.reasons)]
     missing = list(cells(study, set(kept), shard))
-    rates = Rates(rows(study), done)
+    manner, rates = Manner(every=every, again=retry_failed), Rates(rows(study), done)
     if progress and missing:
         print(forecast(study, missing, rates), flush=True)
-    manner = Manner(every=every, again=retry_failed)
-    learn = partial(_rates, study, directory)
-    with Progress(missing, rates, shown=progress, learn=learn) as bar:
-        if executor is None:
-            stored = _here(study, missing, directory, manner, bar)
-        else:
-            # The expensive ones first, so that none is waited for at last.
-            ordered = sorted(missing, key=bar.weight, reverse=True)
-            stored = Dispatcher(study, directory, executor, manner).results(ordered)
-        for cell in stored:
-            bar.finish(cell)
+    run_cells(study, missing, directory, rates, executor, manner, progress=progress)
     clear_dead(directory)
     try:
         return load(directory, study)
     except NothingStored:
         # A part without runs of a study that nobody has begun: nothing was to be done.
         return xarray.Dataset(attrs={"study": to_toml(study)})
+
+
+def run_cells(
+    study: Study,
+    missing: list[Cell],
+    directory: Path,
+    rates: Rates,
+    executor: concurrent.futures.Executor | None,
+    manner: Manner,
+    *,
+    progress: bool,
+) -> Rates:
+    """Compute and store cells of a study that has been checked and written.
+
+    Args:
+        study: the study.
+        missing: its cells that are to be done.
+        directory: the folder of results.
+        rates: what runs took so far.
+        executor: as for `run_study`.
+        manner: how.
+        progress: show a bar, or lines.
+
+    Returns:
+        What runs took by now.
+
+    Raises:
+        StoreError: if results could not be written.
+    """
+    learn = partial(_rates, study, directory)
+    with Progress(missing, rates, shown=progress, learn=learn) as bar:
+        if executor is None:
+            stored = _here(study, missing, directory, manner, bar)
+        else:
+            ordered = in_order(missing, bar.weight)
+            stored = Dispatcher(study, directory, executor, manner).results(ordered)
+        for cell in stored:
+            bar.finish(cell)
+    return bar.rates
+
+
+def in_order(missing: Iterable[Cell], weight: Callable[[Cell], float]) -> list[Cell]:
+    """The order in which workers get cells: one of each shape, then the rest.
+
+    So workers compile different shapes, side by side, instead of the same one, and later cells
+    find their shape in the cache of compilations. Within both parts the expensive ones come first,
+    so that none is waited for at last.
+
+    Args:
+        missing: the cells.
+        weight: their expected cost.
+
+    Returns:
+        All of them.
+    """
+    ordered = sorted(missing, key=weight, reverse=True)
+    first: dict[tuple, Cell] = {}
+    for cell in ordered:
+        first.setdefault((cell.variant, cell.size), cell)
+    chosen = set(first.values())
+    return [*first.values(), *(cell for cell in ordered if cell not in chosen)]
 
 
 def _rates(study: Study, directory: Path) -> Rates:

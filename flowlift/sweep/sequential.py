@@ -1,19 +1,26 @@
 """Sequential design: seeds where the probability is known worst, until it is known well enough."""
 
+import concurrent.futures
 import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray
 
 from ..answers.learning import exact_interval
 from ..answers.probability import success_probability
-from ..store import load
+from ..doing import say
+from ..store import Rates, load
 from ..store.cells import write_study
+from ..store.gathering import load_cells
+from ..store.index import Watch
+from ..studies.grid import Cell, axis_names, cells
 from ..studies.records import FlowPlan, Question, Study
 from ..studies.toml import variants
-from .run import run_study
+from .run import run_cells, run_study
+from .work import Manner
 
 # A look adds a quarter of the runs that are there: few looks, and little waste.
 _GROWTH = 4
@@ -35,14 +42,23 @@ class Spent:
 
 
 def run_until(
-    study: Study, directory: str | Path, *, half_width: float, budget_runs: int, **options: Any
+    study: Study,
+    directory: str | Path,
+    *,
+    half_width: float,
+    budget_runs: int,
+    executor: concurrent.futures.Executor | None = None,
+    every: float = 60.0,
+    progress: bool = True,
 ) -> Spent:
-    """Add seeds where the exact interval is widest, until all are narrow or the budget is spent.
+    """Add seeds where an exact interval is too wide, until all are narrow or the budget is spent.
 
-    Every variant and size begins with the study's seeds. Then the one with the widest interval,
-    over all losses and times of the study's question, gets the next seeds in order (see
-    `next_count`), again and again. What is added depends on results alone: the same command
-    continues where it was interrupted, repeats no run, and gives the same runs elsewhere.
+    Every variant and size begins with the study's seeds. At each look those that are still too
+    wide, over all losses and times of the study's question, get the next seeds in order, all
+    together (see `next_count`), so that workers have many cells at a time. Where the budget does
+    not suffice for all, the widest are served first. What is added depends on results alone: the
+    same command continues where it was interrupted, repeats no run, and gives the same runs
+    elsewhere, with any number of workers.
 
     Intervals of a number of runs that was chosen by their width are no longer exactly of their
     nominal level; `coverage_after_stopping` computes what they cover.
@@ -50,12 +66,16 @@ def run_until(
     Runs that end before their verdict (a failure, a stopping rule) count either way, so that no
     number of seeds narrows an interval beyond their share: such a size gets no more seeds.
 
+    Cost: a look reads the new runs alone, so that all looks together read the results once.
+
     Args:
         study: the study, with a question.
         directory: the folder of results.
         half_width: half the width that every interval is to have at most.
         budget_runs: how many runs the design may have in all, the first seeds included.
-        **options: `executor` and `progress`, as for `run_study`.
+        executor: as for `run_study`.
+        every: as for `run_study`.
+        progress: as for `run_study`; also a line at each look.
 
     Returns:
         Results and what was spent. The folder's study names as many seeds as the largest cell has.
@@ -67,45 +87,113 @@ def run_until(
     """
     question = _check(study, half_width, budget_runs)
     directory = Path(directory)
-    run_study(study, directory, **options)
-    parts = [variant.of_size(size) for _, variant in variants(study) for size in variant.all_sizes]
-    counts = np.full(len(parts), study.seeds)
-    found = np.array([_widest(load(directory, part), question) for part in parts])
-    widths, unseen = found.T
+    run_study(study, directory, executor=executor, every=every, progress=progress)
+    compute = partial(run_cells, executor=executor, manner=Manner(every=every), progress=progress)
+    looks = _Looks(study, directory, question, compute)
+    looks.take(np.full(len(looks.counts), study.seeds))
     try:
-        while np.any(open_ := (widths > half_width) & (unseen / 2 < half_width)):
-            if counts.sum() >= budget_runs:
-                break
-            i = int(np.argmax(np.where(open_, widths, 0.0)))
-            room = budget_runs - int(counts.sum())
-            counts[i] += min(next_count(int(counts[i]), study.chunk) - counts[i], room)
-            more = dataclasses.replace(parts[i], seeds=int(counts[i]))
-            widths[i], unseen[i] = _widest(run_study(more, directory, **options), question)
+        while np.any(more := _more(looks, half_width, budget_runs, study.chunk)):
+            if progress:
+                wide = f"{np.count_nonzero(more)} of {len(more)} intervals are too wide"
+                say(f"{wide}, the widest ±{looks.widths.max():.3f}: {more.sum()} more runs")
+            looks.take(more)
     finally:
-        whole = dataclasses.replace(study, seeds=int(counts.max()))
+        whole = dataclasses.replace(study, seeds=int(looks.counts.max()))
         write_study(whole, directory)
-    return Spent(load(directory, whole), int(counts.sum()), float(widths.max()))
+    return Spent(load(directory, whole), int(looks.counts.sum()), float(looks.widths.max()))
+
+
+class _Looks:
+    """What a sequential design has seen: each run is read once, and counted.
+
+    Attributes:
+        counts: runs of each variant and size by now.
+        widths: of each, the half-width of the widest interval over the question's pairs.
+        unseen: of each, the greatest share of runs that were not observed.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        directory: Path,
+        question: Question,
+        compute: Callable[[Study, list[Cell], Path, Rates], Rates],
+    ):
+        self._study, self._directory, self._question = study, directory, question
+        self._compute, self._watch = compute, Watch(directory)
+        self._rates = Rates((), {})
+        self._parts = [
+            (tuple(point.items()), variant.of_size(size))
+            for point, variant in variants(study)
+            for size in variant.all_sizes
+        ]
+        self.counts = np.zeros(len(self._parts), int)
+        # For each pair of the question: runs, those that converged, those that were not observed.
+        self._seen = np.zeros((len(question.pairs), 3, len(self._parts)), int)
+        self.widths, self.unseen = np.full(len(self._parts), np.inf), np.zeros(len(self._parts))
+
+    def take(self, more: np.ndarray) -> None:
+        """Give each variant and size so many further seeds, compute what is missing, and look."""
+        new = self._count(self._completed(self._cells(more)))
+        self.counts, self._seen = self.counts + more, self._seen + new
+        runs, met, unseen = self._seen.transpose(1, 0, 2)
+        low = exact_interval(met, runs, self._question.level)[0]
+        high = exact_interval(met + unseen, runs, self._question.level)[1]
+        self.widths, self.unseen = ((high - low) / 2).max(axis=0), (unseen / runs).max(axis=0)
+
+    def _cells(self, more: np.ndarray) -> list[Cell]:
+        """The cells of the next seeds of each variant and size."""
+        found = []
+        for (variant, part), given, count in zip(self._parts, self.counts, more, strict=True):
+            if count:
+                first = part.first_seed + int(given)
+                new = dataclasses.replace(part, first_seed=first, seeds=int(count))
+                found += [dataclasses.replace(cell, variant=variant) for cell in cells(new)]
+        return found
+
+    def _completed(self, wanted: Sequence[Cell]) -> xarray.Dataset:
+        """Results of cells, computed where they are missing or, as reading shows, damaged."""
+        data = None
+        while True:
+            there = [(cell, self._watch.stored(cell.runs)) for cell in wanted]
+            left = [part for cell, runs in there if (part := cell.without(runs))]
+            if left:
+                self._rates = self._compute(self._study, left, self._directory, self._rates)
+            elif data is not None:
+                return data
+            data = load_cells(self._directory, self._study, wanted)
+
+    def _count(self, results: xarray.Dataset) -> np.ndarray:
+        """Per pair of the question: runs, successes, unobserved, of each variant and size."""
+        new, names = np.zeros_like(self._seen), axis_names(self._study)
+        places = {
+            (*(dict(variant)[key] for key in names), *part.all_sizes): i
+            for i, (variant, part) in enumerate(self._parts)
+        }
+        for of_pair, (loss, time) in zip(new, self._question.pairs, strict=True):
+            table = success_probability(results, loss, time, level=self._question.level)
+            # Axes in the order of the study, whatever that of the results.
+            at = table.reset_index()[[*names.values(), "lift size"]].itertuples(index=False)
+            numbers = table[["runs", "converged", "not observed"]].to_numpy()
+            for key, row in zip(at, numbers, strict=True):
+                of_pair[:, places[tuple(key)]] = row
+        return new
+
+
+def _more(looks: _Looks, half_width: float, budget: int, chunk: int) -> np.ndarray:
+    """How many seeds each gets next: those whose intervals can still narrow, the widest first."""
+    open_ = (looks.widths > half_width) & (looks.unseen / 2 < half_width)
+    more, room = np.zeros_like(looks.counts), budget - int(looks.counts.sum())
+    for i in np.argsort(-looks.widths, kind="stable"):
+        if open_[i]:
+            more[i] = min(next_count(int(looks.counts[i]), chunk) - looks.counts[i], room)
+            room -= more[i]
+    return more
 
 
 def next_count(count: int, chunk: int) -> int:
     """How many runs follow on `count`: a quarter more, and at least a chunk."""
     return count + max(chunk, count // _GROWTH)
-
-
-def _widest(results: xarray.Dataset, question: Question) -> tuple[float, float]:
-    """Of one variant and size, over losses and times, the widest half and most unobserved share.
-
-    Args:
-        results: of the variant and size.
-        question: the question.
-
-    Returns:
-        Both.
-    """
-    tables = [success_probability(results, *p, level=question.level) for p in question.pairs]
-    widths = [np.max(t["high"].to_numpy() - t["low"].to_numpy()) / 2 for t in tables]
-    unseen = [np.max(t["not observed"].to_numpy() / t["runs"].to_numpy()) for t in tables]
-    return float(max(widths)), float(max(unseen))
 
 
 def coverage_after_stopping(
@@ -167,11 +255,13 @@ def _check(study: Study, half_width: float, budget_runs: int) -> Question:
             "Argument `study` must have a table [question], since the interval at its losses "
             "decides, but has none; write losses = [...] there."
         )
-    if any(variant.seeds_at_most for _, variant in variants(study)):
-        raise ValueError(
-            "Argument `study` must leave the number of seeds at each size to the design, but says "
-            "`seeds_at_most`; leave that out."
-        )
+    for _, variant in variants(study):
+        for key, common in (("seeds_at_most", {}), ("seeds", study.seeds)):
+            if getattr(variant, key) != common:
+                raise ValueError(
+                    "Argument `study` must leave the number of seeds at each variant and size to "
+                    f"the design, but says `{key}` = {getattr(variant, key)}; leave that out."
+                )
     for _, variant in variants(study):
         _check_observable(variant.flow, study.question)
     if not 0 < half_width < 0.5:

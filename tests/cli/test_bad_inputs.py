@@ -96,6 +96,7 @@ def test_assignments(assignment, message, folder, capsys):
     assert said.endswith(".")
 
 
+_UNTIL = ["run", "t.toml", "--until", "half-width", "0.1"]
 RUNS = [
     (["run", "binary.toml"], "byte 128 is none"),
     (["run", "latin.toml"], "must be text in UTF-8"),
@@ -115,7 +116,13 @@ RUNS = [
     (["run", "t.toml", "--workers", "100000"], "4 for each core of this machine"),
     (["run", "t.toml", "--output", "file"], "`output` must be a folder, or free, but 'file'"),
     (["run", "t.toml", "--output", "file/below"], "`output` must be a folder, or free"),
-    (["run", "t.toml", "--until", "half-width", "0.1"], "`budget_runs` must be given"),
+    (_UNTIL, "`budget_runs` must be given"),
+    (["run", "t.toml", "--budget-runs", "9"], "`budget_runs` must be given with `until` alone"),
+    (
+        ["run", "t.toml", "--until", "half-width", "0.1", "--shard", "1/2"],
+        "`shard` must be left out",
+    ),
+    (["run", "t.toml", "--until", "half-width", "0.1", "--retry-failed"], "`retry_failed` must be"),
     (["compare", "t.toml", "--size", "0"], "`size` must be an integer of at least 1"),
     (["compare", "t.toml", "--size", "1000000000"], "must fit into this machine's memory"),
     (["compare", "t.toml", "--repeats", "-1"], "`repeats` must be an integer of at least 0"),

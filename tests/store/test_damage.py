@@ -30,9 +30,8 @@ from flowlift.store import digests
 from flowlift.store.index import Watch
 from flowlift.store.names import CELLS, CLAIMS, DAMAGE, INDEX, SET_ASIDE
 from flowlift.studies import grid
-from flowlift.sweep import dispatch
+from flowlift.sweep import dispatch, work
 from flowlift.sweep import run as run_module
-from flowlift.sweep import work
 from flowlift.sweep.certification import CERTIFICATE
 
 

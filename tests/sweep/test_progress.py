@@ -1,5 +1,7 @@
 """The time left is said as cells finish, on a terminal and without one, and corrected."""
 
+import datetime
+import itertools
 import re
 
 import pytest
@@ -9,15 +11,16 @@ from flowlift.studies.grid import Cell
 from flowlift.studies.rows import Row
 from flowlift.sweep import progress
 from flowlift.sweep.progress import Progress
+from flowlift.sweep.run import in_order
 
 CELLS = [Cell((), size, (0, 1), (f"{size}a", f"{size}b")) for size in (8, 16, 32)]
 
 
-def rates(seconds, compilation=0.0):
+def rates(seconds, compilation=0.0, ended=""):
     """As if the runs of n = 16 had taken so long each, and the first had compiled before."""
     rows = [Row((), cell.size, cell.seeds, cell.runs) for cell in CELLS]
     entry = store.Entry(
-        "a.nc", CELLS[1].runs, 16, (0, 1), ("horizon",) * 2, (0.0,) * 2, {}, ("",) * 2, 1,
+        "a.nc", CELLS[1].runs, 16, (0, 1), ("horizon",) * 2, (0.0,) * 2, {}, (ended,) * 2, 1,
         (seconds + compilation, seconds), (compilation, 0.0),
     )  # fmt: skip
     return store.Rates(rows, store.latest([entry]) if seconds else {})
@@ -66,7 +69,28 @@ def test_what_was_believed_before_is_corrected(capsys, clock):
     assert f"about {store.duration(120.0)} left" in said[0]
 
 
+def test_the_start_of_workers_is_not_charged_to_the_cells(capsys, clock):
+    """The first run began 100 s after the master: 10 s of work then, and 60 s are left."""
+    begun = datetime.datetime.now(datetime.UTC)
+    ended = (begun + datetime.timedelta(seconds=110)).isoformat()
+    said = lines(capsys, clock, rates(0.0), rates(10.0, ended=ended), [110.0, 130.0, 170.0])
+    left = re.search("about (.*) left", said[0]).group(1)
+    assert left == store.duration(60.0)
+
+
 def test_nothing_is_made_up_or_said_unasked(capsys, clock):
     said = lines(capsys, clock, rates(0.0), rates(0.0), [20.0, 60.0, 140.0])
     assert not any(re.search("left", line) for line in said)
     assert lines(capsys, clock, rates(1.0), rates(1.0), [1.0, 2.0, 3.0], shown=False) == []
+
+
+def test_workers_get_a_cell_of_each_shape_first():
+    """Else the first two of them would compile the same one."""
+    one, other = (("a", 1),), (("a", 2),)
+    runs = itertools.product((one, other), (8, 16), (0, 1))
+    cells = [Cell(v, n, (s,), (f"{v}{n}{s}",)) for v, n, s in runs]
+    found = in_order(cells, lambda cell: cell.size * len(cell.variant))
+    firsts = [(one, 16), (other, 16), (one, 8), (other, 8)]
+    assert [(cell.variant, cell.size) for cell in found[:4]] == firsts
+    assert [c.size for c in found[4:]] == [16, 16, 8, 8]
+    assert sorted(c.name for c in found) == sorted(c.name for c in cells)
