@@ -53,22 +53,32 @@ def dataset(solution: FlowSolution) -> "xarray.Dataset":
     Returns:
         The dataset, with units and meanings as attributes.
     """
-    import xarray
+    return _labelled(_along_and_end(solution), solution)
 
-    along = {
-        name: (("time",), getattr(solution, name), _attributes(*ALONG[name])) for name in RECORDED
-    }
-    observed = {}
+
+# Dimensions, values and attributes by name: a run before it is a dataset, which takes xarray longer
+# to make than a small flow.
+Variables = dict[str, tuple[tuple[str, ...], Any, Mapping[str, str]]]
+
+
+def _along_and_end(solution: FlowSolution) -> Variables:
+    found: Variables = {"time": (("time",), solution.times, TIME)}
+    for name in RECORDED:
+        found[name] = (("time",), getattr(solution, name), _attributes(*ALONG[name]))
     for name, value in solution.observations.items():
         names = jax.tree.leaves(named_leaves(name, value))
         for variable, values in zip(names, jax.tree.leaves(value), strict=True):
-            observed[variable] = (("time", *dims_of(variable, values.shape[1:])), values)
-    ends = {name: ((), value, _attributes(*AT_THE_END[name])) for name, value in _ends(solution)}
-    return xarray.Dataset(
-        {**along, **observed, **ends},
-        coords={"time": ("time", solution.times, TIME)},
-        attrs={"precision": solution.precision},
-    )
+            found[variable] = (("time", *dims_of(variable, values.shape[1:])), values, {})
+    for name, value in _ends(solution):
+        found[name] = ((), value, _attributes(*AT_THE_END[name]))
+    return found
+
+
+def _labelled(found: Variables, solution: FlowSolution) -> "xarray.Dataset":
+    import xarray
+
+    coords = {"time": found.pop("time")}
+    return xarray.Dataset(found, coords, {"precision": solution.precision})
 
 
 OF_A_LIFT = {
@@ -97,17 +107,28 @@ def run_of(solution: FlowSolution, facts: Mapping[str, Any] | None = None) -> "x
     Returns:
         `dataset` with a scalar for each of `BOTH_ENDS`, NaN without a record, and of `OF_A_LIFT`.
     """
-    data = dataset(solution)
+    return _labelled(record_of(solution, facts), solution)
+
+
+def record_of(solution: FlowSolution, facts: Mapping[str, Any] | None = None) -> Variables:
+    """As `run_of`, as plain arrays with `time` among them, for whoever joins many runs.
+
+    Args:
+        solution: the flow; it may have no record at all.
+        facts: of the model, as far as they are known; None takes them from the solution's.
+
+    Returns:
+        Dimensions, values and attributes by name.
+    """
+    found = _along_and_end(solution)
     known = facts_of(solution.model) if facts is None else facts
-    ends = {
-        name: ((), _at(data[record], place), data[record].attrs)
-        for name, (record, place) in BOTH_ENDS.items()
-    }
-    of_model = {
-        name: ((), np.asarray(known.get(name, missing)), _attributes(OF_A_LIFT[name], "1"))
-        for name, missing in _NOT_KNOWN.items()
-    }
-    return data.assign(ends | of_model)
+    for name, (record, place) in BOTH_ENDS.items():
+        _, values, attributes = found[record]
+        found[name] = ((), float(values[place]) if len(values) else float("nan"), attributes)
+    for name, missing in _NOT_KNOWN.items():
+        value = np.asarray(known.get(name, missing))
+        found[name] = ((), value, _attributes(OF_A_LIFT[name], "1"))
+    return found
 
 
 def facts_of(model: Any) -> dict[str, Any]:
@@ -128,10 +149,6 @@ def facts_of(model: Any) -> dict[str, Any]:
         "edges": model.n_edges,
         "graph_hash": model.graph_hash,
     }
-
-
-def _at(record: "xarray.DataArray", place: int) -> float:
-    return float(record[place]) if record.size else float("nan")
 
 
 def _attributes(meaning: str, unit: str) -> dict[str, str]:

@@ -14,15 +14,11 @@ The listing of cells/ is the truth about what has been run. The schema is in doc
 """
 
 import contextlib
-import io
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-import h5netcdf
-import h5py
 import numpy as np
 import xarray
-from xarray.backends import H5NetCDFStore
 
 from ..doing import doing
 from ..files import NotRead, NotWritten, of_the_system, read_bytes, remedy, write_text, write_whole
@@ -37,6 +33,7 @@ from .kept_sources import keep_sources
 from .names import CELLS, STUDY
 from .plain_netcdf import read_netcdf
 from .plan import write_plan
+from .templates import netcdf_bytes
 
 # The first schema whose files end with a digest and know the name of their cell.
 _SEALED = 3
@@ -101,20 +98,12 @@ def write_cell(data: xarray.Dataset, cell: Cell, directory: Path) -> None:
         StoreError: if the file cannot be written, e.g. because the disk is full.
     """
     path = path_of(cell, directory)
-    content = sealed(_as_bytes(data.assign_attrs(cell=cell.name)))
+    content = sealed(netcdf_bytes(data.assign_attrs(cell=cell.name)))
     if path.is_dir():
         set_aside(path, "it is a folder where a cell belongs")
     with storing(directory):
         write_whole(path, lambda temporary: Path(temporary).write_bytes(content))
     append(directory, _entry(data, path.name, content, path.stat().st_mtime_ns))
-
-
-def _as_bytes(data: xarray.Dataset) -> bytes:
-    """The NetCDF file, made in memory: HDF5 does not survive a full disk (it may crash)."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file, h5netcdf.File(file, "w") as netcdf:
-        data.dump_to_store(H5NetCDFStore(netcdf))
-    return buffer.getvalue()
 
 
 def path_of(cell: Cell, directory: Path) -> Path:

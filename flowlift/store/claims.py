@@ -70,6 +70,8 @@ class Holder:
             "size": size,
         }
         self._run: dict[str, Any] = {"run": "", "seed": -1, "facts": {}, "since": time.time()}
+        # Characters of the longest text so far; JSON here is ASCII, and takes spaces at its end.
+        self._length = 0
         self._over = threading.Event()
         self._pulse = threading.Thread(target=self._beat, daemon=True)
 
@@ -115,9 +117,23 @@ class Holder:
         self._write()
 
     def _write(self) -> None:
+        """Over the last one, by one write that leaves no end of it: a run begins and ends often.
+
+        Who reads it in the midst may find it torn, and passes it over once.
+        """
+        text = json.dumps(self._record | self._run).ljust(self._length)
         # A claim that cannot be written is advice that is not given.
         with contextlib.suppress(OSError):
-            write_text(self._path, json.dumps(self._record | self._run), durable=False)
+            try:
+                descriptor = os.open(self._path, os.O_WRONLY)
+            except FileNotFoundError:
+                write_text(self._path, text, durable=False)
+            else:
+                try:
+                    os.write(descriptor, text.encode())
+                finally:
+                    os.close(descriptor)
+        self._length = len(text)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT):

@@ -13,7 +13,7 @@ import xarray
 from jaxtyping import PyTree
 
 from ..flow import Checkpoints, FlowSolution, check_settings, solve
-from ..flow.dataset import facts_of, run_of
+from ..flow.dataset import TIME, Variables, facts_of, record_of
 from ..flow.stops import check_stops
 from ..lift import check_plan, sample
 from ..modules import PerceptronModule
@@ -124,7 +124,7 @@ class Bench:
         seed: int,
         checkpoints: Checkpoints | None = None,
         on_lift: Callable[[Mapping[str, Any]], None] | None = None,
-    ) -> tuple[xarray.Dataset, FlowSolution]:
+    ) -> tuple[Variables, FlowSolution]:
         """Draw and train one lift.
 
         Args:
@@ -141,14 +141,16 @@ class Bench:
             on_lift(facts)
         solution = _flow(self.study, model, self._task, checkpoints)
         data = describe(self.study, facts, solution)
-        data = data.assign(certificate_of(self.study.flow, solution, self._task))
+        data |= certificate_of(self.study.flow, solution, self._task)
         if self.study.observe:
             horizon = self.study.flow.horizon
-            data = data.merge(observe(self.study.observe, model, self._task, solution, horizon))
+            seen = observe(self.study.observe, model, self._task, solution, horizon)
+            for name, found in seen.variables.items():
+                data[str(name)] = (tuple(map(str, found.dims)), found.values, found.attrs)
         return data, solution
 
 
-def gather(study: Study, size: int, runs: Sequence[tuple[int, str, xarray.Dataset]]):
+def gather(study: Study, size: int, runs: Sequence[tuple[int, str, Variables]]) -> xarray.Dataset:
     """Runs of one size side by side along `seed`.
 
     Args:
@@ -167,17 +169,22 @@ def gather(study: Study, size: int, runs: Sequence[tuple[int, str, xarray.Datase
     return data
 
 
-def _side_by_side(parts: Sequence[xarray.Dataset]) -> xarray.Dataset:
+def _side_by_side(parts: Sequence[Variables]) -> xarray.Dataset:
     """As `xarray.concat` along `seed`, which takes longer than a small flow."""
-    first = parts[0]
-    shapes = {name: variable.shape for name, variable in first.variables.items()}
-    if any({n: v.shape for n, v in p.variables.items()} != shapes for p in parts):
-        return xarray.concat(numbered(parts), "seed", join="outer")
-    stacked = {
-        name: (("seed", *variable.dims), np.stack([p[name].values for p in parts]), variable.attrs)
-        for name, variable in first.data_vars.items()
-    }
-    return xarray.Dataset(stacked, first.coords, first.attrs)
+    shapes = [{name: np.shape(values) for name, (_, values, _) in part.items()} for part in parts]
+    if any(shape != shapes[0] for shape in shapes):
+        return xarray.concat(
+            numbered([xarray.Dataset(part) for part in parts]), "seed", join="outer"
+        )
+    stacked, coords = {}, {}
+    for name, (dims, values, attributes) in parts[0].items():
+        # Times are those of all.
+        if dims == (name,):
+            coords[name] = (dims, values, dict(attributes))
+        else:
+            together = np.stack([np.asarray(part[name][1]) for part in parts])
+            stacked[name] = (("seed", *dims), together, dict(attributes))
+    return xarray.Dataset(stacked, coords)
 
 
 def _variant(study: Study, cell: Cell) -> Study:
@@ -263,7 +270,7 @@ def _flow(
     )
 
 
-def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> xarray.Dataset:
+def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> Variables:
     """A flow on the study's save times, with the facts of its lift and both its ends.
 
     Args:
@@ -276,7 +283,14 @@ def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> 
     """
     grid = np.append(0.0, study.flow.schedule.times(study.flow.horizon))
     grid = np.union1d(grid, _observation_times(study))
-    return run_of(solution, facts).reindex(time=grid)
+    found = record_of(solution, facts)
+    kept, place = np.isin(solution.times, grid), np.searchsorted(grid, solution.times)
+    for name, (dims, values, attributes) in found.items():
+        if dims == ("time",):
+            on_grid = np.full(len(grid), np.nan, np.asarray(values).dtype)
+            on_grid[place[kept]] = np.asarray(values)[kept]
+            found[name] = (dims, on_grid, attributes)
+    return found | {"time": (("time",), grid, TIME)}
 
 
 def _observation_times(study: Study) -> np.ndarray:
@@ -313,6 +327,7 @@ def _provenance(study: Study) -> dict[str, Any]:
     return {
         "title": f"gradient flows of random sparse lifts: {study.name}",
         "schema": SCHEMA,
+        "precision": study.precision,
         "study": to_toml(study),
         **_machinery(),
     }

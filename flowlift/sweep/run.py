@@ -47,8 +47,9 @@ def run_study(
         shard: (i, n), 0 <= i < n: do only the i-th of n disjoint parts, for array jobs that share
             the folder.
         retry_failed: run those that failed again; what they give then counts.
-        every: seconds after which finished runs, and the place where a long run stands, are
-            written. A kill loses no more than that, and what one leg of a flow takes.
+        every: seconds after which the place where a long run stands is written: a kill loses no
+            more of it than that, and what one leg of a flow takes. Of finished runs it loses what
+            was computed in the last 2 seconds at most.
         progress: say beforehand what it will take, where a run is there to learn from; show a bar
             on a terminal, else a line per cell, with the time left as it is learned.
 

@@ -20,6 +20,7 @@ from ..doing import doing
 from ..files import NotRead
 from ..flow import Checkpoints, FlowSolution, ForeignCheckpoint, Outcome
 from ..flow.checkpoints import partial, remove
+from ..flow.dataset import Variables
 from ..sources import remember
 from ..store import Claim, Holder, claimed_by_others
 from ..store.cells import BESIDE, StoreError, counts_as_failed, read_cell, storing, write_cell
@@ -36,6 +37,8 @@ from .compiling import compiling_seconds
 # Seconds between looks at the claims of others, give or take half: two that gave way to each other
 # do not meet again and again.
 _PAUSE = 1.0
+# Seconds of finished work that a kill may cost: writing a cell takes a few milliseconds.
+_UNWRITTEN = 2.0
 OnRun = Callable[[int, FlowSolution], None]
 
 
@@ -44,7 +47,8 @@ class Manner:
     """How cells are computed; no number depends on it.
 
     Attributes:
-        every: seconds between two writings, of finished runs and of where a run stands.
+        every: seconds between two writings of where a run stands; finished runs are written
+            2 seconds after the last writing at the latest, however long this is.
         again: recompute runs that the cell's own file holds.
         insist: compute even what another live writer claims.
     """
@@ -176,9 +180,9 @@ def store_crash(study: Study, cell: Cell, directory: Path, claim: Claim) -> None
     bench, alone = Bench(study, cell), cell.only(claim.run)
     data = _noted(describe(bench.study, claim.facts, solution), reason)
     seconds = claim.beat - claim.since
-    data["seconds"] = ((), seconds, data["seconds"].attrs)
+    data["seconds"] = ((), seconds, data["seconds"][2])
     # Nobody knows how much of it compiled: as in files that are older than the distinction.
-    data = data.assign({name: ((), math.nan, dict(_TIMES[name])) for name in _TIMES})
+    data |= {name: ((), math.nan, noted) for name, noted in _TIMES.items()}
     keeper = _Keeper(bench.study, alone, directory, Manner(every=float("inf")), None)
     keeper.add(claim.seed, claim.run, data)
     keeper.write()
@@ -196,12 +200,12 @@ class _Keeper:
         before: xarray.Dataset | None,
     ):
         self._study, self._cell, self._directory = study, cell, directory
-        self._every, self._written = manner.every, time.monotonic()
+        self._every, self._written = min(manner.every, _UNWRITTEN), time.monotonic()
         self._parts = [] if before is None else [before]
-        self._runs: list[tuple[int, str, xarray.Dataset]] = []
+        self._runs: list[tuple[int, str, Variables]] = []
         self._fresh: list[str] = []
 
-    def add(self, seed: int, run: str, data: xarray.Dataset) -> None:
+    def add(self, seed: int, run: str, data: Variables) -> None:
         """Add a run; write if it is time to."""
         self._runs.append((seed, run, data))
         self._fresh.append(run)
@@ -226,7 +230,7 @@ def _joined(parts: Sequence[xarray.Dataset]) -> xarray.Dataset:
 
 def _one(
     bench: Bench, seed: int, path: Path, manner: Manner, holder: Holder
-) -> tuple[xarray.Dataset, FlowSolution]:
+) -> tuple[Variables, FlowSolution]:
     """A run; an exception is how it ended, unless it is about the store."""
     checkpoints = Checkpoints(path, manner.every)
     clock, compiled, facts = time.perf_counter(), compiling_seconds(), {}
@@ -246,9 +250,9 @@ def _one(
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         solution = checkpoints.partial(outcome)
         data = describe(bench.study, facts, solution)
-        data["seconds"] = ((), time.perf_counter() - clock, data["seconds"].attrs)
+        data["seconds"] = ((), time.perf_counter() - clock, data["seconds"][2])
     took = (time.perf_counter() - clock, compiling_seconds() - compiled)
-    data = data.assign({n: ((), t, a) for (n, a), t in zip(_TIMES.items(), took, strict=True)})
+    data |= {n: ((), t, a) for (n, a), t in zip(_TIMES.items(), took, strict=True)}
     return _noted(data, reason), solution
 
 
@@ -267,10 +271,10 @@ def _gone_on_with(bench: Bench, seed: int, checkpoints: Checkpoints, know: Calla
         return bench.run(seed, checkpoints, know)
 
 
-def _noted(data: xarray.Dataset, reason: str) -> xarray.Dataset:
+def _noted(data: Variables, reason: str) -> Variables:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     texts = {"reason": reason, "ended": now, "host": socket.gethostname(), "versions": versions()}
-    return data.assign({k: ((), np.asarray(v), dict(BESIDE[k])) for k, v in texts.items()})
+    return data | {k: ((), np.asarray(v), BESIDE[k]) for k, v in texts.items()}
 
 
 def _is_memory(error: BaseException) -> bool:

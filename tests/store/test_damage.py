@@ -353,7 +353,7 @@ def test_files_without_a_digest_are_checked_by_what_they_hold(study, tmp_path):
     (folder / CELLS).mkdir()
     for cell in (first, second):
         old = made_up_store.made_up_cell(cell).drop_vars("versions").assign_attrs(schema=2)
-        store_cells.path_of(cell, folder).write_bytes(store_cells._as_bytes(old))
+        store_cells.path_of(cell, folder).write_bytes(store_cells.netcdf_bytes(old))
     results = store.load(folder)
     assert set(np.ravel(results["versions"].values)) == {"flowlift 0"}
     before, after = (store_cells.path_of(c, folder) for c in (first, second))

@@ -275,7 +275,7 @@ def test_a_disk_that_is_really_full(study, expected, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     # One cell and the small files fit, a second cell does not.
-    size = int(1.6 * len(store.cells._as_bytes(expected.isel(seed=[0, 1])))) + 16_384
+    size = int(1.6 * len(store.cells.netcdf_bytes(expected.isel(seed=[0, 1])))) + 16_384
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip(
