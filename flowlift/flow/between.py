@@ -50,7 +50,8 @@ def interior(solver: Any, terms: Any) -> int:
 
     Returns:
         The number; 0 where a step is not known to be smooth in its length on its scale: an
-        exponential method crosses in one what no polynomial follows.
+        exponential method crosses in one what no polynomial follows (on the host it has a dense
+        output of its own).
     """
     inner = getattr(solver, "solver", solver)
     smooth = isinstance(inner, diffrax.AbstractRungeKutta)

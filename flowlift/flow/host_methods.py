@@ -93,7 +93,7 @@ def host_runner(settings: Settings, field: HostField) -> HostRunner:
         return HostRunner(HostBDF.of(solver, rtol, atol), None, {}, dense=True, knows_end=False)
     if isinstance(solver, ExpRosenbrock):
         method = HostExprb(rtol, atol, solver.max_basis)
-        return HostRunner(method, None, {}, dense=False, knows_end=False)
+        return HostRunner(method, None, {}, dense=True, knows_end=False)
     constants = {"rtol": rtol, "atol": atol}
     small = field.equations <= _LARGE
     if isinstance(solver, RKC2):

@@ -93,7 +93,8 @@ class ExpRosenbrock(
 
     Where the basis cannot serve the step, the step is refused, with the length that it can serve.
     The field must not depend on t. Negative curvature is integrated exactly as growth. Dense
-    output: cubic Hermite, of order 3 only: let steps end where values are wanted.
+    output under diffrax: cubic Hermite, of order 3 only: let steps end where values are wanted.
+    (`flowlift.solve` drives it from the host, with a continuous extension of local order 5.)
     In float32 D_i loses what F(U_i) - F_0 cancels: relative errors below 1e-4 are out of reach.
 
     Cost per step: 5 evaluations and one product per basis vector; memory: `max_basis` vectors.
