@@ -28,6 +28,8 @@ PRODUCTS = 16
 LEAST_PRODUCTS = 4
 ACCURACY = 0.1
 SAFETY = 1.05
+# Rounding of a state, in units in its last place, below which a step shows no eigenvalue.
+NOISE = 100
 
 
 class Curvature(eqx.Module):
@@ -80,9 +82,9 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
     integrated as growth. Memory: a dozen vectors; no linear algebra; kinks do no harm.
 
     rho comes from a few warm-started Lanczos steps on exact products with J. It is estimated anew
-    after a hundred evaluations, or when |F(y_1) - F(y_0)| / |y_1 - y_0| exceeds it, in which case
-    the step is repeated at once (all of it is counted). A step that would need more than
-    `max_stages` stages is refused and shortened.
+    after a hundred evaluations, or when the step from y_0 to y_1 = y_0 + d itself shows more:
+    <d, F(y_0) - F(y_1)> > rho |d|^2. Then it is repeated at once (all of it is counted). A step
+    that would need more than `max_stages` stages is refused and shortened.
 
     Error estimate: 0.8 (y_0 - y_1) + 0.4 h (F_0 + F_1), O(h^3). Dense output: cubic Hermite.
     Cost per step: s evaluations. Rounding: stages are kept as increments of increments, so that
@@ -218,9 +220,8 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
         """Whether the step itself shows a larger eigenvalue, beyond rounding."""
         if self.radius is not None:
             return jnp.asarray(False)
-        moved = jnp.linalg.norm(flow_part(self.select, increment))
-        noise = 100 * jnp.finfo(probe.dtype).eps * jnp.linalg.norm(flow_part(self.select, y0))
-        return ~(jnp.linalg.norm(probe) <= radius * jnp.maximum(moved, noise))
+        moved = flow_part(self.select, increment)
+        return shows_more(moved, probe, radius, jnp.linalg.norm(flow_part(self.select, y0)))
 
     def _curvature(self, field: Rate, t0, y0, bound, before: _Attempt):
         """The curvature to step with, and the products it took."""
@@ -236,6 +237,29 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
             return dataclasses.replace(new, symmetric=old.symmetric & new.symmetric), spent
 
         return jax.lax.cond(before.estimate, estimate, lambda _: (old, jnp.asarray(0)), None)
+
+
+def shows_more(moved: Vector, probe: Vector, radius, size) -> Bool[Array, ""]:
+    """Whether a step shows a larger eigenvalue of H than is known, beyond rounding.
+
+    With d = y_1 - y_0 and F(y_1) - F(y_0) = -H d, H taken along the step, the Rayleigh quotient
+    <d, H d> / |d|^2 is at most the largest eigenvalue. Negative curvature, whose growth the step
+    integrates, makes it smaller, where |H d| / |d| would call it a larger radius.
+
+    Args:
+        moved: d.
+        probe: F(y_1) - F(y_0).
+        radius: the bound.
+        size: |y_0|.
+
+    Returns:
+        The verdict; true where anything is no number.
+    """
+    length = jnp.linalg.norm(moved)
+    limits = jnp.finfo(moved.dtype)
+    # A direction first: squares of long steps overflow.
+    along = -jnp.vdot(moved / jnp.maximum(length, limits.tiny), probe)
+    return ~(along <= radius * jnp.maximum(length, NOISE * limits.eps * size))
 
 
 def estimate_curvature(operator: Operator, start: Vector) -> tuple[Curvature, Int[Array, ""]]:

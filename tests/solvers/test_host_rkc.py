@@ -22,7 +22,8 @@ from flowlift.solvers.host.rkc import HostRKC, LeanRKC, serves
 # What must have come up: least numbers of rejected attempts, second tries and non-finite attempts.
 EVENTS = {
     ("tanh with rejections", 1e-3): (5, 0, 0),
-    ("growing", 1e-3): (0, 9, 0),
+    # Growth is none: the quartic alone shows a larger radius, once it holds the growth.
+    ("growing", 1e-3): (0, 1, 0),
     ("an edge", 1e-3): (3, 3, 3),
 }
 

@@ -268,6 +268,19 @@ def test_negative_curvature_is_growth():
     np.testing.assert_allclose(solution.ys[0][1:], 0, atol=1e-6)
 
 
+def test_growth_is_no_larger_radius():
+    """H = -diag(1, ..., 100): the largest eigenvalue is that of no step, known once in a while."""
+    rates = jnp.asarray(np.geomspace(1.0, 100.0, 30))
+    solution = solve(lambda t, y, args: rates * y, jnp.ones(30), 0.3, 1e-5)
+    # Some 200 steps, each off by up to sqrt(30) 1e-5 of the largest: all in one direction, 1.1e-2.
+    np.testing.assert_allclose(solution.ys[0], np.exp(0.3 * rates), rtol=2e-2)
+    work, steps = solution.controller_state.work, int(solution.controller_state.attempts)
+    # Two stages a step, each step tried once; products at the start and every 100 evaluations.
+    assert 150 < steps <= int(work.gradients) / 2
+    assert int(work.gradients) < 2.1 * steps
+    assert int(work.hvps) <= 16 * (1 + int(work.gradients) // 100)
+
+
 @pytest.mark.slow
 def test_any_pytree_and_dense_output():
     """Complete trees as states; the interpolant is third-order accurate between steps."""

@@ -6,7 +6,7 @@ import math
 import jax
 import numpy as np
 
-from ..rkc import ACCURACY, ESTIMATE_AFTER, LEAST_PRODUCTS, PRODUCTS, SAFETY
+from ..rkc import ACCURACY, ESTIMATE_AFTER, LEAST_PRODUCTS, NOISE, PRODUCTS, SAFETY
 from .krylov import Krylov, generic_vector, norm, ritz
 from .predictive import Trend
 from .stepping import HostField, Vector
@@ -125,6 +125,23 @@ class Ready:
             gradients=self.gradients,
             products=self.products + krylov.size,
         )
+
+
+def shows_more(moved: Vector, probe: Vector, radius: float, size: float) -> bool:
+    """Whether a step shows a larger eigenvalue of H than is known, beyond rounding.
+
+    Args:
+        moved: d = y_1 - y_0.
+        probe: F(y_1) - F(y_0).
+        radius: the bound.
+        size: |y_0|.
+
+    Returns:
+        As `flowlift.solvers.rkc.shows_more`.
+    """
+    length, limits = norm(moved), np.finfo(moved.dtype)
+    along = -float((moved / max(length, float(limits.tiny))) @ probe)
+    return not along <= radius * max(length, NOISE * float(limits.eps) * size)
 
 
 def _top(krylov: Krylov) -> tuple[float, Vector]:

@@ -11,6 +11,7 @@ from .. import chebyshev as traced
 from ..predictive import Estimate, PredictiveController
 from ..predictive import Memory as TracedTrend
 from ..rkc import ESTIMATE_AFTER, RKC2
+from ..rkc import shows_more as traced_shows_more
 from ..work import Halt
 from .chebyshev import chebyshev_step, longest_step, stages_needed
 from .explicit import first_step
@@ -18,13 +19,11 @@ from .hermite import hermite
 from .krylov import norm
 from .lean import AbstractLeanMethod, Bounds, Burst, Traced, TracedField, burst
 from .predictive import Trend, verdict
-from .radius import Memory, Ready
+from .radius import Memory, Ready, shows_more
 from .stepping import AbstractHostMethod, Attempt, Dense, HostField, Start, Vector
 
 # Of the error estimate: O(h^3).
 _ORDER = 3
-# Rounding of a state, in units in its last place, below which a step shows no eigenvalue.
-_NOISE = 100
 
 
 def serves(solver: RKC2) -> bool:
@@ -88,16 +87,13 @@ class HostRKC(AbstractHostMethod):
 
     def _try(self, field: HostField, y: Vector, memory: Memory, h: float) -> _Try:
         cap = traced.most_stages(self.max_stages, y.dtype)
-        limits = np.finfo(y.dtype)
-        limit = longest_step(cap, memory.radius, float(limits.tiny))
+        limit = longest_step(cap, memory.radius, float(np.finfo(y.dtype).tiny))
         possible = h <= limit
         stages = stages_needed(h * memory.radius) if possible else 1
         increment, rates, loss = chebyshev_step(field, y, memory.rates, h, stages)
-        moved, noise = norm(increment[:-2]), _NOISE * float(limits.eps) * norm(y[:-2])
-        # Whether the step itself shows a larger eigenvalue, beyond rounding.
-        allowed = memory.radius * max(moved, noise)
-        exceeded = not norm((rates - memory.rates)[:-2]) <= allowed
-        return _Try(increment, rates, loss, limit, stages, possible and exceeded)
+        probe = (rates - memory.rates)[:-2]
+        exceeded = possible and shows_more(increment[:-2], probe, memory.radius, norm(y[:-2]))
+        return _Try(increment, rates, loss, limit, stages, exceeded)
 
     def _judged(
         self, field: HostField, y: Vector, h: float, ready: Ready, tried: _Try, stages: int
@@ -209,9 +205,8 @@ class LeanRKC(AbstractLeanMethod):
         """One try."""
         limit, stages, increment, rates, loss = self._stages(field, y, memory, h)
         probe = (rates - memory.rates)[:-2]
-        noise = _NOISE * jnp.finfo(y.dtype).eps * jnp.linalg.norm(y[:-2])
-        moved = jnp.maximum(jnp.linalg.norm(increment[:-2]), noise)
-        exceeded = ~(jnp.linalg.norm(probe) <= memory.radius * moved) & (h <= limit)
+        size = jnp.linalg.norm(y[:-2])
+        exceeded = traced_shows_more(increment[:-2], probe, memory.radius, size) & (h <= limit)
         void = exceeded & ~memory.second
         error = traced.combine((-0.8, 0.4 * h, 0.4 * h), (increment, memory.rates, rates))
         norm = lambda scaled: field.norm(scaled[:-2])
