@@ -89,7 +89,10 @@ def _last_words(error: BaseException, given: list[str]) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         kept = "what was finished is kept; the same command goes on from there."
         return 130, f"interrupted; {kept if given[:1][0] in _RESUMED else 'nothing was kept.'}"
-    if isinstance(error, ValueError | OSError | ImportError) or str(error).startswith("Argument "):
+    from ..sweep.executors import WorkersLost
+
+    expected = ValueError | OSError | ImportError | WorkersLost
+    if isinstance(error, expected) or str(error).startswith("Argument "):
         return 2, str(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return 1, (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from .executors import dask_workers, executor_of, spawned_workers
+from .executors import WorkersLost, dask_workers, executor_of, spawned_workers
 
 if TYPE_CHECKING:
     from .cell import check_study, run_cell
@@ -47,6 +47,7 @@ __getattr__, _, _ = lazy_loader.attach(
 __all__ = [
     "Forecast",
     "Spent",
+    "WorkersLost",
     "check_study",
     "check_tolerance",
     "compare_tolerances",

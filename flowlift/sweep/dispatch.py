@@ -11,6 +11,7 @@ from ..store.cells import finished
 from ..studies.grid import Cell
 from ..studies.records import Study
 from ..studies.toml import to_toml
+from .executors import WorkersLost
 from .work import Manner, store_crash, wait_for_others
 from .worker import compute
 
@@ -49,7 +50,8 @@ class Dispatcher:
             Cells, or parts of them, once they are stored.
 
         Raises:
-            RuntimeError: if workers die again and again before they begin a run.
+            WorkersLost: if workers die again and again before they begin a run, or the executor
+                drops its cells, as Dask does whose scheduler is gone.
             StoreError: if results could not be written.
         """
         waiting, claimed = list(cells), []
@@ -57,16 +59,20 @@ class Dispatcher:
             futures = {self._submit(c, self._polite): c for c in waiting}
             waiting, broken = [], []
             for future in concurrent.futures.as_completed(futures):
-                cell, error = futures[future], future.exception()
+                cell, error = futures[future], _error(future)
                 if error is not None and not _is_crash(error):
                     self._cancel(futures)
                     raise error
                 if error is not None:
                     broken.append((cell, error))
-                elif future.result():
-                    yield cell
                 else:
-                    claimed.append(cell)
+                    # A cluster fails cells that had only waited on a worker which died: as long
+                    # as others come to an end, workers do begin.
+                    self._false_starts = 0
+                    if future.result():
+                        yield cell
+                    else:
+                        claimed.append(cell)
             if broken:
                 waiting, suspects = self._sorted_out(broken)
                 for cell, known in suspects:
@@ -109,7 +115,7 @@ class Dispatcher:
         begun = any(claim.run for _, claim in suspects)
         self._false_starts = 0 if begun else self._false_starts + 1
         if self._false_starts >= _FALSE_STARTS:
-            raise RuntimeError(
+            raise WorkersLost(
                 f"Workers died {_FALSE_STARTS} times before they had begun a run; run with no "
                 "workers to see why, or give them more memory."
             )
@@ -125,7 +131,7 @@ class Dispatcher:
         while left is not None:
             wait_for_others([] if insist else [left], self._directory)
             future = self._submit(left, manner)
-            error = future.exception()
+            error = _error(future)
             if error is None and future.result():
                 break
             if error is None:
@@ -153,6 +159,17 @@ class Dispatcher:
 
 def _claim_on(cell: Cell, dead: Iterable[Claim]) -> Claim | None:
     return next((claim for claim in dead if set(claim.runs) & set(cell.runs)), None)
+
+
+def _error(future: concurrent.futures.Future) -> BaseException | None:
+    """How a cell failed, once it is over."""
+    try:
+        return future.exception()
+    except concurrent.futures.CancelledError as error:
+        raise WorkersLost(
+            "The executor dropped the cells it had been given, as Dask does when its scheduler is "
+            "gone; bring it back and run the same command again: what is finished is kept."
+        ) from error
 
 
 def _is_crash(error: BaseException) -> bool:

@@ -26,6 +26,10 @@ _WORKER_BYTES = 500_000_000
 _GRACE = 5.0
 
 
+class WorkersLost(RuntimeError):
+    """Raised when cells cannot be computed: their workers or their scheduler are gone."""
+
+
 class SpawnedWorkers(concurrent.futures.Executor):
     """Worker processes that are spawned, never forked: a fork deadlocks once JAX has started.
 

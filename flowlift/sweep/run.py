@@ -62,6 +62,7 @@ def run_study(
         ValueError: if the study could not be run; nothing is written then.
         StoreError: if results could not be written, e.g. because the disk is full.
         NotRead: if the system refuses to read what is there; nothing is set aside for it.
+        WorkersLost: if the executor's workers or scheduler are gone; what is finished is kept.
     """
     if not 0 <= shard[0] < shard[1]:
         raise ValueError(

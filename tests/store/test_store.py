@@ -14,6 +14,7 @@ import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -28,8 +29,8 @@ from flowlift.flow import checkpoints
 from flowlift.reserved import RESERVED
 from flowlift.store.names import CELLS, CHECKPOINTS, CLAIMS
 from flowlift.sweep import cell as cell_module
+from flowlift.sweep import dispatch, work
 from flowlift.sweep import run as run_module
-from flowlift.sweep import work
 
 BESIDE = ["seconds", "run_seconds", "compile_seconds", "ended", "host"]
 OLD = Path(__file__).parents[1] / "reference" / "store_schema_1"
@@ -172,8 +173,44 @@ def test_a_run_that_takes_its_worker_down_twice_is_a_result(study, expected, tmp
 def test_workers_that_never_begin_are_an_error(study, tmp_path):
     pool = Traces(tmp_path, "", 0)
     pool.submit = lambda *a, **k: broken_future()
-    with pytest.raises(RuntimeError, match="Workers died 3 times before they had begun a run"):
+    with pytest.raises(sweep.WorkersLost, match="Workers died 3 times before they had begun a run"):
         sweep.run_study(study, tmp_path, executor=pool, progress=False)
+
+
+def test_workers_that_begin_now_and_then_are_none(study, tmp_path, monkeypatch):
+    """A cluster fails cells that only waited on dying workers: not while others are finished."""
+    dying = {0: 0, 1: 1, 2: 3, 3: 0}
+    monkeypatch.setattr(dispatch, "compute", lambda *given: True)
+    left = [dict(dying)]
+
+    def submit(fn, text, fields, *others):
+        (seed,) = fields["seeds"]
+        if left[0][seed]:
+            left[0][seed] -= 1
+            return broken_future()
+        future = concurrent.futures.Future()
+        future.set_result(fn(text, fields, *others))
+        return future
+
+    executor = SimpleNamespace(submit=submit)
+    manner, single = work.Manner(), dataclasses.replace(study, chunk=1)
+    cells = list(studies.cells(single))
+    found = list(dispatch.Dispatcher(single, tmp_path, executor, manner).results(cells))
+    assert sorted(cell.seeds for cell in found) == [(0,), (1,), (2,), (3,)]
+
+
+def test_an_executor_that_drops_its_cells_is_said(study, tmp_path):
+    def submit(*_):
+        future = concurrent.futures.Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+    executor = SimpleNamespace(submit=submit)
+    with pytest.raises(
+        sweep.WorkersLost, match="scheduler is gone; bring it back and run the same"
+    ):
+        sweep.run_study(study, tmp_path, executor=executor, progress=False)
 
 
 def broken_future():
