@@ -207,9 +207,7 @@ def test_an_executor_that_drops_its_cells_is_said(study, tmp_path):
         return future
 
     executor = SimpleNamespace(submit=submit)
-    with pytest.raises(
-        sweep.WorkersLost, match="scheduler is gone; bring it back and"
-    ):
+    with pytest.raises(sweep.WorkersLost, match="scheduler is gone; bring it back and"):
         sweep.run_study(study, tmp_path, executor=executor, progress=False)
 
 
