@@ -2,7 +2,7 @@
 
 # Said here alone: `solve`, `dataset` and studies refuse them, and a test holds that whatever they
 # write is among them.
-_COORDINATES = ("time", "observation_time", "size", "seed", "run")
+_COORDINATES = ("time", "observation_time", "size", "seed", "run", "row", "row_origin", "origins")
 _ALONG = ("loss", "gradient_norm", "arc_length", "energy", "distance")
 _AT_THE_END = ("end_time", "result", "solver_used", "steps", "rejected", "legs", "seconds")
 _WORK = ("gradients", "hvps", "observation_gradients", "observation_seconds")

@@ -5,6 +5,7 @@ A folder of results holds ::
     study.toml          the resolved study that was run last, and plan.json: its runs
     cells/<hash>.nc     runs of one cell, named by a hash of the identities it was made for; it
                         grows by being replaced whole, and ends with a digest of its content
+    cells/folded-*.nc   runs of many cells whose files are gone: see `folding`
     index/*.jsonl       what the cells hold, one file per writer: a cache, safe to delete
     claims/*.json       who computes what right now
     running/<run>.npz   where long runs stand
@@ -22,7 +23,6 @@ import xarray
 
 from ..doing import doing
 from ..files import NotRead, NotWritten, of_the_system, read_bytes, remedy, write_text, write_whole
-from ..flow import Outcome
 from ..studies.grid import SCHEMA, Cell, rows
 from ..studies.records import Study
 from ..studies.toml import recorded_study, to_toml
@@ -33,10 +33,8 @@ from .kept_sources import keep_sources
 from .names import CELLS, STUDY
 from .plain_netcdf import read_netcdf
 from .plan import write_plan
+from .schema import SEALED, counts_as_failed, in_present_schema
 from .templates import netcdf_bytes
-
-# The first schema whose files end with a digest and know the name of their cell.
-_SEALED = 3
 
 
 class StoreError(OSError):
@@ -132,11 +130,12 @@ def read_cell(cell: Cell, directory: Path) -> xarray.Dataset | None:
         return None
 
 
-def read_file(path: Path) -> xarray.Dataset | None:
+def read_file(path: Path, names: Collection[str] | None = None) -> xarray.Dataset | None:
     """The content of a cell's file, its digest checked, in the present schema.
 
     Args:
         path: the file.
+        names: the variables to read; None reads all.
 
     Returns:
         Its results, in memory; None if there is no such file.
@@ -146,26 +145,29 @@ def read_file(path: Path) -> xarray.Dataset | None:
         NewerSchema: if a newer version wrote it.
         NotRead: if the system refuses to read it; nothing follows for its content then.
     """
-    return read_with_entry(path)[0]
+    return read_with_entry(path, names)[0]
 
 
-def read_with_entry(path: Path) -> tuple[xarray.Dataset, Entry] | tuple[None, None]:
+def read_with_entry(
+    path: Path, names: Collection[str] | None = None
+) -> tuple[xarray.Dataset, Entry] | tuple[None, None]:
     """As `read_file`, with what an index says of the very same content."""
     changed = path.stat().st_mtime_ns if path.is_file() else 0
     raw = read_bytes(path)
     if raw is None:
         return None, None
     content, digest = unsealed(raw)
-    data = _parsed(content, path, whole=bool(digest))
+    data = _parsed(content, path, names, whole=bool(digest))
     schema = int(data.attrs["schema"])
     if schema > SCHEMA:
         raise NewerSchema(
             f"Argument `results` must hold files of schema {SCHEMA} at most, but {str(path)!r} has "
             f"schema {schema}; read it with a newer version of flowlift."
         )
-    if schema >= _SEALED and not digest:
+    if schema >= SEALED and not digest:
         raise Damaged("it was altered: its digest is gone")
-    if schema >= _SEALED and data.attrs.get("cell") != path.stem:
+    # A cell that a fold was taking away has a sign behind its name.
+    if schema >= SEALED and data.attrs.get("cell") != path.stem.partition("+")[0]:
         raise Damaged("it is the file of another cell")
     try:
         data = in_present_schema(data)
@@ -174,9 +176,11 @@ def read_with_entry(path: Path) -> tuple[xarray.Dataset, Entry] | tuple[None, No
         raise Damaged("it is no readable cell") from error
 
 
-def _parsed(content: bytes, path: Path, *, whole: bool) -> xarray.Dataset:
+def _parsed(
+    content: bytes, path: Path, names: Collection[str] | None, *, whole: bool
+) -> xarray.Dataset:
     try:
-        data = read_netcdf(content)
+        data = read_netcdf(content, names)
         int(data.attrs["schema"])
         return data
     except Exception as error:
@@ -202,8 +206,18 @@ def index(directory: Path, found: list[Damage] | None = None) -> dict[str, Entry
         NotRead: if the system refuses to read a file.
     """
     found = [] if found is None else found
-    known = read_index(directory)
-    news = unread(directory, known)
+    while True:
+        known = read_index(directory)
+        news = unread(directory, known)
+        if _indexed(directory, known, news, found):
+            return known
+
+
+def _indexed(
+    directory: Path, known: dict[str, Entry], news: list[Path], found: list[Damage]
+) -> bool:
+    """Open files that no index knows; False if one had gone, whose runs may be elsewhere now."""
+    there = True
     for place, path in enumerate(news):
         try:
             with doing("indexing cells", place, len(news)):
@@ -211,10 +225,12 @@ def index(directory: Path, found: list[Damage] | None = None) -> dict[str, Entry
         except Damaged as error:
             found.append(set_aside(path, str(error), once_said(directory, path.name)))
             continue
-        if entry is not None:
+        if entry is None:
+            there = False
+        else:
             known[path.name] = entry
             append(directory, entry)
-    return known
+    return there
 
 
 def checked(directory: Path, runs: Collection[str]) -> dict[str, Entry]:
@@ -230,23 +246,32 @@ def checked(directory: Path, runs: Collection[str]) -> dict[str, Entry]:
     Raises:
         NotRead: if the system refuses to read a file.
     """
-    known = index(directory)
-    for name, entry in list(known.items()):
-        if not set(runs).isdisjoint(entry.runs) and not _is_whole(directory / CELLS / name, entry):
-            del known[name]
-    return known
+    wanted, sure = set(runs), set()
+    while True:
+        known, gone = index(directory), False
+        for name, entry in list(known.items()):
+            if (name, entry.digest) in sure or wanted.isdisjoint(entry.runs):
+                continue
+            whole = _is_whole(directory / CELLS / name, entry)
+            if whole:
+                sure.add((name, entry.digest))
+            else:
+                gone = gone or whole is None
+                del known[name]
+        if not gone:
+            return known
 
 
-def _is_whole(path: Path, entry: Entry) -> bool:
-    """Whether a file is what its line says; one that is not is set aside."""
+def _is_whole(path: Path, entry: Entry) -> bool | None:
+    """Whether a file is what its line says, None if it is gone; one that is not is set aside."""
     try:
+        raw = read_bytes(path)
+        if raw is None:
+            return None
         if entry.digest:
-            raw = read_bytes(path)
-            if raw is None or unsealed(raw)[1] != entry.digest:
-                # Set aside or replaced by another master meanwhile.
-                return False
-        else:
-            check_runs(read_file(path), entry.runs)
+            # Another digest: replaced by another master meanwhile.
+            return unsealed(raw)[1] == entry.digest
+        check_runs(read_file(path), entry.runs)
         return True
     except Damaged as error:
         set_aside(path, str(error), entry.runs)
@@ -297,17 +322,12 @@ def places(
     known: Mapping[str, Entry], directory: Path, *, failures: bool = True
 ) -> dict[str, Path]:
     """As `finished`, of entries that are known."""
+    paths = {name: directory / CELLS / name for name in known}
     return {
-        run: directory / CELLS / entry.file
+        run: paths[entry.file]
         for run, (entry, _) in latest(known.values()).items()
         if failures or run not in entry.reasons
     }
-
-
-def counts_as_failed(code: str) -> bool:
-    """Whether a result code is a failure: those of the solver, of the run, and the step limit."""
-    outcome = Outcome(code)
-    return outcome.failed or outcome is Outcome.STEP_LIMIT
 
 
 def _entry(data: xarray.Dataset, name: str, content: bytes, changed: int) -> Entry:
@@ -338,51 +358,3 @@ def _numbers(data: xarray.Dataset, name: str) -> tuple[float, ...]:
 
 def _texts(data: xarray.Dataset, name: str) -> tuple[str, ...]:
     return tuple(str(text) for text in np.ravel(data[name].values))
-
-
-def in_present_schema(data: xarray.Dataset) -> xarray.Dataset:
-    """A file as the present schema has it, whichever it was written in.
-
-    Schema 1 says neither why runs failed nor when and where they ended, schema 2 names versions
-    for the whole file only.
-
-    Args:
-        data: the content of a file.
-
-    Returns:
-        It, or it with what it lacks.
-    """
-    schema = int(data.attrs["schema"])
-    if schema == SCHEMA:
-        return data
-    codes = data["result"].values.astype(str)
-    why = [Outcome(code).sentence if counts_as_failed(code) else "" for code in np.ravel(codes)]
-    texts = {"reason": np.reshape(why, codes.shape), "ended": "", "host": ""} if schema < 2 else {}
-    new = {
-        name: (data["result"].dims, np.broadcast_to(text, codes.shape), dict(BESIDE[name]))
-        for name, text in (texts | {"versions": versions_of(data.attrs)}).items()
-    }
-    return data.assign(new)
-
-
-def versions_of(attrs: Mapping[str, object]) -> str:
-    """What computed a file, from its attributes, as a text that is kept per run.
-
-    Args:
-        attrs: attributes `version_<library>`, `python`, `device` and `machine`.
-
-    Returns:
-        E.g. "flowlift 0.1.0, jax 0.5.0, python 3.12.1, device cpu, machine x86_64".
-    """
-    names = sorted(str(name) for name in attrs if str(name).startswith("version_"))
-    names += [name for name in ("python", "device", "machine") if name in attrs]
-    return ", ".join(f"{name.removeprefix('version_')} {attrs[name]}" for name in names)
-
-
-# Texts that are kept beside a run's numbers.
-BESIDE = {
-    "reason": {"long_name": "why the run failed, empty if it did not", "units": "1"},
-    "ended": {"long_name": "when the run ended, UTC, ISO 8601", "units": "1"},
-    "host": {"long_name": "machine that computed the run", "units": "1"},
-    "versions": {"long_name": "versions, device and kind of machine of the run", "units": "1"},
-}

@@ -1,26 +1,30 @@
 """The cells of a study as one labelled dataset, with what has to be said of it."""
 
-import functools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray
 
 from ..doing import doing
-from ..studies.grid import Cell, all_sizes, axis_names, cells
+from ..studies.grid import Cell, cells
 from ..studies.records import Study
-from ..studies.toml import axis_values, recorded_study, to_toml
-from .cells import check_runs, in_present_schema, index, places, read_file
+from ..studies.toml import recorded_study
+from .assembling import assemble
+from .blocks import ORIGIN, ORIGINS, Block, block_of
+from .cells import check_runs, index, read_file
 from .damage import Damage, damages, remark, set_aside
 from .digests import Damaged
-from .index import Entry
-from .joining import numbered
-from .names import STUDY
+from .folding import fold_many
+from .index import Entry, latest
+from .later import later, without_values
+from .names import CELLS, STUDY
 
 _REMARKS = "remarks"
+# Of every file: `cells` reads its entry of the index from them, or they place its runs.
+_ALWAYS = ("run", "versions", "result", "reason", "ended", "seconds", "size", "seed")
+_ALWAYS += (ORIGIN, ORIGINS)
 
 
 class NothingStored(FileNotFoundError):
@@ -28,18 +32,24 @@ class NothingStored(FileNotFoundError):
 
 
 def load(
-    directory: str | Path, study: Study | None = None, *, lazy: bool = False
+    directory: str | Path,
+    study: Study | None = None,
+    *,
+    lazy: bool = False,
+    variables: Collection[str] | None = None,
 ) -> xarray.Dataset:
     """A study's finished runs, as one dataset.
 
-    Every file is checked against its digest. One that is damaged is set aside, and the results
-    say so: see `remarks`.
+    Where there are many small files, they are put together first, once: see `fold`. Every file is
+    checked against its digest. One that is damaged is set aside, and the results say so: see
+    `remarks`.
 
     Args:
         directory: the folder that `run_study` wrote.
         study: whose runs to take; None for the study last run there.
-        lazy: leave the arrays on disk until they are computed with, one Dask chunk per cell
-            (needs the extra `dask`); for stores that exceed the memory.
+        lazy: leave the arrays on disk until they are computed with, one Dask chunk per size and
+            combination of further axes (needs the extra `dask`); for stores that exceed the memory.
+        variables: the variables that are needed, as far as there are such; None: all.
 
     Returns:
         Dimensions `size`, `seed` and `time`, and the study's further axes. Where a combination is
@@ -54,18 +64,22 @@ def load(
         study = recorded_study(directory / STUDY)
     wanted = [] if study is None else list(cells(study))
     found: list[Damage] = []
-    runs, parts = _read(directory, wanted, found, lazy=lazy)
+    fold_many(directory, found)
+    runs, blocks = _read(directory, wanted, found, _names(variables), lazy=lazy)
     missing = {run for cell in wanted for run in cell.runs} - set(runs)
     said = remark([*damages(directory), *found], missing)
-    if not parts or study is None:
+    if not blocks or study is None:
         raise NothingStored(
             f"Argument `results` must be a folder written by `flowlift run`, but "
             f"{str(directory)!r} holds no finished cell of its study; run the study first."
             + f" {said}"
             * bool(said)
         )
-    data = _assemble(wanted, runs, parts, study)
+    fill = later(directory) if lazy else None
+    data = assemble(blocks.items(), runs, study, wanted, fill)
     said = [said, _mixture(data)]
+    if variables is not None:
+        data = data[[name for name in data.data_vars if name in variables]]
     return data.assign_attrs({_REMARKS: "\n".join(s for s in said if s)} if any(said) else {})
 
 
@@ -80,7 +94,8 @@ def load_cells(directory: Path, study: Study, wanted: Sequence[Cell]) -> xarray.
     Returns:
         As `load`, without remarks; a warning names files that are damaged.
     """
-    return _assemble(wanted, *_read(directory, wanted, [], lazy=False), study)
+    runs, blocks = _read(directory, wanted, [], None, lazy=False)
+    return assemble(blocks.items(), runs, study, wanted)
 
 
 def remarks(results: xarray.Dataset) -> list[str]:
@@ -95,89 +110,57 @@ def remarks(results: xarray.Dataset) -> list[str]:
     return str(results.attrs.get(_REMARKS, "")).splitlines()
 
 
+def _names(variables: Collection[str] | None) -> Collection[str] | None:
+    """What is read of files: what is asked for, and what places runs and says where they ran."""
+    return None if variables is None else {*variables, *_ALWAYS}
+
+
 def _read(
-    directory: Path, wanted: Iterable[Cell], found: list[Damage], *, lazy: bool
-) -> tuple[dict[str, Path], dict[Path, xarray.Dataset]]:
+    directory: Path,
+    wanted: Iterable[Cell],
+    found: list[Damage],
+    names: Collection[str] | None,
+    *,
+    lazy: bool,
+) -> tuple[dict[str, str], dict[str, Block]]:
     """The file of each wanted run, and the content of each file; damage is added to `found`."""
-    # A run of a damaged file may stand in another one: then that one counts.
-    known, parts = index(directory, found), {}
+    known, blocks = index(directory, found), {}
     needed = {run for cell in wanted for run in cell.runs}
     while True:
-        runs = {r: p for r, p in places(known, directory).items() if r in needed}
-        news = [path for path in sorted(set(runs.values())) if path not in parts]
+        runs = {r: e.file for r, (e, _) in latest(known.values()).items() if r in needed}
+        there = sorted(set(runs.values()))
+        news = [name for name in there if name not in blocks]
         if not news:
-            return runs, {path: parts[path] for path in set(runs.values())}
-        for place, path in enumerate(news):
+            return runs, {name: blocks[name] for name in there}
+        gone = False
+        for place, name in enumerate(news):
+            path = directory / CELLS / name
             with doing("reading cells", place, len(news)):
-                data = _checked(path, known[path.name], found)
-            if data is None:
-                del known[path.name]
+                block = _checked(path, known[name], found, names)
+            if block is None:
+                # A run of it may stand in another file: then that one counts.
+                del known[name]
+                gone = gone or not path.exists()
             else:
-                parts[path] = _lazily(path) if lazy else data
+                blocks[name] = without_values(block) if lazy else block
+        if gone:
+            # Set aside, or folded under our hands.
+            known = index(directory, found)
 
 
-def _checked(path: Path, entry: Entry, found: list[Damage]) -> xarray.Dataset | None:
+def _checked(
+    path: Path, entry: Entry, found: list[Damage], names: Collection[str] | None
+) -> Block | None:
+    """The content of a file; None if it is damaged, or has gone."""
     try:
-        data = read_file(path)
+        data = read_file(path, names)
+        if data is None:
+            return None
         check_runs(data, entry.runs)
-        return data
+        return block_of(data)
     except Damaged as error:
         found.append(set_aside(path, str(error), entry.runs))
         return None
-
-
-def _lazily(path: Path) -> xarray.Dataset:
-    return in_present_schema(xarray.open_dataset(path, engine="h5netcdf", chunks={}))
-
-
-def _assemble(
-    wanted: Iterable[Cell],
-    runs: Mapping[str, Path],
-    contents: Mapping[Path, xarray.Dataset],
-    study: Study,
-) -> xarray.Dataset:
-    """Seeds beside one another, then sizes, then the further axes, each in the study's order."""
-    shapes: dict[tuple, list[xarray.Dataset]] = {}
-    for cell in wanted:
-        files: dict[Path, set[str]] = {}
-        for run in (run for run in cell.runs if run in runs):
-            files.setdefault(runs[run], set()).add(run)
-        for path, names in sorted(files.items()):
-            part = _wanted_part(contents[path], names)
-            shapes.setdefault((cell.variant, cell.size), []).append(part)
-    sizes: dict[tuple, list[xarray.Dataset]] = {}
-    for (variant, _), parts in shapes.items():
-        sizes.setdefault(variant, []).append(_concat(parts, "seed"))
-    blocks = [_with_axes(_concat(parts, "size"), v, study) for v, parts in sizes.items()]
-    data = xarray.merge(
-        numbered(blocks), join="outer", compat="no_conflicts", combine_attrs="drop_conflicts"
-    )
-    values = axis_values(study)
-    order: dict[str, Sequence[Any]] = {axis: values[key] for key, axis in axis_names(study).items()}
-    order["size"] = all_sizes(study)
-    data = data.reindex({axis: [v for v in o if v in data[axis]] for axis, o in order.items()})
-    data = data.map(_without_missing_words, keep_attrs=True)
-    return data.assign_attrs(study=to_toml(study))
-
-
-def _wanted_part(data: xarray.Dataset, wanted: set[str]) -> xarray.Dataset:
-    return data.sel(seed=[str(run) in wanted for run in np.ravel(data["run"].values)])
-
-
-def _with_axes(data: xarray.Dataset, variant: tuple, study: Study) -> xarray.Dataset:
-    names = axis_names(study)
-    return data.expand_dims({names[key]: [value] for key, value in variant})
-
-
-def _concat(parts: list[xarray.Dataset], axis: str) -> xarray.Dataset:
-    join: Any = functools.partial(
-        xarray.concat, combine_attrs="drop_conflicts", join="outer", data_vars="all"
-    )
-    return join(numbered(parts), axis).sortby(axis)
-
-
-def _without_missing_words(variable: xarray.DataArray) -> xarray.DataArray:
-    return variable.fillna("").astype(str) if variable.dtype == object else variable
 
 
 def _mixture(data: xarray.Dataset) -> str:

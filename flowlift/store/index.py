@@ -14,7 +14,7 @@ from typing import Any
 
 from ..files import NotRead, read_bytes, regular_files
 from .digests import of_line, seal_of
-from .names import CELLS, INDEX, writer
+from .names import CELLS, FOLDED, INDEX, writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Entry:
     Attributes:
         file: its name.
         runs: identities of its runs.
-        size: the lift size.
+        size: the lift size; of a folded file that of its first run.
         seeds: a seed per run.
         results: how each run ended, as the result codes of `flowlift.Outcome`.
         seconds: wall time of each flow, compilation included.
@@ -55,12 +55,13 @@ class Entry:
 _FIELDS = {field.name for field in dataclasses.fields(Entry)}
 
 
-def append(directory: Path, entry: Entry) -> None:
+def append(directory: Path, entry: Entry, *, durable: bool = False) -> None:
     """Add a line to this process's own index file; where that cannot be written, do without.
 
     Args:
         directory: the store.
         entry: what a file holds.
+        durable: flush it to the disk.
     """
     folder, text = directory / INDEX, json.dumps(dataclasses.asdict(entry))
     line = f"{text}\t{of_line(text)}\n"
@@ -73,6 +74,8 @@ def append(directory: Path, entry: Entry) -> None:
         )
         try:
             os.write(descriptor, line.encode())
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -226,7 +229,13 @@ def latest(entries: Iterable[Entry]) -> dict[str, tuple[Entry, int]]:
 
 def _listing(directory: Path) -> dict[str, os.stat_result]:
     """The files of the cells; what is no file of ours is passed over."""
-    return regular_files(directory / CELLS, ".nc")
+    # A folded file appears before the cells go that it holds. A listing made meanwhile might have
+    # neither: it is made again if a folded file is new after it, or a file gone.
+    while True:
+        found = regular_files(directory / CELLS, ".nc")
+        after = regular_files(directory / CELLS, ".nc").keys()
+        if found.keys() <= after and not any(n.startswith(FOLDED) for n in after - found.keys()):
+            return found
 
 
 def _seal(path: Path) -> str | None:

@@ -4,7 +4,9 @@ import os
 import socket
 
 CELLS, INDEX, CLAIMS, SET_ASIDE, CHECKPOINTS = "cells", "index", "claims", "set_aside", "running"
-STUDY, PLAN, DAMAGE = "study.toml", "plan.json", "damaged.jsonl"
+# How the names of folded files begin, below cells/.
+FOLDED = "folded-"
+STUDY, PLAN, DAMAGE, LOCK = "study.toml", "plan.json", "damaged.jsonl", "folding.lock"
 
 
 def writer() -> str:

@@ -39,18 +39,19 @@ def netcdf_bytes(data: xarray.Dataset) -> bytes:
     """
     layout = _layout(data) if data.nbytes <= _SMALL else None
     if layout is None:
-        return _made(data)
+        return made(data)
     with _LOCK:
         template = _TEMPLATES.get(layout)
         if template is None:
-            template = _TEMPLATES[layout] = _made(_without_texts(data))
+            template = _TEMPLATES[layout] = made(_without_texts(data))
         _TEMPLATES.move_to_end(layout)
         while len(_TEMPLATES) > _KEPT:
             _TEMPLATES.popitem(last=False)
     return _filled(template, data)
 
 
-def _made(data: xarray.Dataset) -> bytes:
+def made(data: xarray.Dataset) -> bytes:
+    """As `netcdf_bytes`, by xarray, for a layout that does not come again."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file, h5netcdf.File(file, "w") as netcdf:
         data.dump_to_store(H5NetCDFStore(netcdf))

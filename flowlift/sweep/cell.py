@@ -17,8 +17,8 @@ from ..flow.dataset import TIME, Variables, facts_of, record_of
 from ..flow.stops import check_stops
 from ..lift import check_plan, sample
 from ..modules import PerceptronModule
-from ..store.cells import versions_of
 from ..store.joining import numbered
+from ..store.schema import versions_of
 from ..studies.grid import SCHEMA, Cell, axis_names
 from ..studies.kinds import build_module, build_task, built
 from ..studies.leaves import flowing

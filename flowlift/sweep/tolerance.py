@@ -70,7 +70,9 @@ def tolerances_there(study: Study, directory: Path) -> pandas.DataFrame | None:
     names, tables = axis_names(study), []
     for assignments, variant in variants(study):
         try:
-            pair = (load(directory, variant), load(directory, finer(variant)))
+            # The finer runs first: where there are none, no others are read.
+            finest = load(directory, finer(variant))
+            pair = (load(directory, variant), finest)
         except FileNotFoundError:
             continue
         coarse, fine = xarray.align(*pair, join="inner")

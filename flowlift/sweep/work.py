@@ -23,11 +23,12 @@ from ..flow.checkpoints import partial, remove
 from ..flow.dataset import Variables
 from ..sources import remember
 from ..store import Claim, Holder, claimed_by_others
-from ..store.cells import BESIDE, StoreError, counts_as_failed, read_cell, storing, write_cell
+from ..store.cells import StoreError, read_cell, storing, write_cell
 from ..store.damage import set_aside
 from ..store.index import Watch
 from ..store.joining import numbered
 from ..store.names import CHECKPOINTS
+from ..store.schema import BESIDE, counts_as_failed
 from ..studies.grid import Cell
 from ..studies.records import Study
 from ..studies.toml import structure_study

@@ -26,7 +26,7 @@ from flowlift.cli import main
 from flowlift.plot import save
 from flowlift.reserved import RESERVED
 from flowlift.store import cells as store_cells
-from flowlift.store import digests
+from flowlift.store import digests, schema
 from flowlift.store.index import Watch
 from flowlift.store.names import CELLS, CLAIMS, DAMAGE, INDEX, SET_ASIDE
 from flowlift.studies import grid
@@ -594,6 +594,6 @@ def test_an_axis_that_bears_a_name_of_results_is_refused_before_the_runs(tmp_pat
 
 
 def test_whatever_a_cell_holds_is_reserved():
-    assert set(store_cells.BESIDE) | set(CERTIFICATE) <= RESERVED
+    assert set(schema.BESIDE) | set(CERTIFICATE) <= RESERVED
     cell = grid.Cell((), 4, (0,), ("0" * 16,))
     assert {str(name) for name in made_up_store.made_up_cell(cell).variables} <= RESERVED

@@ -44,7 +44,7 @@ def same(data: xarray.Dataset) -> None:
     content = templates.netcdf_bytes(data)
     with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as file:
         ours = file.load()
-    with xarray.open_dataset(io.BytesIO(templates._made(data)), engine="h5netcdf") as file:
+    with xarray.open_dataset(io.BytesIO(templates.made(data)), engine="h5netcdf") as file:
         theirs = file.load()
     xarray.testing.assert_identical(ours, theirs)
     for name, variable in theirs.variables.items():
@@ -110,6 +110,6 @@ def test_few_templates_are_kept(monkeypatch):
 def test_a_template_is_filled_in_a_small_part_of_the_calls(monkeypatch):
     """xarray is not asked again, whatever the numbers are."""
     same(cell(0))
-    monkeypatch.setattr(templates, "_made", None)
+    monkeypatch.setattr(templates, "made", None)
     for seed in range(3):
         assert len(templates.netcdf_bytes(cell(seed)))
