@@ -4,7 +4,7 @@
     python benchmarks/store.py --runs 1000 100000 --folded
     python benchmarks/store.py --around             # CPU time of a run but for its flow
 
-Runs are copies of one small run with losses of their own, so that nothing but the store is measured.
+Runs are copies of one small run with losses of their own: nothing but the store is measured.
 CPU seconds of this process, its system calls included, imports excluded. Exponents are those of
 the last two numbers of runs. The bare reading is h5py's of every variable of the same folded files.
 """

@@ -19,6 +19,10 @@ from .learning import LearningNumber, learning_number, not_observed_in_words
 from .probability import success_probability
 from .summary import by_variant
 
+# Of results, the variables that `answers` reads: a large store need not load others.
+ANSWERED = ("loss", "final_loss", "end_time", "result", "final_gradient_norm", "least_eigenvalue")
+ANSWERED += ("gradient_norm_bound", "curvature_bound")
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:

@@ -282,9 +282,10 @@ def _plot(command: Plot) -> None:
 
 def _success(command: Success) -> None:
     from ..answers import answers, as_text, in_words, variant_name
+    from ..answers.questions import ANSWERED
     from ..store import load
 
-    results = load(command.results)
+    results = load(command.results, variables=ANSWERED)
     question = _question(command, results)
     for answer in answers(results, question):
         print(f"P({answer.event})\n{as_text(answer.table)}\n")

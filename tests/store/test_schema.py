@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from study_text import TEXT
 
 from flowlift import answers, lift, store, studies, sweep
+from flowlift.answers.questions import ANSWERED
 
 DOCS = Path(__file__).parents[2] / "docs" / "store.md"
 
@@ -46,6 +48,19 @@ def test_the_schema_is_what_a_cell_holds(study, tmp_path):
     assert set(data.result.values.ravel()) == {"step limit"}
     assert all("limit of attempted steps" in text for text in data.reason.values.ravel())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", str(data.ended.values[0, 0]))
+
+
+def test_answers_read_no_variables_but_those_they_name(study, tmp_path):
+    certified = dataclasses.replace(
+        study.flow, max_steps=10_000, critical_gradient_norm=10.0, critical_curvature=100.0
+    )
+    sweep.run_study(dataclasses.replace(study, flow=certified), tmp_path, progress=False)
+    few, whole = store.load(tmp_path, variables=ANSWERED), store.load(tmp_path)
+    assert set(few.data_vars) == set(ANSWERED)
+    asked = studies.Question((0.5, 0.1), (2.0,))
+    for less, more in zip(answers.answers(few, asked), answers.answers(whole, asked), strict=True):
+        pandas.testing.assert_frame_equal(less.table, more.table)
+        assert str(less.numbers) == str(more.numbers)
 
 
 LAWS = [lift.FixedInDegree(3), lift.BernoulliInDegree(4.0), lift.Complete()]
