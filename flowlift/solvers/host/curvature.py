@@ -204,34 +204,38 @@ class Learner:
         m = curvature.krylov.size
         self.c = c
         self._model, self._owned = curvature, False
+        self._count, self._kept = curvature.count, [getattr(curvature, name) for name in _SECANTS]
         self._basis = curvature.krylov.basis[:m]
         self._coordinates = curvature.coordinates[:m, :m]
-        self._largest = float(np.max(curvature.values))
+        self._largest = float(curvature.values.max())
         self.stiffest = 1 + c * self._largest
         self._positive = np.maximum(curvature.values[:m], 0)
         self._shrink = c * self._positive / (1 + c * self._positive)
-        self._use(curvature)
+        self._use()
 
-    def _use(self, model: Curvature) -> None:
-        used = min(model.count, model.strengths.size)
-        self._model, self._count = model, used
-        self._secants, self._strengths = model.secants[:used], model.strengths[:used]
-        coupling = self._coupling = model.coupling[: self._shrink.size, :used]
+    def _use(self) -> None:
+        secants, strengths, coupling, gram = self._kept
+        used = self._used = min(self._count, strengths.size)
+        self._secants, self._strengths = secants[:used], strengths[:used]
+        coupling = self._coupling = coupling[: self._shrink.size, :used]
         shrunk = coupling.T @ (self._shrink[:, None] * coupling)
-        capacitance = self.c * (model.gram[:used, :used] - shrunk)
-        capacitance[np.arange(used), np.arange(used)] += self._strengths
+        capacitance = self.c * (gram[:used, :used] - shrunk)
+        capacitance.flat[:: used + 1] += self._strengths
         # Small, and used twice at least, in conjugate gradients often.
         self._inner = _inverted(capacitance)
 
     @property
     def curvature(self) -> Curvature:
         """The model with what was learnt."""
-        return self._model
+        if not self._owned:
+            return self._model
+        learnt = dict(zip(_SECANTS, self._kept, strict=True))
+        return dataclasses.replace(self._model, **learnt, count=self._count)
 
     def product(self, vector: Vector) -> Vector:
         """B v."""
         image = self._lifted(self._positive * self._modes(vector))
-        if self._count:
+        if self._used:
             image += ((self._secants @ vector) / self._strengths) @ self._secants
         return image
 
@@ -245,7 +249,7 @@ class Learner:
             The solution, and B times the solution.
         """
         shrink, modes = self._shrink, self._modes(vector)
-        if not self._count:
+        if not self._used:
             change = self._lifted(shrink * modes)
             return vector - change, change / self.c
         inner = self._secants @ vector - self._coupling.T @ (shrink * modes)
@@ -277,7 +281,7 @@ class Learner:
         # w^T (I + c B)^-1 w, from products at hand.
         shrunk = self._shrink * modes
         energy = size * size - float(shrunk @ modes)
-        if self._count:
+        if self._used:
             inner = overlaps - self._coupling.T @ shrunk
             energy -= self.c * float(inner @ self._inner @ inner)
         if 1 + self.c * energy / omega > DEFINITE:
@@ -285,16 +289,16 @@ class Learner:
 
     def _write(self, w: Vector, omega: float, modes: np.ndarray, overlaps: np.ndarray) -> None:
         """A secant in place of the oldest, in arrays that no other model has."""
-        model = self._model
         if not self._owned:
-            copies = {name: getattr(model, name).copy() for name in _SECANTS}
-            model, self._owned = dataclasses.replace(model, **copies), True
-        slot = model.count % model.strengths.size
-        model.secants[slot], model.strengths[slot] = w, omega
-        model.coupling[: modes.size, slot] = modes
-        model.gram[slot, : self._count] = model.gram[: self._count, slot] = overlaps
-        model.gram[slot, slot] = float(w @ w)
-        self._use(dataclasses.replace(model, count=model.count + 1))
+            self._kept, self._owned = [array.copy() for array in self._kept], True
+        secants, strengths, coupling, gram = self._kept
+        slot, used = self._count % strengths.size, self._used
+        secants[slot], strengths[slot] = w, omega
+        coupling[: modes.size, slot] = modes
+        gram[slot, :used] = gram[:used, slot] = overlaps
+        gram[slot, slot] = float(w @ w)
+        self._count += 1
+        self._use()
 
     def _modes(self, vector: Vector) -> np.ndarray:
         return (self._basis @ vector) @ self._coordinates

@@ -132,18 +132,19 @@ class _Try:
         target = equation.c * rates
         target -= equation.psi
         residual = target[:-2] - self.correction[:-2]
-        chord, known = self.model.inverse(residual)
-        before, step = self.conjugate, chord
-        stays = before and self.wanting
-        self.conjugate = stays or (self.affordable and self._slow(chord, residual))
+        step, known = self.model.inverse(residual)
+        size, left = equation.norm(step), equation.norm(residual)
+        before, stays = self.conjugate, self.conjugate and self.wanting
+        self.conjugate = stays or (self.affordable and self._slow(size, left))
         if self.conjugate:
-            step, known = self._conjugate_gradients(point[:-2], residual, chord, known)
-        size = equation.norm(step)
-        small, slow = self._verdict(size, residual, force, before)
+            step, known = self._conjugate_gradients(point[:-2], residual, step, known)
+            size = equation.norm(step)
+        small, slow = self._verdict(size, left, residual, force, before)
         if self.conjugate:
             # That of chord steps is unknown now.
             self.rate = 1.0
-        finite = math.isfinite(size) and bool(np.isfinite(rates).all())
+        # The last of the rates, |grad L|^2, is finite only where all are.
+        finite = math.isfinite(size) and math.isfinite(rates[-1])
         failed = slow or not finite or (self.indefinite and not small)
         if not failed:
             target[:-2] = self.correction[:-2] + step
@@ -154,12 +155,11 @@ class _Try:
         self.converged = finite and small
         return failed
 
-    def _slow(self, chord: Vector, residual: Vector) -> bool:
-        """Whether the chord iteration shows, or has shown, that it will not do."""
+    def _slow(self, size: float, left: float) -> bool:
+        """Whether chord steps, by the size of one and the residual left, show they will not do."""
         equation = self.equation
-        size = equation.norm(chord)
         # What is not finite, and what is only rounding, is not worth a product.
-        if not (math.isfinite(size) and equation.norm(residual) > equation.floor):
+        if not (math.isfinite(size) and left > equation.floor):
             return False
         if self.evaluations:
             shown = quotient(size, self.size) > CHORD_SLOW
@@ -170,11 +170,11 @@ class _Try:
         return shown or (self.stale and not nearly)
 
     def _verdict(
-        self, size: float, residual: Vector, force: Vector, before: bool
+        self, size: float, left: float, residual: Vector, force: Vector, before: bool
     ) -> tuple[bool, bool]:
         """Takes the contraction from a new step; whether it was the last, and whether in vain."""
         equation, again = self.equation, self.evaluations > 0
-        ratio, left = quotient(size, self.size), equation.norm(residual)
+        ratio = quotient(size, self.size)
         # Steps of two kinds say nothing about either.
         comparable = again and before == self.conjugate
         rate = 1.0
