@@ -127,8 +127,10 @@ class _Try:
         point = equation.prediction + self.correction
         _, rates = equation.field.rates(point)
         force = rates[:-2]
+        # H times the step before.
+        image = self.force - force
         if again:
-            self.model.learn(self.step, self.known, self.force - force)
+            self.model.learn(self.step, self.known, image)
         target = equation.c * rates
         target -= equation.psi
         residual = target[:-2] - self.correction[:-2]
@@ -139,7 +141,7 @@ class _Try:
         if self.conjugate:
             step, known = self._conjugate_gradients(point[:-2], residual, step, known)
             size = equation.norm(step)
-        small, slow = self._verdict(size, left, residual, force, before)
+        small, slow = self._verdict(size, left, residual, image, before)
         if self.conjugate:
             # That of chord steps is unknown now.
             self.rate = 1.0
@@ -170,7 +172,7 @@ class _Try:
         return shown or (self.stale and not nearly)
 
     def _verdict(
-        self, size: float, left: float, residual: Vector, force: Vector, before: bool
+        self, size: float, left: float, residual: Vector, image: Vector, before: bool
     ) -> tuple[bool, bool]:
         """Takes the contraction from a new step; whether it was the last, and whether in vain."""
         equation, again = self.equation, self.evaluations > 0
@@ -188,16 +190,16 @@ class _Try:
         if again:
             small = small or (self.conjugate and LEFT * size < tolerance)
             small = small or (size <= equation.floor and ratio < SLOW)
-        idle = again and self._idle(residual, force)
+        idle = again and self._idle(residual, image)
         # Rounding shows in the residual itself.
         small = left <= equation.floor or (small and not idle)
         return small, comparable and (ratio >= SLOW or idle) and not small
 
-    def _idle(self, residual: Vector, force: Vector) -> bool:
+    def _idle(self, residual: Vector, image: Vector) -> bool:
         """Whether the step before has left the residual as it was."""
         norm = self.equation.norm
         # (I + c H) of that step.
-        undone = self.step + self.equation.c * (self.force - force)
+        undone = self.step + self.equation.c * image
         return norm(undone) < (1 - SLOW) * norm(residual + undone)
 
     def _conjugate_gradients(

@@ -47,7 +47,7 @@ class HostField:
         """
         loss, gradient = self.value_and_grad(y[:-2])
         squared = float(gradient @ gradient)
-        rates = np.empty_like(y)
+        rates = np.empty(y.size, y.dtype)
         np.negative(gradient, out=rates[:-2])
         # As in the graph, where the root must have a derivative at 0.
         rates[-2] = math.sqrt(squared + float(np.finfo(y.dtype).tiny))
