@@ -150,23 +150,6 @@ def joined(parts: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(leaf, like, parts)
 
 
-def live_numbers(model: PyTree) -> PyTree:
-    """For each array of a model, which of its numbers count.
-
-    Args:
-        model: any pytree; models that declare padding may sit anywhere in it.
-
-    Returns:
-        The model with boolean arrays in the place of arrays.
-    """
-
-    def leaf(part):
-        declared = part.live() if isinstance(part, AbstractPadded) else part
-        return jax.tree.map(_all_true, declared)
-
-    return jax.tree.map(leaf, model, is_leaf=_is_padded)
-
-
 def live_parts(model: PyTree, theta0: PyTree) -> PyTree | None:
     """For each real part of the trainable leaves, which of its numbers count.
 
@@ -179,18 +162,16 @@ def live_parts(model: PyTree, theta0: PyTree) -> PyTree | None:
     """
     if not _declares_padding(model):
         return None
-    return jax.tree.map(_mask, theta0, live_numbers(model), is_leaf=lambda z: z is None)
+    declare = lambda part: part.live() if isinstance(part, AbstractPadded) else part
+    declared = jax.tree.map(declare, model, is_leaf=_is_padded)
+    return jax.tree.map(_mask, theta0, declared, is_leaf=lambda z: z is None)
 
 
-def _all_true(leaf: object) -> object:
-    if not isinstance(leaf, jax.Array | np.ndarray) or leaf.dtype == bool:
-        return leaf
-    return np.ones(leaf.shape, bool)
-
-
-def _mask(z: Array | None, mask) -> PyTree:
+def _mask(z: Array | None, declared) -> PyTree:
+    """Which numbers of the real parts of a trainable leaf count: all where nothing is declared."""
     if z is None:
         return None
+    mask = declared if declared.dtype == bool else np.ones((), bool)
     # On the host, where nothing needs compiling for each shape, unless it is traced.
     mask = (jnp if isinstance(mask, Tracer) else np).broadcast_to(mask, z.shape)
     return (mask, mask) if jnp.iscomplexobj(z) else mask

@@ -95,9 +95,7 @@ class Lift(eqx.Module, AbstractSamplewise, AbstractPadded, AbstractSmoothness):
 
     def live(self) -> "Lift":
         """The lift with booleans for weights: True for those of edges, False for padding."""
-        masks = {
-            name: _spread(self.fibres[name].real(), w.shape) for name, w in self.weights.items()
-        }
+        masks = {name: _spread(self.fibres[name], w.shape) for name, w in self.weights.items()}
         return eqx.tree_at(lambda lift: lift.weights, self, masks)
 
     @property
@@ -249,13 +247,13 @@ def _samples(xs: Mapping) -> int:
     return np.shape(next(iter(xs.values())))[0]
 
 
-def _spread(mask: Array, shape: tuple[int, ...]) -> Array:
+def _spread(fibre: Fibre, shape: tuple[int, ...]) -> Array | np.ndarray:
     """One boolean for each edge, at each number of its weight."""
-    if isinstance(mask, Tracer):
-        return jnp.broadcast_to(_column(mask, len(shape)), shape)
-    # On the host, where nothing needs compiling for each shape.
-    column = np.asarray(mask).reshape(-1, *[1] * (len(shape) - 1))
-    return jax.device_put(np.broadcast_to(column, shape))
+    if isinstance(fibre.count, Tracer):
+        return jnp.broadcast_to(_column(fibre.real(), len(shape)), shape)
+    # Of NumPy: nothing needs compiling for each shape, and a deep lift has hundreds of them.
+    real = np.arange(fibre.capacity) < np.asarray(fibre.count)
+    return np.broadcast_to(real.reshape(-1, *[1] * (len(shape) - 1)), shape)
 
 
 def _column(real: Bool[Array, " edges"], ndim: int) -> Array:
