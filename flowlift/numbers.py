@@ -1,12 +1,16 @@
 """Numbers as users give them, Python's, NumPy's or JAX's, as Python's own: checked in one place."""
 
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+
+Given, Result = ParamSpec("Given"), TypeVar("Result")
 
 
 def whole(value: Any) -> int | None:
@@ -37,7 +41,33 @@ def real(value: Any) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
+
+
+def plain_numbers(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """A function that takes numbers of NumPy and JAX wherever it takes Python's.
+
+    Args:
+        function: any function whose arguments, and values of mappings among them, may be numbers.
+
+    Returns:
+        The same function of the same signature, which sees Python's numbers alone.
+    """
+
+    @functools.wraps(function)
+    def taking(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        named = {name: _plain(value) for name, value in kwargs.items()}
+        return function(*map(_plain, args), **named)  # pyright: ignore[reportCallIssue]
+
+    return taking
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    integer = whole(value)
+    number = real(value) if integer is None else integer
+    return value if number is None or isinstance(value, int | float) else number
 
 
 def _scalar(value: Any) -> Any:

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+# Of the name of a file or a folder, in bytes, on all usual file systems.
+_LONGEST = 255
+
 
 def folder_for(output: Path | None, name: str, *below: str) -> Path:
     """The folder of results that a command means.
@@ -19,10 +22,12 @@ def folder_for(output: Path | None, name: str, *below: str) -> Path:
     """
     if output is not None:
         return usable_folder(output)
-    if name in ("", ".", "..") or set(name) & set("/\\\0"):
+    # What cannot be printed would break lines; a file system takes so many bytes.
+    wrong = name in ("", ".", "..") or set(name) & set("/\\") or not name.isprintable()
+    if wrong or len(name.encode(errors="replace")) > _LONGEST:
         raise ValueError(
-            f"Argument `name` must be the name of a folder below results/, but is {name!r}; rename "
-            "the study, or give --output."
+            f"Argument `name` must be the name of a folder below results/, but is {name[:80]!r}"
+            f"{'...' * (len(name) > 80)}; rename the study, or give --output."
         )
     return usable_folder(Path("results").joinpath(name, *below))
 

@@ -131,9 +131,9 @@ def make_problem(
     for path, leaf in jax.tree_util.tree_leaves_with_path(theta0):
         # On the host, where nothing needs compiling for each shape.
         if not np.isfinite(leaf).all():
+            where = f"its leaf {jax.tree_util.keystr(path)}" if path else "it"
             raise ValueError(
-                f"Argument `model` must be finite, but its leaf {jax.tree_util.keystr(path)} is "
-                "not; initialise it again."
+                f"Argument `model` must be finite, but {where} is not; initialise it again."
             )
     check_hashable("model", model)
     check_hashable("task", objective)

@@ -2,6 +2,7 @@
 
 import math
 
+from ..solvers.pace import HOPELESS_IF_STABLE
 from .choice import EXPLICIT
 from .forecast import WATCHED, Mark, Outlook, Spell, logarithmic_cost, stabilised_cost, steps_left
 from .outcome import Outcome
@@ -27,6 +28,8 @@ _RESTART = 30.0
 # A stiff one makes no progress if doubling the time takes so many attempts, over 1024 of them: a
 # sharp transition at a late time takes fewer.
 _CRAWLING = 100_000
+# An explicit one takes more on the way to a horizon where it is still the cheaper.
+_CRAWLING_EXPLICIT = HOPELESS_IF_STABLE
 
 
 def window(name: str) -> int:
@@ -57,11 +60,12 @@ def due(name: str, judged: Mark, attempts: int, cost: float) -> bool:
 
 
 def stalled(name: str, result: Outcome | None, spell: Spell, doubling: float) -> str | None:
-    """Whether a stiff solver stalls, after a window of attempts or at an end.
+    """Whether a solver stalls, after a window of attempts or at an end.
 
-    It does when most steps are rejected, when they are accepted but so short that time hardly
-    grows, or when it gives up. An explicit flow that explodes is a result, and nobody else is
-    tried.
+    A stiff one does when most steps are rejected, when they are accepted but so short that time
+    hardly grows, or when it gives up. An explicit one does when time hardly grows: at a kink it
+    crosses to and fro, and no sharpness shows. An explicit flow that explodes is a result, and
+    nobody else is tried.
 
     Args:
         name: the solver that runs.
@@ -73,6 +77,9 @@ def stalled(name: str, result: Outcome | None, spell: Spell, doubling: float) ->
     Returns:
         Why, or None.
     """
+    crawls = doubling > (_CRAWLING_EXPLICIT if name in EXPLICIT else _CRAWLING)
+    if result is None and crawls:
+        return f"would have needed {doubling:.2g} more steps to double the time"
     if name in EXPLICIT:
         return None
     if result in (Outcome.TIME_UNDERFLOW, Outcome.NO_PROGRESS, Outcome.SOLVER_FAILURE):
@@ -80,8 +87,6 @@ def stalled(name: str, result: Outcome | None, spell: Spell, doubling: float) ->
     attempts, accepted = spell.lately
     if result is None and attempts >= WATCHED and 2 * accepted < attempts:
         return f"stalled, {attempts - accepted} of {attempts} steps rejected"
-    if result is None and doubling > _CRAWLING:
-        return f"would have needed {doubling:.2g} more steps to double the time"
     return None
 
 

@@ -147,7 +147,7 @@ def _marked(saved: Array, start: Array, reached: Bool[Array, " m"]) -> Array:
     """NaN where a time was not reached, in derivatives too: diffrax leaves a constant there."""
     reached = reached.reshape(-1, *[1] * start.ndim)
     factor = jnp.where(reached, 0.0, jnp.nan).astype(saved.dtype)
-    return jnp.where(reached, saved, 0.0) + factor * start
+    return jnp.where(reached, saved, 0.0) + factor * start[None]
 
 
 class LiveNorm(eqx.Module):

@@ -10,6 +10,7 @@ from ..compilations import keep_compilations
 from ..kernels import Fibre
 from ..memory import check_memory
 from ..modules import Edge, Identity, Output, PerceptronModule, Scalar, edge_name
+from ..numbers import plain_numbers
 from ..precision import check_precision, check_real
 from ..streams import Purpose, check_seed, stream
 from .edge_laws import AbstractEdgeLaw, Complete, OneToOne
@@ -21,6 +22,7 @@ Sizes = dict[str, int]
 _MOST_COPIES = 2**31 - 1
 
 
+@plain_numbers
 def sample(
     module: PerceptronModule,
     *,

@@ -22,7 +22,7 @@ from .differences import (
     rescaled,
     updated,
 )
-from .lanczos import generic_vector
+from .lanczos import generic_vector, rounding_of_products
 from .pace import HOPELESS_IF_STABLE
 from .parts import Layout, Select, live_scale
 from .proposals import Proposal, ProposedSteps
@@ -180,14 +180,17 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         point = start[: layout.size]
         step = jnp.asarray(t1 - t0, start.dtype)
         differences = jnp.zeros((ROWS, start.size), start.dtype)
-        differences = differences.at[0].set(start).at[1].set(step * field.of(start))
+        rate = field.of(start)
+        differences = differences.at[0].set(start).at[1].set(step * rate)
         u, v = (generic_vector(point.size, point.dtype, turn) for turn in (1, 2))
         # One product is compiled, not two.
         hu, hv = jax.lax.map(lambda v: field.product(start, v), jnp.stack([u, v]))
         gap = jnp.abs(u @ hv - v @ hu)
         scale = jnp.linalg.norm(u) * jnp.linalg.norm(hv) + jnp.linalg.norm(v) * jnp.linalg.norm(hu)
         # What is not finite says nothing about symmetry.
-        symmetric = ~(gap > ASYMMETRY * scale)
+        rounding = rounding_of_products(rate[: layout.size], point)
+        rounding = rounding * jnp.linalg.norm(u) * jnp.linalg.norm(v)
+        symmetric = ~(gap > ASYMMETRY * scale + rounding)
         return BDFState(
             differences,
             step,

@@ -11,6 +11,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, Real
 
+from .lanczos import rounding_of_products
 from .pace import HOPELESS_IF_STABLE
 from .parts import Select, live_scale, rate_of, split
 from .phi import Projection, phi
@@ -172,7 +173,7 @@ class ExpRosenbrock(
         # Where the field at the end is no number, no further step could be made.
         difference = last.difference + 0 * last.rate
         projection = last.projection
-        symmetric = solver_state & projection.symmetric
+        symmetric = solver_state & projection.symmetric_beside(rounding_of_products(rate0, x0))
         report = StepReport(
             Estimate(
                 join(difference, last.difference_others),

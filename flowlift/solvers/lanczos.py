@@ -61,6 +61,18 @@ class Krylov(eqx.Module):
         """Whether the defect is no more than rounding explains; what is not finite says nothing."""
         return ~(self.defect > jnp.finfo(self.defect.dtype).eps ** 0.5)
 
+    def symmetric_beside(self, rounding: Float[Array, ""]) -> Bool[Array, ""]:
+        """Whether it is, or where it is not the defect is below a size that counts as rounding.
+
+        Args:
+            rounding: as given by `rounding_of_products`.
+
+        Returns:
+            The verdict.
+        """
+        largest = jnp.max(jnp.abs(self.alpha)) + 2 * jnp.max(jnp.abs(self.beta))
+        return self.symmetric | (self.defect * largest <= rounding)
+
     def restarted(self, first: Vector) -> "Krylov":
         """A new space of size 0.
 
@@ -110,6 +122,24 @@ class Krylov(eqx.Module):
         scale = jnp.maximum(jnp.linalg.norm(image), jnp.max(entries))
         scale = jnp.maximum(scale, jnp.finfo(image.dtype).tiny)
         return jnp.linalg.norm(difference) / scale
+
+
+def rounding_of_products(rate: Vector, point: Vector) -> Float[Array, ""]:
+    """The size up to which a product with a unit vector may be nothing but rounding.
+
+    Where units saturate, H falls below what the derivatives that it is made of are rounded to, and
+    that rounding is not symmetric. An asymmetry of sqrt(eps) |F| / (1 + |theta|) changes F by
+    sqrt(eps) |F| where theta moves by its own length, or by 1, and says nothing.
+
+    Args:
+        rate: F, the field at a point.
+        point: theta.
+
+    Returns:
+        The size.
+    """
+    small = jnp.finfo(rate.dtype).eps ** 0.5
+    return small * jnp.linalg.norm(rate) / (1 + jnp.linalg.norm(point))
 
 
 class Ritz(eqx.Module):

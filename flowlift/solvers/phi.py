@@ -95,6 +95,18 @@ class Projection(eqx.Module):
         """Whether the products so far are those of a symmetric operator, to rounding."""
         return ~(self.defect > jnp.finfo(self.defect.dtype).eps ** 0.5)
 
+    def symmetric_beside(self, rounding: Float[Array, ""]) -> Bool[Array, ""]:
+        """Whether they are, or where they are not the defect is below a size that is rounding.
+
+        Args:
+            rounding: as given by `rounding_of_products`.
+
+        Returns:
+            The verdict.
+        """
+        largest = jnp.linalg.norm(self.matrix) + jnp.max(jnp.linalg.norm(self.tails, axis=1))
+        return self.symmetric | (self.defect * largest <= rounding)
+
     @property
     def capacity(self) -> int:
         """M."""

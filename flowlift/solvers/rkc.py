@@ -12,7 +12,14 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .chebyshev import chebyshev_step, combine, longest_step, most_stages, stages_needed
-from .lanczos import Krylov, Operator, Vector, generic_vector, ritz
+from .lanczos import (
+    Krylov,
+    Operator,
+    Vector,
+    generic_vector,
+    ritz,
+    rounding_of_products,
+)
 from .pace import HOPELESS_IF_STABLE
 from .parts import Rate, Select, curvature_operator, flow_part, live_part, rate_of
 from .predictive import Estimate, PredictiveController
@@ -195,7 +202,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
         return jax.lax.while_loop(going, attempt, first)
 
     def _attempt(self, field: Rate, t0, t1, y0, rate, bound, before: _Attempt) -> _Attempt:
-        curvature, products = self._curvature(field, t0, y0, bound, before)
+        curvature, products = self._curvature(field, t0, y0, rate, bound, before)
         radius, h = curvature.radius, t1 - t0
         cap = most_stages(self.max_stages, radius.dtype)
         limit = longest_step(cap, radius).astype(h.dtype)
@@ -223,7 +230,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
         moved = flow_part(self.select, increment)
         return shows_more(moved, probe, radius, jnp.linalg.norm(flow_part(self.select, y0)))
 
-    def _curvature(self, field: Rate, t0, y0, bound, before: _Attempt):
+    def _curvature(self, field: Rate, t0, y0, rate, bound, before: _Attempt):
         """The curvature to step with, and the products it took."""
         old = before.curvature
         if bound is not None:
@@ -233,7 +240,8 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
 
         def estimate(_):
             start = _blend(old.vector, before.probe, self.live)
-            new, spent = estimate_curvature(operator, start)
+            rounding = rounding_of_products(*(flow_part(self.select, x) for x in (rate, y0)))
+            new, spent = estimate_curvature(operator, start, rounding)
             return dataclasses.replace(new, symmetric=old.symmetric & new.symmetric), spent
 
         return jax.lax.cond(before.estimate, estimate, lambda _: (old, jnp.asarray(0)), None)
@@ -262,12 +270,15 @@ def shows_more(moved: Vector, probe: Vector, radius, size) -> Bool[Array, ""]:
     return ~(along <= radius * jnp.maximum(length, NOISE * limits.eps * size))
 
 
-def estimate_curvature(operator: Operator, start: Vector) -> tuple[Curvature, Int[Array, ""]]:
+def estimate_curvature(
+    operator: Operator, start: Vector, rounding: Float[Array, ""] | float = 0.0
+) -> tuple[Curvature, Int[Array, ""]]:
     """An upper estimate of the largest eigenvalue of H = -J, at least 0.
 
     Args:
         operator: v -> Hv.
         start: first direction.
+        rounding: the size up to which products are no evidence against symmetry.
 
     Returns:
         The largest Ritz value plus its residual, with a safety factor; and the products spent.
@@ -290,7 +301,7 @@ def estimate_curvature(operator: Operator, start: Vector) -> tuple[Curvature, In
         radius=jnp.where(sound, radius, 0),
         vector=jnp.where(sound, vector, start),
         age=jnp.asarray(0),
-        symmetric=krylov.symmetric | ~sound,
+        symmetric=krylov.symmetric_beside(jnp.asarray(rounding, radius.dtype)) | ~sound,
     )
     return curvature, krylov.size
 

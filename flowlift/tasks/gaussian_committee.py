@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from ..lift import Lift
 from ..memory import check_memory
 from ..modules import Hidden, InnerProduct, Pointwise, edge_name
+from ..numbers import plain_numbers
 from ..precision import check_precision
 from ..protocols import AbstractSmoothness
 from ..registry import register
@@ -69,6 +70,7 @@ class GaussianCommittee(AbstractObjective, AbstractSmoothness):
 
 
 @register("task")
+@plain_numbers
 def gaussian_committee(
     teachers: int, *, inputs: int | None = None, precision: str = "float64"
 ) -> Task:

@@ -91,8 +91,12 @@ def _check_harmonics(coefficients, samples: int, embedding: str) -> None:
         raise ValueError(
             f"Argument `embedding` must be 'circle' or 'line', but is {embedding!r}; choose one."
         )
-    highest = max(coefficients, default=-1)
-    if min(coefficients, default=-1) < 0 or not samples > 2 * highest:
+    if not coefficients:
+        raise ValueError(
+            "Argument `harmonics` must hold at least one frequency, but is empty; give e.g. "
+            "{1: 1.0}."
+        )
+    if min(coefficients) < 0 or not samples > 2 * max(coefficients):
         raise ValueError(
             "Argument `harmonics` must hold frequencies from 0 to below samples / 2 = "
             f"{samples / 2:g}, but holds {sorted(coefficients)}; take more samples."

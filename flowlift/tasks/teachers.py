@@ -8,6 +8,7 @@ from jaxtyping import Array, PyTree
 from ..lift import Complete, Gaussian, GaussianFanIn, sample
 from ..memory import check_memory
 from ..modules import InnerProduct, Input, PerceptronModule
+from ..numbers import whole
 from ..precision import check_precision
 from ..registry import register
 from ..streams import Purpose, stream
@@ -77,6 +78,7 @@ def student_teacher(
     """
     check_precision(precision)
     _check_teacher(samples, inputs, noise)
+    samples = int(samples)
     if isinstance(teacher, PerceptronModule):
         teacher = draw_teacher(teacher, copies=copies, seed=seed, precision=precision)
     rng = stream(seed, Purpose.DATA)
@@ -95,7 +97,8 @@ def student_teacher(
 
 
 def _check_teacher(samples: int, inputs: str, noise: float) -> None:
-    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 1:
+    count = whole(samples)
+    if count is None or count < 1:
         raise ValueError(
             f"Argument `samples` must be an integer of at least 1, but is {samples!r}; "
             "give the number of samples."

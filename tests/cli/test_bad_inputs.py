@@ -84,6 +84,9 @@ ASSIGNED = [
     ("name=''", "`name` must be the name of a folder"),
     ("name='../evil'", "`name` must be the name of a folder"),
     ('name="a\\u0000b"', "`name` must be the name of a folder"),
+    ('name="a\\nb"', "`name` must be the name of a folder"),
+    (f'name="{"x" * 300}"', "`name` must be the name of a folder"),
+    ("task.harmonics={}", "`harmonics` must hold at least one frequency"),
 ]
 
 

@@ -182,6 +182,26 @@ def test_an_explicit_method_is_asked_for_the_sharpness_where_many_steps_are_left
     assert stalled("tsit5", Outcome.TIME_UNDERFLOW, spell(70, 3), 64.0) is None
 
 
+def test_an_explicit_method_gives_way_where_time_hardly_grows():
+    """On the way to a far horizon it takes many steps, at a kink far more."""
+    assert stalled("tsit5", None, spell(16, 16), 9e5) is None
+    why = stalled("tsit5", None, spell(16, 16), 3e6)
+    assert why == "would have needed 3e+06 more steps to double the time"
+    assert stalled("tsit5", Outcome.STEP_LIMIT, spell(16, 16), 3e6) is None
+
+
+@pytest.mark.slow
+def test_kinks_in_flat_fields_end_soon():
+    """theta' = -sign theta: no sharpness shows, and every method crosses zero to and fro."""
+    start = jnp.array([1.0, -2.0, 0.5])
+    solution = flow.solve(
+        problems.Vector(start), lambda m: jnp.sum(jnp.abs(m.theta)), 10.0, rtol=1e-2
+    )
+    assert solution.result == Outcome.NO_PROGRESS
+    assert solution.time == pytest.approx(0.5, rel=1e-2)
+    assert solution.stats.cost < 40_000
+
+
 def test_a_dear_bdf_gives_way_on_smooth_stiff_fields_alone():
     seen = Outlook(radius=20.0, third=2.0, step=0.5)
     before, now = Mark(time=10.0), Mark(WINDOW, WINDOW - 2, 500, 25.0, 0.5)

@@ -12,7 +12,7 @@ import pytest
 from flowlift import flow, tasks
 from flowlift.flow import Outcome
 
-SINGULAR, EXPLODING, OVERFLOWING, LYING, SOUND, CLIFF, ROOT = range(7)
+SINGULAR, EXPLODING, OVERFLOWING, LYING, SOUND, CLIFF, ROOT, SATURATED = range(8)
 SOLVERS = [
     "bdf",
     pytest.param("rkc2", marks=pytest.mark.slow),
@@ -51,6 +51,7 @@ def loss(m):
             lambda theta: jnp.sum(theta**2),
             lambda theta: -jnp.sum(theta) + jnp.where(jnp.sum(theta) > 4, jnp.nan, 0.0),
             lambda theta: jnp.sum(jnp.sqrt(theta)),
+            lambda theta: jnp.sum(jnp.log(jnp.cosh(20 * theta))) / 20,
         ],
         m.theta,
     )
@@ -173,3 +174,13 @@ def test_dead_units_are_no_asymmetry(solver, precision):
             assert solution.success or solution.result == Outcome.STEP_LIMIT, kind
             assert np.isfinite(solution.loss).all(), kind
             assert np.diff(solution.loss).max(initial=0) < 1e-3 * solution.loss[0], kind
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_saturated_units_are_symmetric(solver):
+    """sinh(20 theta) falls like e^(-20 t); at theta = 1 products with H are rounding, 1e-15."""
+    case = Case(jnp.array([1.0, 1.3]), jnp.asarray(SATURATED))
+    solution = flow.solve(case, loss, 0.8, solver=solver, rtol=1e-4, save=[0.8])
+    assert solution.result == Outcome.HORIZON
+    exact = np.arcsinh(np.sinh(20 * np.array([1.0, 1.3])) * np.exp(-16.0)) / 20
+    np.testing.assert_allclose(solution.model.theta, exact, rtol=1e-2)

@@ -40,3 +40,15 @@ def test_no_type_and_no_rank_is_promoted_in_silence(solver, make, precision):
     # dL/dt = -|grad L|^2.
     fallen = strict.loss[0] - strict.loss[-1]
     assert strict.energy[-1] == pytest.approx(fallen, rel=0.05)
+
+
+def test_a_trajectory_promotes_no_rank_either():
+    """theta' = -theta, from a vector and a matrix."""
+    theta = {"v": jnp.ones(3), "m": jnp.ones((2, 2))}
+    total = lambda tree: sum(0.5 * jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        found = flow.trajectory(theta, total, jnp.asarray([0.5, 1.0]), rtol=1e-6)
+    assert bool(found.success)
+    for leaf in jax.tree.leaves(found.models):
+        np.testing.assert_allclose(leaf[0], np.full(leaf.shape[1:], np.exp(-0.5)), rtol=1e-5)
+        np.testing.assert_allclose(leaf[1], np.full(leaf.shape[1:], np.exp(-1.0)), rtol=1e-5)

@@ -361,3 +361,24 @@ def test_float32_stays_float32_in_value_and_gradient(name):
 
     leaves = jax.tree.leaves(jax.eval_shape(value_and_gradient, lift.weights))
     assert {leaf.dtype for leaf in leaves} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("kind", [np.int64, jnp.asarray])
+def test_numbers_of_numpy_and_jax_are_numbers(kind):
+    """They build the same modules, whose identity is that of Python's numbers."""
+    two, three = kind(2), kind(3)
+    for name, given, plain in (
+        ("mlp", {"inputs": two, "depth": three, "outputs": two}, (2, 3, 2)),
+        ("attention", {"tokens": three, "channels": two}, (3, 2)),
+        ("cnn1d", {"length": three, "kernel": two, "depth": two}, (3, 2, 2)),
+        ("committee", {"inputs": two}, (2,)),
+        ("unrolled_rnn", {"steps": three, "inputs": two}, (3, 2)),
+    ):
+        build = getattr(modules, name)
+        expected = build(**dict(zip(given, plain, strict=True)))
+        assert str(build(**given)) == str(expected)
+        assert build(**given) == expected
+    with pytest.raises(ValueError, match="`depth` must be an integer"):
+        modules.mlp(2, depth=np.float64(2.0))
+    with pytest.raises(ValueError, match="`depth` must be an integer"):
+        modules.mlp(2, depth=np.True_)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ...numbers import plain_numbers
 from ...registry import register
 from ..axes_maps import Normalise
 from ..edge_maps import Bias, Identity, InnerProduct, Matrix, Scalar
@@ -15,6 +16,7 @@ from .sizes import check_depth, check_sizes
 
 
 @register("module")
+@plain_numbers
 def attention(
     tokens: int, channels: int, outputs: int | None = None, *, head_channels: int = 4
 ) -> PerceptronModule:
@@ -60,6 +62,7 @@ def attention(
 
 
 @register("module")
+@plain_numbers
 def transformer(
     tokens: int,
     channels: int,

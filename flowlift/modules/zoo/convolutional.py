@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 
+from ...numbers import plain_numbers
 from ...registry import register
 from ..axes_maps import Pool
 from ..convolution import Convolution
@@ -16,6 +17,7 @@ _HEADS = ("mean", "flatten")
 
 
 @register("module")
+@plain_numbers
 def cnn1d(
     length: int,
     channels: int = 1,
@@ -59,6 +61,7 @@ def cnn1d(
 
 
 @register("module")
+@plain_numbers
 def cnn2d(
     height: int,
     width: int,
@@ -102,6 +105,7 @@ def cnn2d(
 
 
 @register("module")
+@plain_numbers
 def resnet(
     shape: tuple[int, ...],
     channels: int = 1,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ...numbers import plain_numbers
 from ...registry import register
 from ..edge_maps import AbstractEdgeMap, Bias, Identity, InnerProduct, Scalar
 from ..perceptron import Constant, Edge, Hidden, Input, Output, PerceptronModule
@@ -10,6 +11,7 @@ from .sizes import check_depth, check_sizes
 
 
 @register("module")
+@plain_numbers
 def mlp(
     inputs: int,
     outputs: int | None = None,
@@ -43,6 +45,7 @@ def mlp(
 
 
 @register("module")
+@plain_numbers
 def mlp_with_skips(
     inputs: int,
     outputs: int | None = None,
@@ -72,6 +75,7 @@ def mlp_with_skips(
 
 
 @register("module")
+@plain_numbers
 def siren(
     inputs: int,
     outputs: int | None = None,
@@ -102,6 +106,7 @@ def siren(
 
 
 @register("module")
+@plain_numbers
 def deep_linear(
     inputs: int, outputs: int | None = None, *, depth: int = 2, vector_input: bool = True
 ) -> PerceptronModule:
@@ -126,6 +131,7 @@ def deep_linear(
 
 
 @register("module")
+@plain_numbers
 def two_layer(
     inputs: int,
     outputs: int | None = None,
@@ -153,6 +159,7 @@ def two_layer(
 
 
 @register("module")
+@plain_numbers
 def committee(inputs: int, *, activation: str | Callable = "erf_root2") -> PerceptronModule:
     """The soft committee machine y = sum_i phi(<w_i, x>): a fixed read-out of ones, no biases.
 

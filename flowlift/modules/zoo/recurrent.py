@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ...numbers import plain_numbers
 from ...registry import register
 from ..edge_maps import At, Bias, InnerProduct, Scalar
 from ..perceptron import Constant, Edge, Hidden, Input, Output, PerceptronModule
@@ -11,6 +12,7 @@ from .sizes import check_depth, check_sizes
 
 
 @register("module")
+@plain_numbers
 def unrolled_rnn(
     steps: int,
     inputs: int,

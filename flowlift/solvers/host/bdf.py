@@ -26,7 +26,7 @@ from ..newton import MAX_ITERATIONS
 from ..work import Halt
 from .curvature import Curvature
 from .differences import alpha, evaluated, predicted, rescaled, updated
-from .krylov import generic_vector, norm
+from .krylov import generic_vector, norm, rounding_of_products
 from .newton import Equation, Iteration, quotient, scaled_norm
 from .stepping import AbstractHostMethod, Attempt, HostField, Start, Vector
 
@@ -121,8 +121,10 @@ class HostBDF(AbstractHostMethod):
             blank = self.blank(y)
             differences = blank.differences
             differences[0] = y
-            differences[1] = step * field.rates(y)[1]
-            halt = Halt.NONE if _symmetric(field, y[:-2]) else Halt.NOT_SYMMETRIC
+            rates = field.rates(y)[1]
+            differences[1] = step * rates
+            symmetric = _symmetric(field, y[:-2], rates[:-2])
+            halt = Halt.NONE if symmetric else Halt.NOT_SYMMETRIC
         memory = dataclasses.replace(blank, step=step, halt=int(halt))
         return Start(step, memory, _FIRST_GRADIENTS + 1, 2, halt)
 
@@ -241,13 +243,14 @@ class HostBDF(AbstractHostMethod):
         return curvature.extended(product, equation.c, equation.contraction)
 
 
-def _symmetric(field: HostField, theta: Vector) -> bool:
+def _symmetric(field: HostField, theta: Vector, rates: Vector) -> bool:
     """Whether two products with generic vectors are those of a symmetric Hessian."""
     u, v = (generic_vector(theta.size, theta.dtype, turn) for turn in (1, 2))
     hu, hv = field.product(theta, u), field.product(theta, v)
     gap = abs(float(u @ hv) - float(v @ hu))
+    scale = ASYMMETRY * (norm(u) * norm(hv) + norm(v) * norm(hu))
     # What is not finite says nothing about symmetry.
-    return not gap > ASYMMETRY * (norm(u) * norm(hv) + norm(v) * norm(hu))
+    return not gap > scale + rounding_of_products(rates, theta) * norm(u) * norm(v)
 
 
 def _at_step(state: BDFMemory, step: float) -> BDFMemory:

@@ -11,6 +11,7 @@ from ..exprb import EMBEDDED3, EMBEDDED4, NODES, PHI3, PHI4, SHARE, SHORTER, SPA
 from ..exprb import ExpRosenbrock as Reference
 from ..work import Halt
 from .explicit import first_step
+from .krylov import rounding_of_products
 from .phi import Projection, phi
 from .predictive import Trend, verdict
 from .stepping import AbstractHostMethod, Attempt, Dense, HostField, Start, Vector
@@ -123,7 +124,8 @@ class HostExprb(AbstractHostMethod):
         judged = [stage.difference, candidate, stage.rates]
         finite = math.isfinite(said.step) and bool(np.isfinite(judged).all())
         # What was found out where nothing was finite is no evidence.
-        skewed = finite and not projection.symmetric
+        rounding = rounding_of_products(vectors[0, :-2], y[:-2])
+        skewed = finite and not projection.symmetric_beside(rounding)
         return Attempt(
             y=candidate,
             keep=said.keep,

@@ -61,6 +61,18 @@ class Krylov:
         """Whether the defect is no more than rounding explains; what is not finite says nothing."""
         return not self.defect > float(np.finfo(self.basis.dtype).eps) ** 0.5
 
+    def symmetric_beside(self, rounding: float) -> bool:
+        """Whether it is, or where it is not the defect is below a size that counts as rounding.
+
+        Args:
+            rounding: as given by `rounding_of_products`.
+
+        Returns:
+            The verdict.
+        """
+        largest = float(np.abs(self.alpha).max()) + 2 * float(np.abs(self.beta).max())
+        return self.symmetric or self.defect * largest <= rounding
+
     def restarted(self, first: Vector) -> "Krylov":
         """A new space of size 0.
 
@@ -124,6 +136,19 @@ class Krylov:
         difference = overlaps[:m].copy()
         difference[m - 1] -= self.beta[m - 1]
         return norm(difference) / scale
+
+
+def rounding_of_products(rate: Vector, point: Vector) -> float:
+    """The size up to which a product with a unit vector may be nothing but rounding.
+
+    Args:
+        rate: F, the field at a point.
+        point: theta.
+
+    Returns:
+        As `flowlift.solvers.lanczos.rounding_of_products`.
+    """
+    return float(np.finfo(rate.dtype).eps) ** 0.5 * norm(rate) / (1 + norm(point))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,6 +71,18 @@ class Projection:
         """Whether the products so far are those of a symmetric operator, to rounding."""
         return not self.defect > float(np.finfo(self.basis.dtype).eps) ** 0.5
 
+    def symmetric_beside(self, rounding: float) -> bool:
+        """Whether they are, or where they are not the defect is below a size that is rounding.
+
+        Args:
+            rounding: as given by `rounding_of_products`.
+
+        Returns:
+            The verdict.
+        """
+        largest = float(np.linalg.norm(self.matrix)) + max(map(norm, self.tails))
+        return self.symmetric or self.defect * largest <= rounding
+
     @property
     def capacity(self) -> int:
         """M."""

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ..rkc import ACCURACY, ESTIMATE_AFTER, LEAST_PRODUCTS, NOISE, PRODUCTS, SAFETY
-from .krylov import Krylov, generic_vector, norm, ritz
+from .krylov import Krylov, generic_vector, norm, ritz, rounding_of_products
 from .predictive import Trend
 from .stepping import HostField, Vector
 
@@ -115,12 +115,12 @@ class Ready:
         begun = Krylov.empty(min(PRODUCTS, theta.size), start).restarted(start)
         krylov = begun.grown(lambda v: field.product(theta, v), settled)
         radius, vector = _top(krylov)
-        sound = math.isfinite(radius)
+        sound, rounding = math.isfinite(radius), rounding_of_products(memory.rates[:-2], theta)
         # What is not finite is left to the error control, which sees it too.
         new = {"radius": radius, "vector": vector} if sound else {"radius": 0.0, "vector": start}
         return Ready(
             memory=dataclasses.replace(memory, age=0, **new),
-            symmetric=self.symmetric and (krylov.symmetric or not sound),
+            symmetric=self.symmetric and (krylov.symmetric_beside(rounding) or not sound),
             second=self.second,
             gradients=self.gradients,
             products=self.products + krylov.size,
