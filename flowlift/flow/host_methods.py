@@ -13,6 +13,7 @@ from ..solvers.host.exprb import HostExprb
 from ..solvers.host.lean import AbstractLeanMethod, Bounds, Burst
 from ..solvers.host.rkc import HostRKC, LeanRKC
 from ..solvers.host.stepping import AbstractHostMethod, HostField, Start, Vector
+from ..solvers.two_stages import TWO_STAGES
 from .between import interior
 from .methods import Method, least_atol, theta_of
 from .records import Settings
@@ -111,7 +112,8 @@ def host_runner(settings: Settings, field: HostField) -> HostRunner:
 def _is_explicit(solver: Any) -> bool:
     """An explicit pair of diffrax as it is: a class of one's own may step in another way."""
     kind = type(solver)
-    return isinstance(solver, diffrax.AbstractERK) and kind.__module__.startswith("diffrax.")
+    own = kind in TWO_STAGES.values()
+    return own or (isinstance(solver, diffrax.AbstractERK) and kind.__module__[:8] == "diffrax.")
 
 
 def _single(

@@ -24,6 +24,7 @@ from ..solvers import (
 )
 from ..solvers.rounding import UntilRounding
 from ..solvers.tolerances import Tolerances
+from ..solvers.two_stages import seeing_its_end
 from .limits import any_holds
 from .named import SOLVERS, solver_named
 from .outcome import Outcome
@@ -255,6 +256,7 @@ def _build(solver, rtol: Array, atol: Array, live: Array | None) -> diffrax.Abst
     check_solver(solver)
     solver = solver_named(solver) if isinstance(solver, str) else solver
     norm = CorrectionNorm(ThetaNorm(live))
+    solver = seeing_its_end(cast(diffrax.AbstractSolver, solver))
     return _filled(solver, {"rtol": rtol, "atol": atol, "norm": norm})
 
 

@@ -3,6 +3,7 @@
 All cases are one loss with a switch, so that a solver is compiled once.
 """
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -184,3 +185,24 @@ def test_saturated_units_are_symmetric(solver):
     assert solution.result == Outcome.HORIZON
     exact = np.arcsinh(np.sinh(20 * np.array([1.0, 1.3])) * np.exp(-16.0)) / 20
     np.testing.assert_allclose(solution.model.theta, exact, rtol=1e-2)
+
+
+WALL = [diffrax.Ralston(), diffrax.Midpoint(), pytest.param(diffrax.Heun(), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("engine", ["host", pytest.param("graph", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("solver", WALL)
+def test_a_step_that_ends_outside_is_rejected_though_its_stages_are_inside(solver, engine):
+    """theta' = -1 nearly down to 0, beyond which L is no number; a long step shows no error."""
+    wall = lambda m: jnp.sum(jnp.log(jnp.cosh(20 * m.theta))) / 20 + jnp.sum(1e-12 * m.theta**0.5)
+    for start in (2.128, 3.0, 4.5):
+        case = Case(jnp.array([start, start + 0.3]), jnp.asarray(0))
+        settings = {"solver": solver, "rtol": 1e-3, "save": [start + 0.5], "engine": engine}
+        solution = flow.solve(case, wall, start + 0.5, **settings)
+        assert solution.result == Outcome.HORIZON
+        assert np.isfinite(solution.loss).all()
+        # sinh(20 theta) falls like e^(-20 t).
+        exact = np.exp(-20 * np.array([0.5, 0.2])) / 20
+        np.testing.assert_allclose(solution.model.theta, exact, atol=2e-3)
+        # Two evaluations a step and two at the start, one of which serves the first step.
+        assert solution.stats.gradients <= 2 * solution.stats.steps + 3
