@@ -58,7 +58,7 @@ delta = 0.1
 """
 SIZES = [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048]
 # Rows of a folded file that is made directly.
-ROWS = 16_000
+ROWS = 10_000
 
 
 def main() -> None:

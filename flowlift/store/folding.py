@@ -33,7 +33,7 @@ from .templates import made
 _MANY = 64
 # Bytes of a cell from which its numbers take longer to read than its names, and of a folded file:
 # it is made in memory, and read whole.
-_LARGE, _FULL = 2**22, 2**26
+_LARGE, _FULL = 2**22, 2**25
 
 
 def fold(directory: str | Path, *, least: int = 2, found: list[Damage] | None = None) -> int:

@@ -15,12 +15,12 @@ from .blocks import Block, block_of
 from .cells import index, places, read_file
 from .names import CELLS
 
-# Files of which one variable is kept while its chunks are computed, one after the other.
-_OPEN = 4
+# Files of which one variable is kept: its chunks are computed one after the other.
+_OPEN = 1
 
 
 def without_values(block: Block) -> Block:
-    """A block with types, shapes and names, but for runs and versions without its values.
+    """A block with types, shapes and names, but for its runs without values.
 
     Args:
         block: the block.
@@ -28,9 +28,8 @@ def without_values(block: Block) -> Block:
     Returns:
         The block; it takes next to no memory.
     """
-    kept = ("run", "versions")
     columns = {
-        name: v if name in kept else xarray.Variable(v.dims, _nothing(v), v.attrs, fastpath=True)
+        name: v if name == "run" else xarray.Variable(v.dims, _nothing(v), v.attrs, fastpath=True)
         for name, v in block.columns.items()
     }
     return Block(block.axes, columns, block.coords, block.beside, block.origins, block.origin)
