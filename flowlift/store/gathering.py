@@ -77,10 +77,21 @@ def load(
         )
     fill = later(directory) if lazy else None
     data = assemble(blocks.items(), runs, study, wanted, fill)
-    said = [said, _mixture(data)]
+    said = [said or _not_there(missing, wanted), _mixture(data)]
     if variables is not None:
         data = data[[name for name in data.data_vars if name in variables]]
     return data.assign_attrs({_REMARKS: "\n".join(s for s in said if s)} if any(said) else {})
+
+
+def _not_there(missing: Collection[str], wanted: Iterable[Cell]) -> str:
+    """A sentence if an answer rests on a part of the study's runs; it looks like the whole."""
+    if not missing:
+        return ""
+    runs = sum(len(cell.runs) for cell in wanted)
+    return (
+        f"{len(missing)} of the {runs} runs that this study names are not stored: they have not "
+        "been run yet, or their files are gone; `flowlift run` computes them."
+    )
 
 
 def load_cells(directory: Path, study: Study, wanted: Sequence[Cell]) -> xarray.Dataset:
@@ -99,7 +110,7 @@ def load_cells(directory: Path, study: Study, wanted: Sequence[Cell]) -> xarray.
 
 
 def remarks(results: xarray.Dataset) -> list[str]:
-    """What an answer from results must say: damage in the store, versions that differ.
+    """What an answer from results must say: damage, runs that are missing, versions that differ.
 
     Args:
         results: as given by `load`.
