@@ -262,7 +262,8 @@ class Killed(BaseException):
     """Nothing in the flow may catch it."""
 
 
-@pytest.mark.parametrize("ran", [("bdf",), ("bdf", "rkc2")])
+# Killed before the takeover: an ordinary resumed flow, which other tests have.
+@pytest.mark.parametrize("ran", [pytest.param(("bdf",), marks=pytest.mark.slow), ("bdf", "rkc2")])
 def test_a_flow_killed_around_a_takeover_goes_on_with_the_same_bits(tmp_path, ran):
     start, loss = many_stiff_directions()
     run = lambda **given: flow.solve(start, loss, 60.0, rtol=1e-3, atol=1e-6, **given)

@@ -134,7 +134,8 @@ def test_values_at_save_times_are_as_accurate_as_at_steps(solver, engine):
         assert error(rtol, times) <= most
 
 
-@pytest.mark.parametrize("solver", ["kvaerno5", "dopri8"])
+# A sibling: the polynomial is one text, and Kvaerno's program takes seconds to compile.
+@pytest.mark.parametrize("solver", [pytest.param("kvaerno5", marks=pytest.mark.slow), "dopri8"])
 def test_polynomials_through_shorter_steps_are_as_accurate_as_those(solver):
     """One save time in a step is met by a shorter step, many by a polynomial through a few."""
 
@@ -220,7 +221,9 @@ def test_many_records_in_batches_are_those_of_few(solver, engine):
     np.testing.assert_allclose(kept, many.loss[1001], rtol=1e-13)
 
 
-RULED = [("tsit5", "host"), ("bdf", "host"), ("tsit5", "graph"), ("kvaerno5", "graph")]
+RULED = [("tsit5", "host"), ("bdf", "host"), ("tsit5", "graph")]
+# The march asks rules in one place, whatever the solver: a sibling of the row before.
+RULED += [pytest.param("kvaerno5", "graph", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(("solver", "engine"), RULED)

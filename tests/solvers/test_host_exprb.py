@@ -139,7 +139,8 @@ def marched(method, field, y, time, count):
     return y
 
 
-@pytest.mark.parametrize("stiffness", [3.0, 3000.0])
+# The easier of two siblings.
+@pytest.mark.parametrize("stiffness", [pytest.param(3.0, marks=pytest.mark.slow), 3000.0])
 def test_between_its_ends_a_step_has_local_order_five(stiffness):
     """That of the embedded solution, by which it was judged; along a stiff valley as beside one."""
 

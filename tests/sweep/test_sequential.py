@@ -176,6 +176,8 @@ def test_without_a_question_or_a_sensible_aim_it_is_refused(study, tmp_path):
         sweep.run_until(fewer, tmp_path, half_width=0.1, budget_runs=100)
 
 
+# Two designs of real flows; what they decide is tested with made-up ones.
+@pytest.mark.slow
 def test_along_axes_each_variant_stops_by_itself(tmp_path):
     """Real flows; the horizon decides: all, some and none of the flows meet the loss."""
     path = tmp_path / "axes.toml"

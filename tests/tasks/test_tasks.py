@@ -228,7 +228,7 @@ def test_population_losses_need_no_samples():
         (lambda: tasks.digits(1798), "`samples` must be an integer from 1 to 1797"),
         (lambda: tasks.digits(problem="ranking"), "`problem` must be one of regression"),
         (lambda: tasks.digits(shape=(8, 9)), "`shape` must hold 64 numbers, but is"),
-        (lambda: tasks.periodic({}), "`harmonics` must hold frequencies from 0"),
+        (lambda: tasks.periodic({}), "`harmonics` must hold at least one frequency"),
         (lambda: tasks.periodic({40: 1.0}, samples=80), "below samples / 2 = 40"),
         (lambda: tasks.periodic({1: np.nan}), "must have finite coefficients"),
         (lambda: tasks.periodic({1: 1.0}, embedding="torus"), "`embedding` must be 'circle'"),
