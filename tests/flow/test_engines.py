@@ -170,7 +170,10 @@ def test_a_resumed_flow_takes_the_steps_of_the_undisturbed_one(solver, engine):
     assert 1 <= extra <= 12
 
 
-@pytest.mark.parametrize("solver", ["tsit5", "kvaerno3", "implicit-euler"])
+# Implicit Euler is the implicit one that compiles in a second.
+@pytest.mark.parametrize(
+    "solver", ["tsit5", pytest.param("kvaerno3", marks=pytest.mark.slow), "implicit-euler"]
+)
 def test_the_graph_takes_the_steps_of_diffeqsolve(solver):
     """The loop is ours; solver and controller are diffrax's, and so are the steps."""
     found = flow(solver, engine="graph", atol=1e-7)

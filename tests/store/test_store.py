@@ -268,6 +268,8 @@ def test_a_foreign_checkpoint_is_set_aside(study, expected, tmp_path):
     assert (tmp_path / "set_aside" / path.name).read_text() == "something else"
 
 
+# Flows are computed; `test_damage.py` has masters of every kind, whose runs are made up.
+@SLOW
 def test_two_masters_do_no_harm(study, expected, tmp_path, monkeypatch):
     """What a live writer claims is left for last, and computed once that writer is silent."""
     monkeypatch.setattr(sys.modules["flowlift.store.claims"], "SILENCE", 2.0)
@@ -398,6 +400,8 @@ def test_missing_packages_are_said(expected, tmp_path, monkeypatch):
         store.export(expected, tmp_path / "x", "csv")
 
 
+# `test_assembling.py` has what is read later, folded too, of files that are made up.
+@SLOW
 def test_loading_lazily_gives_the_same(study, expected, tmp_path):
     pytest.importorskip("dask", reason="optional extra")
     sweep.run_study(study, tmp_path, progress=False)
