@@ -55,16 +55,15 @@ def plain_loop(file: str, sizes: list[int], seeds: int) -> None:
     import jax.numpy as jnp
 
     from flowlift.studies import read_study
-    from flowlift.sweep.cell import draw_lift
+    from flowlift.sweep.cell import model_maker, study_task
 
     study = read_study(file)
-    plan, module = study.flow, study.module.build()
-    objective = study.task.build(precision="float64").objective
+    plan, make, objective = study.flow, model_maker(study), study_task(study).objective
     times = jnp.asarray(plan.schedule.times(plan.horizon))
     control = diffrax.PIDController(rtol=plan.rtol, atol=plan.atol)
     for size in sizes:
         for seed in range(seeds):
-            theta, rest = eqx.partition(draw_lift(study, module, size, seed), eqx.is_inexact_array)
+            theta, rest = eqx.partition(make(size, seed), eqx.is_inexact_array)
             loss = lambda theta, rest=rest: objective(eqx.combine(theta, rest))
             field = lambda t, y, args, loss=loss: jax.tree.map(jnp.negative, jax.grad(loss)(y))
             below = lambda t, y, args, loss=loss, **_: loss(y) <= plan.loss_below
