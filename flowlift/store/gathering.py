@@ -90,7 +90,8 @@ def _not_there(missing: Collection[str], wanted: Iterable[Cell]) -> str:
     runs = sum(len(cell.runs) for cell in wanted)
     return (
         f"{len(missing)} of the {runs} runs that this study names are not stored: they have not "
-        "been run yet, or their files are gone; `flowlift run` computes them."
+        "been run yet, a sequential design left them out, or their files are gone; `flowlift run` "
+        "computes them."
     )
 
 
@@ -100,12 +101,18 @@ def load_cells(directory: Path, study: Study, wanted: Sequence[Cell]) -> xarray.
     Args:
         directory: the folder of results.
         study: the study.
-        wanted: its cells; one run of them at least must be stored.
+        wanted: its cells.
 
     Returns:
         As `load`, without remarks; a warning names files that are damaged.
+
+    Raises:
+        NothingStored: if none of their runs is stored.
+        NotRead: if the system refuses to read a file.
     """
     runs, blocks = _read(directory, wanted, [], None, lazy=False)
+    if not blocks:
+        raise NothingStored(f"{str(directory)!r} holds no run of these cells; run the study first.")
     return assemble(blocks.items(), runs, study, wanted)
 
 

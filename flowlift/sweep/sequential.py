@@ -12,7 +12,7 @@ import xarray
 from ..answers.learning import exact_interval
 from ..answers.probability import success_probability
 from ..doing import say
-from ..store import Rates, load
+from ..store import NothingStored, Rates, load
 from ..store.cells import write_study
 from ..store.gathering import load_cells
 from ..store.index import Watch
@@ -66,7 +66,8 @@ def run_until(
     Runs that end before their verdict (a failure, a stopping rule) count either way, so that no
     number of seeds narrows an interval beyond their share: such a size gets no more seeds.
 
-    Cost: a look reads the new runs alone, so that all looks together read the results once.
+    Cost: a look reads the index and the files that hold the new runs; of a design that goes on
+    these may be folded files, with other runs in them.
 
     Args:
         study: the study, with a question.
@@ -153,15 +154,20 @@ class _Looks:
 
     def _completed(self, wanted: Sequence[Cell]) -> xarray.Dataset:
         """Results of cells, computed where they are missing or, as reading shows, damaged."""
-        data = None
+        there = self._watch.stored(run for cell in wanted for run in cell.runs)
         while True:
-            there = [(cell, self._watch.stored(cell.runs)) for cell in wanted]
-            left = [part for cell, runs in there if (part := cell.without(runs))]
+            left = [part for cell in wanted if (part := cell.without(there))]
             if left:
                 self._rates = self._compute(self._study, left, self._directory, self._rates)
-            elif data is not None:
+            try:
+                data = load_cells(self._directory, self._study, wanted)
+            except NothingStored:
+                there = set()
+                continue
+            # What was read decides, not the index, which may be one that cannot be written.
+            there = set(np.ravel(data["run"].values).tolist())
+            if all(there.issuperset(cell.runs) for cell in wanted):
                 return data
-            data = load_cells(self._directory, self._study, wanted)
 
     def _count(self, results: xarray.Dataset) -> np.ndarray:
         """Per pair of the question: runs, successes, unobserved, of each variant and size."""

@@ -53,8 +53,14 @@ class Coins:
         sizes = sorted({cell.size for cell in wanted})
         seeds = sorted({seed for cell in wanted for seed in cell.seeds})
         final = np.full((len(sizes), len(seeds)), np.nan)
+        names = np.full(final.shape, "", "U16")
+        if not any(self.stored.keys() & set(cell.runs) for cell in wanted):
+            raise store.NothingStored("nothing")
         for cell in wanted:
-            for seed in cell.seeds:
+            for seed, run in zip(cell.seeds, cell.runs, strict=True):
+                if run not in self.stored:
+                    continue
+                names[sizes.index(cell.size), seeds.index(seed)] = run
                 success = seed % 10 < 10 * self.probability[cell.size]
                 final[sizes.index(cell.size), seeds.index(seed)] = 0.01 if success else 0.9
         dims, there = ("size", "seed"), np.isfinite(final)
@@ -62,6 +68,7 @@ class Coins:
             {
                 "loss": ((*dims, "time"), np.stack([np.where(there, 1.0, np.nan), final], -1)),
                 "final_loss": (dims, final),
+                "run": (dims, names),
                 "end_time": (dims, np.where(there, 1.0, np.nan)),
                 "result": (dims, np.where(there, "horizon", "")),
             },
@@ -144,6 +151,16 @@ def test_the_budget_ends_it_exactly_and_serves_the_widest_first(study, coins, tm
     assert spent.widest > 0.01
     # Looks at 10, 14, 18, 22: then 13 are left, 5 for the wider one, of P = 1/2, and so on.
     assert coins.counts[4] >= coins.counts[8]
+
+
+def test_an_index_that_cannot_be_written_holds_no_design_up(study, coins, tmp_path, monkeypatch):
+    """It says of no run that it is stored; the files do."""
+    options = {"half_width": 0.16, "budget_runs": 1000, "progress": False}
+    whole = sweep.run_until(study, tmp_path, **options)
+    silent = SimpleNamespace(stored=lambda runs: set())
+    monkeypatch.setattr(sequential, "Watch", lambda directory: silent)
+    again = sweep.run_until(study, tmp_path, **options)
+    assert (again.runs, again.widest) == (whole.runs, whole.widest)
 
 
 def test_what_reading_finds_damaged_is_computed_again(study, coins, tmp_path, monkeypatch):
