@@ -115,7 +115,12 @@ def of_size(runs: int, one: xarray.Dataset, folder: Path, folded: bool) -> dict[
     found["load"], results = cpu(lambda: store.load(folder))
     found["bare h5py"], _ = cpu(lambda: bare(folder))
     assert isinstance(results, xarray.Dataset)
-    found["success"], _ = cpu(lambda: answers.answers(results, answers.question_of(results)))
+    asked = answers.question_of(results)
+    found["success"], _ = cpu(lambda: answers.answers(results, asked))
+    found["power law"], _ = cpu(lambda: answers.power_law(results))
+    found["summary"], _ = cpu(lambda: answers.summary(results))
+    drawn = folder / "figures"
+    found["plot"], _ = cpu(lambda: plot.save_figures(results, drawn, question=asked))
     found["second run"], _ = cpu(lambda: sweep.run_study(study, folder, progress=False))
     found["report"], _ = cpu(lambda: plot.write_report(folder, folder / "report.html"))
     found["lazy load"], _ = cpu(lambda: store.load(folder, lazy=True))

@@ -9,7 +9,7 @@ import xarray
 
 from .learning import exact_interval, in_counts
 from .summary import by_variant, further_axes, index_of
-from .verdicts import NO, NOT_OBSERVED, YES, outcomes, there, verdicts
+from .verdicts import NO, NOT_OBSERVED, YES, outcomes_of, there, verdicts
 
 
 def success_probability(
@@ -64,7 +64,8 @@ def success_probability(
 
 def _words(results: xarray.Dataset, loss: float, time: float | None) -> xarray.Dataset:
     """The outcome of every run, disjoint, and why it was not observed where it was not."""
-    seen, word = verdicts(results, loss, time), outcomes(results, loss, time)
+    seen = verdicts(results, loss, time)
+    word = outcomes_of(results, seen, time)
     # In the limit a flow that was not observed is undecided; a table tells the two apart.
     word = xarray.where((seen.verdict == NOT_OBSERVED) & (word != "stuck"), NOT_OBSERVED, word)
     data = xarray.Dataset({"word": word, "why": seen.why})

@@ -59,8 +59,8 @@ def survival(
             "most": most,
             "low": low,
             "high": high,
-            "censored": [int((times[~met] == time).sum()) for time in grid],
-            "not observed": [int((times[unseen] <= time).sum()) for time in grid],
+            "censored": np.bincount(np.searchsorted(grid, times[~met]), minlength=len(grid)),
+            "not observed": np.searchsorted(np.sort(times[unseen]), grid, side="right"),
         }
     )
 

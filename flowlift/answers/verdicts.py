@@ -36,7 +36,8 @@ def verdicts(results: xarray.Dataset, loss: float, time: float | None = None) ->
 
     Returns:
         Two words per run: `verdict`, one of the three, and `why`, the reason where it is "not
-        observed". Both are empty where no run has been done.
+        observed". Both are empty where no run has been done. And `never`: whether it had ended,
+        above `loss`, at a certified critical point, whenever that was.
 
     Raises:
         ValueError: if `loss` is not finite or `time` not positive.
@@ -51,7 +52,8 @@ def verdicts(results: xarray.Dataset, loss: float, time: float | None = None) ->
     later = np.isfinite(known.met_from)
     why = xarray.where(later, "between save times", reasons(results))
     data = xarray.Dataset({"verdict": word, "why": xarray.where(met | no, "", why)})
-    return xarray.where(there(results), data, "").transpose(*results.final_loss.dims)
+    data = xarray.where(there(results), data, "").assign(never=np.isposinf(known.above_to))
+    return data.transpose(*results.final_loss.dims)
 
 
 def known_times(results: xarray.Dataset, loss: float) -> xarray.Dataset:
@@ -69,10 +71,10 @@ def known_times(results: xarray.Dataset, loss: float) -> xarray.Dataset:
     """
     below, above = _at_most(results.loss, loss), _above(results.loss, loss)
     ended_below, ended_above = (f(results.final_loss, loss) for f in (_at_most, _above))
-    met_on_grid = results.time.where(below).min("time")
-    met_from = np.fmin(met_on_grid, results.end_time.where(ended_below)).fillna(np.inf)
-    above_on_grid = results.time.where(above).max("time")
-    above_to = np.fmax(above_on_grid, results.end_time.where(ended_above)).fillna(-np.inf)
+    met_on_grid = results.time.where(below, np.inf).min("time", skipna=False)
+    met_from = np.minimum(met_on_grid, results.end_time.where(ended_below, np.inf))
+    above_on_grid = results.time.where(above, -np.inf).max("time", skipna=False)
+    above_to = np.maximum(above_on_grid, results.end_time.where(ended_above, -np.inf))
     at_rest = stuck(results) & there(results) & ended_above & np.isinf(met_from)
     data = xarray.Dataset({"met_from": met_from, "above_to": above_to.where(~at_rest, np.inf)})
     return data.transpose(*results.final_loss.dims)
@@ -126,8 +128,23 @@ def outcomes(results: xarray.Dataset, loss: float, time: float | None = None) ->
     Raises:
         ValueError: if `loss` is not finite or `time` not positive.
     """
-    word = verdicts(results, loss, time).verdict
-    never = np.isposinf(known_times(results, loss).above_to)
+    return outcomes_of(results, verdicts(results, loss, time), time)
+
+
+def outcomes_of(
+    results: xarray.Dataset, seen: xarray.Dataset, time: float | None
+) -> xarray.DataArray:
+    """As `outcomes`, from verdicts that are known.
+
+    Args:
+        results: as given by `load`.
+        seen: as given by `verdicts`, of one loss and this time.
+        time: by which flow time; None: ever.
+
+    Returns:
+        As `outcomes`.
+    """
+    word, never = seen.verdict, seen.never
     if time is None:
         at_rest, others = never, xarray.where(there(results), "undecided", "")
     else:

@@ -6,8 +6,9 @@ import itertools
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 
 _DPI = 160
 # CSS pixels per inch of a figure at most, and the width in inches from which it has two panels.
@@ -33,18 +34,26 @@ def embedded(name: str, title: str, figure: Figure) -> dict[str, Any]:
     figure.supxlabel("")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
-    buffer.seek(0)
-    pixels = plt.imread(buffer)
-    edges = [round(edge * len(pixels)) for edge in bands(figure)]
+    rows = len({spec.rowspan.start for _, spec in _specs(figure)})
     return {
         "name": name,
         "title": title,
         "caption": text,
-        "images": [_uri(pixels[top:end]) for top, end in itertools.pairwise(edges)],
+        "images": _bands(figure, buffer) if rows > _ROWS else [_uri(buffer)],
         "width": round(figure.get_figwidth() * _SHOWN),
         "wide": figure.get_figwidth() > _WIDE,
-        "tall": len(_rows(figure)) > 1,
+        "tall": rows > 1,
     }
+
+
+def _bands(figure: Figure, drawn: io.BytesIO) -> list[str]:
+    drawn.seek(0)
+    pixels, images = plt.imread(drawn), []
+    edges = [round(edge * len(pixels)) for edge in bands(figure)]
+    for top, end in itertools.pairwise(edges):
+        images.append(io.BytesIO())
+        plt.imsave(images[-1], pixels[top:end], format="png")
+    return list(map(_uri, images))
 
 
 def bands(figure: Figure, rows: int = _ROWS) -> list[float]:
@@ -69,18 +78,20 @@ def bands(figure: Figure, rows: int = _ROWS) -> list[float]:
 def _rows(figure: Figure) -> list[tuple[float, float]]:
     """Bottom and top of each row of panels with all their labels, in pixels, topmost first."""
     extents: dict[int, list[tuple[float, float]]] = {}
-    for ax in figure.axes:
-        spec, box = ax.get_subplotspec(), ax.get_tightbbox()
-        if spec is not None and box is not None:
-            row = spec.get_topmost_subplotspec().rowspan.start
-            extents.setdefault(row, []).append((box.y0, box.y1))
+    for ax, spec in _specs(figure):
+        if (box := ax.get_tightbbox()) is not None:
+            extents.setdefault(spec.rowspan.start, []).append((box.y0, box.y1))
     return [
         (min(low for low, _ in extents[row]), max(high for _, high in extents[row]))
         for row in sorted(extents)
     ]
 
 
-def _uri(pixels: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    plt.imsave(buffer, pixels, format="png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _specs(figure: Figure) -> list[tuple[Axes, SubplotSpec]]:
+    """The panels, and where they stand."""
+    found = [(ax, ax.get_subplotspec()) for ax in figure.axes]
+    return [(ax, spec.get_topmost_subplotspec()) for ax, spec in found if spec is not None]
+
+
+def _uri(image: io.BytesIO) -> str:
+    return "data:image/png;base64," + base64.b64encode(image.getvalue()).decode()

@@ -28,7 +28,11 @@ Panel = tuple[str, Callable[[Axes], Any]]
 
 
 def figures(
-    results: xarray.Dataset, question: Question | None = None, more: Sequence[str] = ()
+    results: xarray.Dataset,
+    question: Question | None = None,
+    more: Sequence[str] = (),
+    *,
+    given: Sequence[Answer] | None = None,
 ) -> Iterator[tuple[str, str, Figure]]:
     """Draw every figure of a study, one after the other; each is closed when the next is asked for.
 
@@ -39,6 +43,7 @@ def figures(
         question: whose losses and times; None leaves out the figures of probabilities.
         more: further figures, by registered name, file.py:name (from the working directory) or
             package.module:name: functions (data, ax) -> ax of one variant. Their code is executed.
+        given: the answers to the question, where they are known; None: they are computed.
 
     Yields:
         A name for a file, a title and the figure.
@@ -47,20 +52,24 @@ def figures(
         ValueError: for an unknown figure.
     """
     own = [(_function_of(word), word) for word in more]
-    for name, title, draw in (*_all(results, question), *_own(results, own)):
+    if given is None:
+        given = answers(results, question) if question else ()
+    for name, title, draw in (*_all(results, question, given), *_own(results, own)):
         with doing(f"drawing {name}"):
             figure = draw()
         yield name, title, figure
         plt.close(figure)
 
 
-def _all(results: xarray.Dataset, question: Question | None) -> Iterator[tuple[str, str, Callable]]:
+def _all(
+    results: xarray.Dataset, question: Question | None, given: Sequence[Answer]
+) -> Iterator[tuple[str, str, Callable]]:
     variants = list(by_variant(results))
     # Registered figures of one variant: a new one is a function in a file of its own.
     for entry in sorted(known("figure").values(), key=lambda entry: entry.name, reverse=True):
         if entry.function is not None:
             yield _of_variants(variants, entry.name, entry.function)
-    for number, answer in enumerate(answers(results, question) if question else (), 1):
+    for number, answer in enumerate(given, 1):
         assert question is not None
         mark = f"_{number}" if len(question.pairs) > 1 else ""
         for name, title, draw in _of_answer(variants, answer, question):

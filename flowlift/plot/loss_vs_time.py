@@ -70,32 +70,65 @@ def _until_all_have_ended(
     times = np.append(times, end) if not times.size or end > times[-1] else times
     dims = (*data.final_loss.dims, "time")
     runs = data.loss.transpose(*dims).values.reshape(-1, data.sizes["time"])
-    ends = zip(data.end_time.values.ravel(), data.final_loss.values.ravel(), strict=True)
-    drawn, last = zip(
-        *(_along(data.time.values, run, *at, times) for run, at in zip(runs, ends, strict=True)),
-        strict=True,
+    ends, finals = (
+        data[name].transpose(*dims[:-1]).values.ravel() for name in ("end_time", "final_loss")
     )
+    drawn, last = _at_times(data.time.values, runs, ends, finals, times)
     coords = {name: data[name] for name in data.final_loss.dims} | {"time": times}
     shape = (*data.final_loss.shape, len(times))
     losses = xarray.DataArray(np.reshape(drawn, shape), coords, dims)
-    seen = from_on(np.array(last)[:, None], times).reshape(shape)
+    seen = from_on(last[:, None], times).reshape(shape)
     return times, losses, xarray.DataArray(seen, coords, dims) | stuck(data)
 
 
-def _along(saved, losses, end: float, final: float, times) -> tuple[np.ndarray, float]:
-    """One flow at the times of all: a polyline over log t, its last loss from then on; and when."""
+def _at_times(
+    saved: np.ndarray, losses: np.ndarray, ends: np.ndarray, finals: np.ndarray, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flows, a row each, at the times of all, and when each was last seen."""
+    # A flow is a polyline over log t through its saved losses and its end, constant from then on.
+    drawn, last = np.full((len(losses), len(times)), np.nan), np.full(len(losses), -np.inf)
     finite = np.isfinite(losses)
-    t, values = saved[finite], losses[finite]
-    if np.isfinite(final) and (not t.size or end > t[-1]):
-        t, values = np.append(t, end), np.append(values, final)
-    if not t.size:
-        return np.full(len(times), np.nan), -np.inf
-    start, positive = values[0], t > 0
+    # Flows that were saved at the same times are drawn together: there are few kinds of these.
+    _, kinds = np.unique(np.packbits(finite, axis=1), axis=0, return_inverse=True)
+    for rows in _alike(kinds.ravel()):
+        kept = finite[rows[0]]
+        t, values = saved[kept], losses[np.ix_(rows, kept)]
+        further = np.isfinite(finals[rows]) & (ends[rows] > (t[-1] if t.size else -np.inf))
+        last[rows[further]] = np.maximum(ends[rows[further]], 0.0)
+        last[rows[~further]] = t[-1] if t.size else -np.inf
+        # Where a flow says no more after its last saved loss, its polyline ends there.
+        end = np.where(further, ends[rows], t[-1] if t.size else np.nan)
+        final = np.where(further, finals[rows], values[:, -1] if t.size else np.nan)
+        drawn[rows] = _polylines(t, values, end, final, times)
+    return drawn, last
+
+
+def _alike(kinds: np.ndarray) -> list[np.ndarray]:
+    """The places of each kind."""
+    order = np.argsort(kinds, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(kinds[order])) + 1)
+
+
+def _polylines(t, values, end, final, times) -> np.ndarray:
+    """Flows saved at the same times t, each with an end of its own not before the last of these."""
+    start, positive = values[:, :1] if t.size else final[:, None], t > 0
     if not positive.any():
-        return np.full(len(times), start), 0.0
-    drawn = np.interp(np.log(times), np.log(t[positive]), values[positive])
-    # Before a flow was saved first its loss is at most that at the start.
-    return np.where(times < t[positive][0], start, drawn), float(t[-1])
+        # Before a flow was saved first its loss is at most that at the start.
+        return np.where(times < end[:, None], start, final[:, None])
+    logs, x, values = np.log(t[positive]), np.log(times), values[:, positive]
+    left = np.clip(np.searchsorted(logs, x, side="right") - 1, 0, max(0, len(logs) - 2))
+    right = np.minimum(left + 1, len(logs) - 1)
+    drawn = _between(x, logs[left], logs[right], values[:, left], values[:, right])
+    after = _between(x, logs[-1], np.log(end)[:, None], values[:, -1:], final[:, None])
+    return np.where(x < logs[0], start, np.where(x > logs[-1], after, drawn))
+
+
+def _between(x, low, high, first, second) -> np.ndarray:
+    """A line from (low, first) to (high, second), constant beyond; rounding keeps it monotone."""
+    share = (x - low) / np.where(high > low, high - low, 1.0)
+    line = first + np.clip(share, 0.0, 1.0) * (second - first)
+    line = np.clip(line, np.minimum(first, second), np.maximum(first, second))
+    return np.where((high > low) & (x < high), line, second)
 
 
 def _band(ax: Axes, times, runs: np.ndarray, known: np.ndarray, colour, name: str) -> bool:

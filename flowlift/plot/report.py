@@ -106,7 +106,7 @@ def report(
         question=asked,
         changed=study is not None and question is not None and question != of_study,
         answers=[_answer(answer) for answer in given],
-        figures=[embedded(*figure) for figure in figures(results, asked, more)],
+        figures=[embedded(*figure) for figure in figures(results, asked, more, given=given)],
         tables=list(_tables(results, asked, given, tolerances)),
         study=results.attrs.get("study"),
         versions=_versions(results),

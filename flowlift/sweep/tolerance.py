@@ -115,7 +115,7 @@ def compare_tolerances(
     done = there(coarse) & there(fine)
     # Where both are zero, or a flow had ended, nothing has changed or can be compared.
     change = (np.abs(coarse.loss - fine.loss) / fine.loss).where(done)
-    rows = []
+    changed, rows = _changed(coarse, fine, question, done), []
     for size in coarse["size"].values.tolist():
         here = change.sel(size=size).transpose("seed", "time").values
         seed, time = np.unravel_index(np.argmax(np.nan_to_num(here, nan=-1.0)), here.shape)
@@ -127,21 +127,19 @@ def compare_tolerances(
                 "seed": int(coarse["seed"].values[seed]),
                 "time": float(coarse.time.values[time]),
                 "loss": float(fine.loss.sel(size=size).isel(seed=seed, time=time)),
-                "changed verdicts": _changed(coarse, fine, question, done, size),
+                "changed verdicts": int(changed.sel(size=size)),
             }
         )
     return pandas.DataFrame(rows)
 
 
-def _changed(coarse, fine, question: Question | None, done: xarray.DataArray, size: int) -> int:
-    if question is None:
-        return 0
-    changed = 0
-    for pair in question.pairs:
+def _changed(coarse, fine, question: Question | None, done: xarray.DataArray) -> xarray.DataArray:
+    """How many verdicts changed at each size."""
+    changed = xarray.zeros_like(done, dtype=int)
+    for pair in question.pairs if question else ():
         one, two = (verdicts(data, *pair).verdict for data in (coarse, fine))
-        seen = (one != NOT_OBSERVED) & (two != NOT_OBSERVED) & done
-        changed += int(((one != two) & seen).sel(size=size).sum())
-    return changed
+        changed = changed + ((one != two) & (one != NOT_OBSERVED) & (two != NOT_OBSERVED) & done)
+    return changed.sum("seed")
 
 
 def tolerance_floor(results: xarray.Dataset) -> float:

@@ -178,6 +178,26 @@ def test_the_bootstrap_interval_is_as_wide_as_theory_says_and_covers():
     assert np.mean(covered) == pytest.approx(0.8, abs=3 * np.sqrt(0.16 / 40))
 
 
+def test_the_bootstrap_interval_is_the_bca_of_scipy():
+    """Its jackknife is in closed form here; sizes with different numbers of seeds, skewed."""
+    rng, x = np.random.default_rng(4), np.log(SIZES)
+    y = [-v + rng.gamma(0.5, size=4 + i) for i, v in enumerate(x)]
+    repeated = np.repeat(x, [len(v) for v in y])
+    design = np.stack([np.ones_like(repeated), repeated])
+
+    def exponent(*samples, axis=-1):
+        # Least squares over all seeds, from the sums of each size's own.
+        sums = np.stack([s.mean(axis=axis) * n for s, n in zip(samples, range(4, 9), strict=True)])
+        each = np.linalg.inv(design @ design.T) @ np.stack([np.ones_like(x), x])
+        return -np.tensordot(each[1], sums, 1)
+
+    expected = stats.bootstrap(
+        y, exponent, n_resamples=2000, confidence_level=0.9, rng=np.random.default_rng(0)
+    ).confidence_interval
+    law = answers.fit_power_law(SIZES, [np.exp(v) for v in y], level=0.9, significance=0.0)
+    assert (law.low, law.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+
+
 def test_the_lack_of_fit_test_rejects_as_often_as_it_says():
     x, p = np.log(SIZES), []
     for seed in range(400):

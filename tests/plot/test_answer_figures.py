@@ -28,7 +28,9 @@ def _close():
 @pytest.fixture
 def words_alone(monkeypatch):
     """Pages without their figures, which take seconds to draw."""
-    monkeypatch.setattr(importlib.import_module("flowlift.plot.report"), "figures", lambda *_: [])
+    monkeypatch.setattr(
+        importlib.import_module("flowlift.plot.report"), "figures", lambda *_, **__: []
+    )
 
 
 @pytest.fixture

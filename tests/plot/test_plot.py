@@ -7,6 +7,7 @@ import xarray
 from matplotlib.patches import FancyArrowPatch
 
 from flowlift import modules, plot
+from flowlift.plot.loss_vs_time import _at_times
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,27 @@ def test_loss_against_time_has_a_median_and_a_band_per_size(results):
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [0.6, np.nan, np.nan])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["n = 8", "n = 16"]
     assert "never rises" in ax.figure.get_supxlabel()
+
+
+def test_every_flow_is_a_polyline_over_log_time_until_it_ends():
+    """Flow by flow by `numpy.interp`: ends before, at, between and after save times, gaps, none."""
+    rng, saved = np.random.default_rng(0), np.array([0.0, 0.5, 1.0, 2.0, 4.0])
+    losses, finals = rng.uniform(size=(60, 5)), rng.uniform(size=60)
+    ends = rng.choice([0.0, 0.3, 0.5, 0.7, 2.0, 3.0, 4.0, 9.0], 60)
+    losses[saved > ends[:, None]] = np.nan
+    losses[::7, 2], losses[5::11], finals[::5] = np.nan, np.nan, np.nan
+    times = np.array([0.2, 0.5, 0.6, 1.0, 1.7, 2.0, 4.0, 9.0])
+    drawn, last = _at_times(saved, losses, ends, finals, times)
+    for flow, end, final, found, seen in zip(losses, ends, finals, drawn, last, strict=True):
+        t, y = saved[np.isfinite(flow)], flow[np.isfinite(flow)]
+        if np.isfinite(final) and (not t.size or end > t[-1]):
+            t, y = np.append(t, end), np.append(y, final)
+        assert seen == (t[-1] if t.size else -np.inf)
+        later, expected = t > 0, np.full(len(times), y[-1] if t.size else np.nan)
+        if later.any():
+            expected = np.interp(np.log(times), np.log(t[later]), y[later])
+            expected = np.where(times < t[later][0], y[0], expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
 
 
 def test_loss_against_time_draws_a_single_flow_into_given_axes(results):
