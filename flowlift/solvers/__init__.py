@@ -1,6 +1,7 @@
 """What diffrax lacks for gradient flow; nothing here knows of networks."""
 
 from .bdf import BDF
+from .complementarity import Complementary, complementary
 from .counting import Counting, Uncountable, counted, evaluation
 from .exprb import ExpRosenbrock
 from .lanczos import generic_vector
@@ -14,6 +15,7 @@ from .work import Halt, StepReport, Work, WorkController, WorkState
 __all__ = [
     "BDF",
     "RKC2",
+    "Complementary",
     "Counting",
     "Estimate",
     "ExpRosenbrock",
@@ -28,6 +30,7 @@ __all__ = [
     "Work",
     "WorkController",
     "WorkState",
+    "complementary",
     "counted",
     "evaluation",
     "generic_vector",

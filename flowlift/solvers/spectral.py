@@ -97,6 +97,7 @@ def ritz_pairs(
     *,
     rtol: float = 1e-3,
     max_products: int | None = None,
+    above: float | Float[Array, ""] = -jnp.inf,
 ) -> RitzPairs:
     """The `count` largest eigenvalues of H with their eigenvectors, multiple ones included.
 
@@ -110,6 +111,8 @@ def ritz_pairs(
         count: k.
         rtol: stop when all k residuals are at most rtol times the largest modulus among them.
         max_products: at most so many products in all, by default 8 k + 100.
+        above: only pairs with larger eigenvalues matter: others need not be accurate, or there.
+            Where the first process meets none, copies of none are missing, and it is the last.
 
     Returns:
         The pairs, with the residuals that were reached, and whether the last process found
@@ -140,7 +143,7 @@ def ritz_pairs(
         # Turns 1 and 2 stay free for other uses of generic vectors; 3 and on are restarts.
         fresh = generic_vector(start.size, start.dtype, 1000 + turn)
         first = jnp.where(turn > 0, fresh, start)
-        search = _Search(found, rtol)
+        search = _Search(found, rtol, above)
 
         def until(krylov: Krylov) -> Bool[Array, ""]:
             spent = found.products + krylov.size >= limit
@@ -160,10 +163,12 @@ class _Search:
     Attributes:
         found: the pairs so far, -inf where there are none yet.
         rtol: of residuals, relative to the largest modulus.
+        above: only larger eigenvalues matter.
     """
 
     found: RitzPairs
     rtol: float
+    above: float | Array
 
     @property
     def known(self) -> Array:
@@ -191,17 +196,23 @@ class _Search:
         largest = jnp.abs(pairs.values[self.top(pairs)[0]])
         return self.rtol * jnp.maximum(self.modulus, largest)
 
+    def bound(self, tolerance: Array) -> Array:
+        """Eigenvalues beyond it belong among the pairs."""
+        return jnp.maximum(self.found.values[-1] + tolerance, self.above)
+
     def converged(self, krylov: Krylov) -> Bool[Array, ""]:
         """Whether all that is larger has settled, and the first that is not tells that it is."""
         pairs = ritz(krylov)
         values, residuals = pairs.values[self.top(pairs)], pairs.residuals[self.top(pairs)]
-        least, tolerance = self.found.values[-1], self.tolerance(pairs)
-        larger = values > least + tolerance
+        tolerance = self.tolerance(pairs)
+        least = jnp.maximum(self.found.values[-1], self.above)
+        larger = values > self.bound(tolerance)
         gap = jnp.maximum(tolerance, _LITTLE * (least - values))
         first = jnp.cumsum(~larger) == 1
         settled = jnp.where(larger, residuals <= tolerance, ~first | (residuals <= gap))
         count = len(self.found.values)
         some = jnp.where(jnp.any(self.known), count + _PATIENCE, count)
+        some = jnp.where(jnp.isfinite(self.above), _PATIENCE, some)
         enough = krylov.size >= jnp.minimum(some, krylov.basis.shape[1])
         return enough & jnp.all(settled)
 
@@ -211,7 +222,8 @@ class _Search:
         chosen, count = self.top(pairs), len(found.values)
         values = jnp.where(jnp.arange(count) < pairs.size, pairs.values[chosen], -jnp.inf)
         whole = krylov.size == krylov.basis.shape[1]
-        nothing = jnp.all(values <= found.values[-1] + self.tolerance(pairs)) & (turns > 0)
+        nothing = jnp.all(values <= self.bound(self.tolerance(pairs)))
+        nothing = nothing & ((turns > 0) | jnp.isfinite(self.above))
         fresh = pairs.coordinates[:, chosen].T @ krylov.basis[:-1]
         together = jnp.concatenate([found.values, values])
         order = jnp.argsort(-together)[:count]

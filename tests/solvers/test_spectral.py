@@ -162,3 +162,22 @@ def test_hessian_of_a_loss_under_jit_and_vmap():
 def test_more_pairs_than_dimensions_are_refused():
     with pytest.raises(ValueError, match="`count` must be from 1 to the dimension 3"):
         ritz_pairs(lambda v: v, jnp.ones(3), 4)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def pairs_above(matrix, start, count, bound):
+    return ritz_pairs(lambda v: matrix @ v, start, count, rtol=1e-8, above=bound)
+
+
+def test_only_pairs_above_a_bound_need_be_accurate():
+    """Copies of multiple eigenvalues are among them; where there are none few products tell."""
+    matrix, _ = symmetric(np.concatenate([outliers(), [8.0, 20.0]]))
+    start = generic(122, matrix.dtype, 0)
+    above = pairs_above(matrix, start, 6, 5.0)
+    np.testing.assert_allclose(above.values[:4], [20.0, 20.0, 8.0, 8.0], atol=1e-6)
+    assert above.complete
+    assert np.all(above.values[4:] < 3.2)
+    none = pairs_above(matrix, start, 6, 30.0)
+    assert none.complete
+    assert np.all(none.values < 30)
+    assert int(none.products) < 12 < int(above.products)
