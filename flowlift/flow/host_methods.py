@@ -13,6 +13,7 @@ from ..solvers.host.exprb import HostExprb
 from ..solvers.host.lean import AbstractLeanMethod, Bounds, Burst
 from ..solvers.host.rkc import HostRKC, LeanRKC
 from ..solvers.host.stepping import AbstractHostMethod, HostField, Start, Vector
+from ..solvers.streak import streak
 from ..solvers.two_stages import TWO_STAGES
 from .between import interior
 from .methods import Method, least_atol, theta_of
@@ -123,6 +124,7 @@ def _single(
     tried = method.attempt(field, y, memory, h)
     finite = tried.finite and np.isfinite(tried.step) and bool(np.isfinite(tried.y).all())
     keep = tried.keep and finite
+    stands = keep and np.array_equal(tried.y[:-2], y[:-2])
     loss, norm = tried.loss, tried.gradient_norm
     met = keep and loss is not None and loss <= bounds.loss
     met = met or (keep and norm is not None and norm <= bounds.gradient_norm)
@@ -136,7 +138,7 @@ def _single(
         attempts=1,
         accepted=int(keep),
         gradients=tried.gradients,
-        non_finite=0 if finite else bounds.non_finite + 1,
+        non_finite=int(streak(bounds.non_finite, finite, stands)),
         edge=bounds.edge if keep else not finite,
         met=bool(met),
         left=False,

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ..solvers import Halt
-from ..solvers.host.lean import NON_FINITE_ATTEMPTS, Bounds, Burst
+from ..solvers.host.lean import Bounds, Burst
 from ..solvers.host.stepping import HostField
 from ..solvers.pace import HOPELESS
+from ..solvers.streak import NON_FINITE_ATTEMPTS
 from .between import lobatto, polynomial
 from .host_position import HostPosition, Place, Tally
 from .problem import RECORDED

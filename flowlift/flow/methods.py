@@ -85,24 +85,22 @@ def resolve_method(
         return _bdf_method(built, rtol_array, atol_array, live, solver)
     theta_norm = ThetaNorm(live)
     control = diffrax.PIDController(rtol=rtol_array, atol=atol_array, norm=theta_norm)
-    name = _name(solver)
+    name, ours = _name(solver), {"until": any_holds, "select": theta_of}
     if isinstance(built, _REPORTING):
         # Such a step may cross a stiff layer exactly, where the integrals are not smooth.
         norm = StateNorm(theta_norm) if isinstance(built, ExpRosenbrock) else theta_norm
-        controller = built.default_controller(rtol_array, atol_array, norm, until=any_holds)
+        controller = built.default_controller(rtol_array, atol_array, norm, **ours)
         built = _own(built, controller, live)
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), name)
     if issubclass(type(built), diffrax.AbstractERK):
         tableau = cast(diffrax.ButcherTableau, cast(Any, built).tableau)
         # One evaluation is saved where the last stage of a step is the first of the next.
         evaluations = tableau.num_stages - tableau.fsal
-        reused = int(tableau.fsal)
-        controller = cast(Any, WorkController)(
-            control, evaluations, until_accepted=reused, startup=2, until=any_holds
-        )
+        counts = {"evaluations": evaluations, "until_accepted": int(tableau.fsal), "startup": 2}
+        controller = cast(Any, WorkController)(control, **counts, **ours)
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), name)
     # The start is counted with the start, the steps with the steps: nothing is known beforehand.
-    controller = cast(Any, WorkController)(control, until=any_holds)
+    controller = cast(Any, WorkController)(control, **ours)
     term = diffrax.ODETerm(cast(Callable, marked_field))
     return Method(Counting(_plain_loops(built)), controller, term, name)
 

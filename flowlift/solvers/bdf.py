@@ -160,7 +160,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         # At the start: the first step, f, and two products that check the symmetry; a step much
         # longer than the last one has no memory to go by.
         settings = {"startup": 3, "startup_products": 2, "regrowth": MAX_FACTOR}
-        settings |= {"patience": HOPELESS_IF_STABLE} | options
+        settings |= {"patience": HOPELESS_IF_STABLE, "select": select} | options
         return cast(Any, WorkController)(ProposedSteps(rtol, atol, select, live), **settings)
 
     def order(self, terms) -> int:

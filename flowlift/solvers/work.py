@@ -17,10 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .pace import HOPELESS, Pace
+from .streak import NON_FINITE_ATTEMPTS, streak
 from .tolerances import Judge
 
-# A step may overflow where one 2^24 = 2e7 times shorter does not; further halving helps nobody.
-_NON_FINITE_ATTEMPTS = 24
 # What diffrax's and our controllers evaluate to choose a first step, unless it is given.
 _FIRST_STEP = 2
 
@@ -179,7 +178,8 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
     Steps are chosen by the wrapped controller alone, but for one rule: an attempt whose result or
     error is not finite, or whose equations were not solved, is rejected and repeated with half the
     step, and the wrapped controller, whose memory a NaN would poison, is not asked. An integration
-    ends when 24 attempts in a row were of this kind (`NON_FINITE` or `UNSOLVED`, as the last one
+    ends when 24 attempts in a row (those apart that were accepted and moved nothing) were of this
+    kind (`NON_FINITE` or `UNSOLVED`, as the last one
     was), when the step falls below the resolution of time (those two if the last rejected attempt
     was of this kind, else `TIME_UNDERFLOW`), when doubling the time would take more attempts than
     it may have (`NO_PROGRESS`), or at a limit.
@@ -200,6 +200,7 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
         until: (y, args) -> whether to halt there, asked after every accepted step; None: never.
             A `diffrax.Event` asks after every attempt and carries dense output along, which takes
             longer to compile.
+        select: y -> the part of y that the field depends on; None: all of y.
     """
 
     inner: diffrax.AbstractStepSizeController
@@ -210,6 +211,7 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
     startup_products: int = eqx.field(static=True, default=0)
     regrowth: float = eqx.field(static=True, default=math.inf)
     until: Callable[[PyTree, PyTree], Bool[Array, ""]] | None = eqx.field(static=True, default=None)
+    select: Callable[[PyTree], PyTree] | None = eqx.field(static=True, default=None)
     patience: float | None = eqx.field(static=True, default=None)
 
     @property
@@ -278,6 +280,7 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
         # A step shortened by the end of a segment says nothing against the longer one before it.
         shortened = keep & (taken < 0.999 * state.step)
         resumed = jnp.minimum(state.step, self.regrowth * taken)
+        stands = keep & state.edge & self._unmoved(y0, y1_candidate)
         new = WorkState(
             inner=inner,
             work=state.work + work,
@@ -285,7 +288,7 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
             accepted=state.accepted + keep.astype(int),
             step=jnp.where(shortened, jnp.maximum(proposed, resumed), proposed),
             pace=state.pace.after(jnp.where(keep, taken, 0)),
-            non_finite=jnp.where(finite, 0, state.non_finite + 1),
+            non_finite=streak(state.non_finite, finite, stands, jnp.where),
             edge=jnp.where(keep, state.edge, ~finite & ~unsolved),
             # What the solver found out where nothing was finite is no evidence.
             halt=jnp.where(finite & (fault != Halt.UNSOLVED), fault, 0),
@@ -308,6 +311,12 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
         if patience is None:
             patience = jnp.maximum(state.max_attempts, HOPELESS)
         return state.pace.doubling > patience
+
+    def _unmoved(self, y0, y1) -> Bool[Array, ""]:
+        """Whether a step leaves what the field depends on as it was, to the last bit."""
+        old, new = (y0, y1) if self.select is None else (self.select(y0), self.select(y1))
+        same = jax.tree.map(lambda a, b: (a == b).all(), old, new)
+        return jnp.stack(jax.tree.leaves(same)).all()
 
     def _met(self, keep, y, args) -> Bool[Array, ""]:
         until = self.until
@@ -346,8 +355,8 @@ def _why_halt(state: WorkState, unsolved, stuck, met, hopeless) -> Int[Array, ""
     conditions = (
         (state.halt != Halt.NONE, state.halt),
         (met, Halt.CONDITION),
-        (unsolved & (stuck | (state.non_finite >= _NON_FINITE_ATTEMPTS)), Halt.UNSOLVED),
-        (state.non_finite >= _NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
+        (unsolved & (stuck | (state.non_finite >= NON_FINITE_ATTEMPTS)), Halt.UNSOLVED),
+        (state.non_finite >= NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
         (stuck & state.edge, Halt.NON_FINITE),
         (stuck, Halt.TIME_UNDERFLOW),
         (state.work.gradients.astype(limit) >= state.max_gradients, Halt.BUDGET),

@@ -100,6 +100,22 @@ def test_a_loss_that_is_no_number_beyond_an_edge(solver):
     assert 0.75 <= solution.time <= 1.0
 
 
+@pytest.mark.parametrize("engine", ["host", pytest.param("graph", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("start", [1.0, 1.97])
+def test_steps_that_leave_theta_as_it_is_do_not_keep_a_flow_at_an_edge(engine, start):
+    """In single precision a step accepted at a cliff, too short to move theta, said all is well.
+
+    Each was followed by a few longer ones that were no numbers: 12,290 gradients, a step at a
+    time, until no progress was seen. Halving 24 times takes some 60 attempts.
+    """
+    cliff = lambda w: -jnp.sum(w) + jnp.where(jnp.sum(w) > 4, jnp.nan, 0.0)
+    settings = {"solver": "tsit5", "precision": "float32", "rtol": 4e-5, "atol": 1e-7}
+    solution = flow.solve(jnp.full(2, start), cliff, 10.0, engine=engine, **settings)
+    assert solution.result == Outcome.NON_FINITE
+    assert solution.time == pytest.approx(2 - start, rel=1e-4)
+    assert solution.stats.gradients < 1000
+
+
 @pytest.mark.parametrize("solver", ["tsit5", *SOLVERS])
 def test_an_edge_at_zero_has_the_same_name_and_keeps_every_record(solver):
     """theta^1.5 = 1 - t / 4 * 3 comes to zero, where a part of |theta| does not lead beyond."""

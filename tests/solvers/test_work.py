@@ -112,6 +112,22 @@ def test_an_unsolved_step_is_repeated_with_half_its_size(error, candidate, reaso
     assert int(solved[2].non_finite) == 0
 
 
+def test_a_step_that_moves_nothing_does_not_begin_the_count_of_bad_ones_again():
+    """Neither does it count; one that moves y, or comes after an unsolved one, does begin it."""
+    controller = WorkController(PredictiveController(1e-3, 1e-6))
+    state = fresh(controller)
+    for _ in range(3):
+        _, _, state = attempt(controller, state, jnp.nan, 0.0)
+    assert int(state.non_finite) == 3
+    keep, _, stood = attempt(controller, state, 1.0, 1e-4)
+    assert keep
+    assert int(stood.non_finite) == 3
+    assert int(attempt(controller, stood, jnp.nan, 0.0)[2].non_finite) == 4
+    assert int(attempt(controller, stood, 0.9, 1e-4)[2].non_finite) == 0
+    _, _, unsolved = attempt(controller, state, 0.9, 1e-4, halt=Halt.UNSOLVED)
+    assert int(attempt(controller, unsolved, 1.0, 1e-4)[2].non_finite) == 0
+
+
 def test_steps_that_gain_no_time_end_the_integration():
     """1024 attempts that gain 1e-9 of the time each: doubling it would take 1e9."""
     pace = Pace(jnp.asarray(1.0), jnp.asarray(0.0), jnp.asarray(0), jnp.asarray(0.0))

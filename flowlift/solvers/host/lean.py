@@ -14,11 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..streak import NON_FINITE_ATTEMPTS, streak
 from ..work import Halt
 from .stepping import Dense, HostField, Vector
-
-# A step may overflow where one 2^24 = 2e7 times shorter does not; further halving helps nobody.
-NON_FINITE_ATTEMPTS = 24
 
 
 class Bounds(NamedTuple):
@@ -350,7 +348,9 @@ def _after(now: _Carry, tried: Traced, loss, gradient_norm) -> _Carry:
     memory = jax.tree.map(lambda new, old: jnp.where(finite, new, old), tried.rejected, now.memory)
     met = (tried.loss <= loss) | (tried.gradient_norm <= gradient_norm)
     one = jnp.where(tried.void, 0, 1).astype(jnp.int32)
-    counted = jnp.where(tried.void, now.non_finite, jnp.where(finite, 0, now.non_finite + 1))
+    stands = keep & (tried.y[:-2] == now.y[:-2]).all()
+    counted = streak(now.non_finite, finite, stands, jnp.where)
+    counted = jnp.where(tried.void, now.non_finite, counted)
     return _Carry(
         y=chosen(tried.y, now.y),
         memory=jax.tree.map(chosen, tried.memory, memory),
