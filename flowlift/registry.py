@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 # study gives by itself: they are no keys of a study file.
 KINDS: dict[str, tuple[str, ...]] = {
     "module": ("modules",),
-    "model": ("studies",),
+    "model": ("studies", "tasks"),
     "task": ("tasks",),
     "loss": ("tasks",),
     "edge_law": ("lift",),

@@ -16,6 +16,7 @@ from .linearised_flow import LinearisedFlow, lazy_distance, linearised_flow
 from .logistic_bounds import LogisticBounds, logistic_bounds, logistic_potential
 from .moments import Moments, moments, sign_probes
 from .observers import QUANTITIES, Measurement, Observer, Series, measure_along, observer
+from .overlaps import directions_of, first_rows, student_overlaps, teacher_overlaps
 from .planting import plant_in_tree
 from .rayleigh import Rayleigh, rayleigh
 from .sharpness import hessian_ends, hessian_top
@@ -81,8 +82,10 @@ __all__ = [
     "degree_laws",
     "degree_test",
     "degrees",
+    "directions_of",
     "effective_rank",
     "fibration_defects",
+    "first_rows",
     "good_copies",
     "hessian_ends",
     "hessian_top",
@@ -110,10 +113,12 @@ __all__ = [
     "plant_in_tree",
     "rayleigh",
     "sign_probes",
+    "student_overlaps",
     "tangent",
     "tangent_curve",
     "tangent_move",
     "tangent_radius",
+    "teacher_overlaps",
     "tree_copies",
     "tree_fractions",
     "unfold",

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, PyTree
 from ..flow.observers import AbstractObserver
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checks import check_concrete
+from .overlaps import directions_of, student_overlaps, teacher_overlaps
 from .rayleigh import rayleigh
 from .sharpness import hessian_ends, hessian_top
 from .tangent import tangent
@@ -129,6 +130,14 @@ def _alignment(model, task, **settings) -> Measurement:
     return _estimate(values, jnp.abs(values) * both.relative_error, 3 + 2 * both.products)
 
 
+def _student_overlaps(model, task) -> Measurement:
+    return _exact(student_overlaps(model), 0)
+
+
+def _teacher_overlaps(model, task, directions) -> Measurement:
+    return _exact(teacher_overlaps(model, directions=directions), 0)
+
+
 def _outputs(model, task, **settings) -> Measurement:
     at = tangent(model, task, **settings)
     return _exact(at.outputs(at.theta), 1)
@@ -148,6 +157,8 @@ QUANTITIES: dict[str, Callable[..., Measurement]] = {
     "kernel_drift": _kernel_drift,
     "alignment": _alignment,
     "outputs": _outputs,
+    "student_overlaps": _student_overlaps,
+    "teacher_overlaps": _teacher_overlaps,
 }
 
 
@@ -191,7 +202,9 @@ def observer(quantity: str, task: Task | AbstractObjective | Callable, **argumen
             "rayleigh", "sharpness", "curvatures" (least and largest), "hessian_top" (needs
             `count`), "kernel_top" (needs `count`), "kernel_ends", "kernel_trace",
             "effective_rank", "kernel_drift" (needs `reference`, a model), "alignment" (with the
-            residual and the target) or "outputs" (in L^2(D)): the names that study files use.
+            residual and the target), "student_overlaps" (Q), "teacher_overlaps" (R; `directions`
+            are the task's own if left out) or "outputs" (in L^2(D)): the names that study files
+            use.
         task: the task of the flow.
         arguments: keywords of the quantity's own function.
 
@@ -207,6 +220,8 @@ def observer(quantity: str, task: Task | AbstractObjective | Callable, **argumen
             f"Argument `quantity` must be one of {', '.join(QUANTITIES)}, but is {quantity!r}; "
             "choose one of them, or write a function of the model."
         )
+    if name == "teacher_overlaps" and "directions" not in arguments:
+        arguments["directions"] = directions_of(task)
     return Observer(name, resolve_objective(task), arguments)
 
 

@@ -25,7 +25,7 @@ from .perceptron import (
     edge_name,
 )
 from .tuple_maps import Gated, Residual, SoftmaxAttention
-from .vertex_maps import POINTWISE, AbstractVertexMap, Pointwise, Sine, TupleMap
+from .vertex_maps import POINTWISE, AbstractVertexMap, HermiteSum, Pointwise, Sine, TupleMap
 from .zoo import (
     attention,
     cnn1d,
@@ -35,6 +35,7 @@ from .zoo import (
     mean_over_tokens,
     mlp,
     mlp_with_skips,
+    polynomial_committee,
     resnet,
     siren,
     softmax_attention,
@@ -54,6 +55,7 @@ __all__ = [
     "Diagonal",
     "Edge",
     "Gated",
+    "HermiteSum",
     "Hidden",
     "Identity",
     "InnerProduct",
@@ -81,6 +83,7 @@ __all__ = [
     "mean_over_tokens",
     "mlp",
     "mlp_with_skips",
+    "polynomial_committee",
     "resnet",
     "siren",
     "softmax_attention",

@@ -3,13 +3,16 @@
 import abc
 import dataclasses
 import functools
+import math
 import operator
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import jax.scipy.special as jsp
+import numpy as np
 
+from ..numbers import real
 from .edge_maps import Shape
 
 
@@ -129,6 +132,50 @@ class Sine:
     def __str__(self) -> str:
         """The formula."""
         return f"sin({self.frequency:g} z)"
+
+
+@dataclasses.dataclass(frozen=True)
+class HermiteSum:
+    """phi(z) = sum_k c_k he_k(z), for `Pointwise`, he_k = He_k / sqrt(k!) orthonormal.
+
+    Attributes:
+        coefficients: c_0, c_1, ..., one at least.
+    """
+
+    coefficients: tuple[float, ...]
+
+    def __post_init__(self):
+        """Refuse what is no polynomial.
+
+        Raises:
+            ValueError: for no coefficients, or ones that are no finite numbers.
+        """
+        given = self.coefficients
+        found = tuple(map(real, given)) if isinstance(given, tuple | list) else ()
+        if not found or not all(c is not None and math.isfinite(c) for c in found):
+            raise ValueError(
+                f"Argument `coefficients` must hold at least one finite number, but is {given!r};"
+                " give e.g. (0.0, 0.0, 1.0) for he_2."
+            )
+        object.__setattr__(self, "coefficients", found)
+
+    @property
+    def powers(self) -> tuple[float, ...]:
+        """The coefficients of 1, z, z^2, ..."""
+        normalised = [c / math.sqrt(math.factorial(k)) for k, c in enumerate(self.coefficients)]
+        return tuple(map(float, np.polynomial.hermite_e.herme2poly(normalised)))
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """The sum, by Horner's rule."""
+        total = jnp.zeros_like(z)
+        for power in reversed(self.powers):
+            total = total * z + power
+        return total
+
+    def __str__(self) -> str:
+        """The sum in words."""
+        terms = [f"{c:g} he{k}" for k, c in enumerate(self.coefficients) if c]
+        return " + ".join(terms) or "0"
 
 
 class AbstractVertexMap(abc.ABC):

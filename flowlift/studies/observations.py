@@ -161,12 +161,17 @@ for _name, _function, _unit, *_left_out in (
     ("effective_rank", diagnostics.effective_rank, "1"),
     ("kernel_drift", diagnostics.kernel_drift, "1"),
     ("alignment", diagnostics.kernel_alignment, "1"),
+    ("student_overlaps", diagnostics.student_overlaps, "parameter^2"),
+    # The directions are the task's.
+    ("teacher_overlaps", diagnostics.teacher_overlaps, "parameter", "directions"),
 ):
     register("observer")(_quantity(_name, _function, _unit, *_left_out))
 for _record in (LazyDistance, Theta):
     register("observer")(_record)
 # Of squared loss alone.
 _SQUARED = ("tangent_radius", "tangent_floor", "lazy_distance")
+# Of some models and tasks alone, and cheap: measured once before anything runs.
+_OVERLAPS = ("student_overlaps", "teacher_overlaps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +253,7 @@ class ObservationPlan:
         for quantity in self.quantities.values():
             if isinstance(quantity, Theta):
                 mask(model, quantity.leaves or ("*",), "leaves")
-            if isinstance(quantity, AbstractChoice):
+            if isinstance(quantity, AbstractChoice) or kind_of(quantity, "observer") in _OVERLAPS:
                 _measure(quantity, {0.0: model}, task)
 
 

@@ -1,10 +1,9 @@
 """A small regression on real data from inside scikit-learn: 442 patients, ten measurements."""
 
-import numpy as np
-
 from ..precision import check_precision
 from ..registry import register
 from .labelled import check_shape, choose_samples, from_sklearn
+from .linear_fits import least_affine_loss
 from .task import Task, supervised
 
 
@@ -51,10 +50,5 @@ def diabetes(
             "samples": len(y),
             "seed": seed,
         },
-        facts={"linear loss": _least_affine_loss(x, y)},
+        facts={"linear loss": least_affine_loss(x, y)},
     )
-
-
-def _least_affine_loss(x: np.ndarray, y: np.ndarray) -> float:
-    design = np.column_stack([x, np.ones(len(y))])
-    return float(np.mean((y - design @ np.linalg.lstsq(design, y)[0]) ** 2))

@@ -86,7 +86,8 @@ def gaussian_committee(
         precision: "float64" or "float32".
 
     Returns:
-        The task. Its facts hold "least loss" = 0, reached with at least k students.
+        The task. Its facts hold "least loss" = 0, reached with at least k students, and
+        "directions", the teachers as rows.
 
     Raises:
         ValueError: if k is below 1 or d below k, or the teachers exceed the machine's memory.
@@ -100,11 +101,12 @@ def gaussian_committee(
                 "give at least one teacher, and an input for each."
             )
     check_memory("teachers", teachers, 4 * teachers * d, f"teachers of {d} numbers each")
+    rows = jnp.eye(teachers, d, dtype=precision)
     return Task(
         "gaussian-committee",
-        GaussianCommittee(jnp.eye(teachers, d, dtype=precision)),
+        GaussianCommittee(rows),
         {"source": "arXiv 1712.08968", "teachers": teachers, "inputs": d},
-        {"least loss": 0.0},
+        {"least loss": 0.0, "directions": rows},
     )
 
 

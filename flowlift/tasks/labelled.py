@@ -98,6 +98,7 @@ def labelled(
     *,
     name: str,
     provenance: Mapping[str, object],
+    facts: Mapping[str, object] | None = None,
 ) -> Task:
     """A task from labelled samples.
 
@@ -109,12 +110,63 @@ def labelled(
             "classification": softmax cross-entropy. L is the mean over samples.
         name: of the data.
         provenance: where they come from.
+        facts: exact facts known of them.
 
     Returns:
         The task, called name-problem.
     """
-    name = f"{name}-{problem}"
+    given = {"name": f"{name}-{problem}", "provenance": provenance, "facts": facts}
     if problem == "classification":
-        return supervised(inputs, labels, "cross-entropy", name=name, provenance=provenance)
-    targets = np.eye(classes, dtype=inputs.dtype)[labels]
-    return supervised(inputs, targets, name=name, provenance=provenance)
+        return supervised(inputs, labels, "cross-entropy", **given)
+    return supervised(inputs, np.eye(classes, dtype=inputs.dtype)[labels], **given)
+
+
+def two_classes(
+    inputs: np.ndarray,
+    positive: np.ndarray,
+    problem: str,
+    *,
+    name: str,
+    provenance: Mapping[str, object],
+    facts: Mapping[str, object] | None = None,
+) -> Task:
+    """A task from samples of two classes.
+
+    Args:
+        inputs: (samples, ...), in the task's precision.
+        positive: (samples,), booleans.
+        problem: "regression": targets 1 and -1, (samples,), and squared loss; "classification":
+            labels 1 and 0, and softmax cross-entropy of two logits.
+        name: of the data.
+        provenance: where they come from.
+        facts: exact facts known of them.
+
+    Returns:
+        The task, called name-problem.
+    """
+    given = {"name": f"{name}-{problem}", "provenance": provenance, "facts": facts}
+    if problem == "classification":
+        return supervised(inputs, positive.astype(int), "cross-entropy", **given)
+    return supervised(inputs, np.where(positive, 1, -1).astype(inputs.dtype), **given)
+
+
+def constant_loss(labels: np.ndarray, problem: str, *, signs: bool = False) -> float:
+    """The least loss of an output that is the same for all samples.
+
+    With q_c the share of class c it is 1 - sum q_c^2 for one-hot targets, the entropy
+    -sum q_c log q_c for cross-entropy, and 1 - (mean target)^2 for targets 1 and -1.
+
+    Args:
+        labels: (samples,), classes.
+        problem: as for `labelled`.
+        signs: whether two classes have the targets of `two_classes`.
+
+    Returns:
+        The loss.
+    """
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    if problem == "classification":
+        return float(-np.sum(shares * np.log(shares)))
+    spread = 1 - np.sum(shares**2)
+    # 1 - (q_1 - q_2)^2 = 4 q_1 q_2, twice the spread of one-hot targets.
+    return float(2 * spread if signs else spread)

@@ -2,7 +2,15 @@
 
 from .attentive import attention, mean_over_tokens, softmax_attention, transformer
 from .convolutional import cnn1d, cnn2d, resnet
-from .perceptrons import committee, deep_linear, mlp, mlp_with_skips, siren, two_layer
+from .perceptrons import (
+    committee,
+    deep_linear,
+    mlp,
+    mlp_with_skips,
+    polynomial_committee,
+    siren,
+    two_layer,
+)
 from .recurrent import unrolled_rnn
 
 __all__ = [
@@ -14,6 +22,7 @@ __all__ = [
     "mean_over_tokens",
     "mlp",
     "mlp_with_skips",
+    "polynomial_committee",
     "resnet",
     "siren",
     "softmax_attention",

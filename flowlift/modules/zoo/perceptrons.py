@@ -6,7 +6,7 @@ from ...numbers import plain_numbers
 from ...registry import register
 from ..edge_maps import AbstractEdgeMap, Bias, Identity, InnerProduct, Scalar
 from ..perceptron import Constant, Edge, Hidden, Input, Output, PerceptronModule
-from ..vertex_maps import Pointwise, Sine
+from ..vertex_maps import HermiteSum, Pointwise, Sine
 from .sizes import check_depth, check_sizes
 
 
@@ -181,6 +181,27 @@ def committee(inputs: int, *, activation: str | Callable = "erf_root2") -> Perce
         [Input("x", (inputs,)), Hidden("h1", Pointwise(activation)), Output("y")],
         [Edge("x", "h1", InnerProduct()), Edge("h1", "y", Identity())],
     )
+
+
+@register("module")
+@plain_numbers
+def polynomial_committee(inputs: int, coefficients: tuple[float, ...]) -> PerceptronModule:
+    """The `committee` with phi = sum_k c_k he_k, normalised Hermite polynomials.
+
+    Quadratic units are c = (0, 0, 1), up to a constant and a factor; for the closed-form loss of
+    `tasks.polynomial_committee`.
+
+    Args:
+        inputs: dimension d of the input.
+        coefficients: c_0, c_1, ...
+
+    Returns:
+        The module, with vertices "x", "h1", "y".
+
+    Raises:
+        ValueError: if `inputs` is below 1, or there are no finite coefficients.
+    """
+    return committee(inputs, activation=HermiteSum(coefficients))
 
 
 def _perceptron(
