@@ -15,8 +15,8 @@ def compare_on_study(
     """Run solvers on one lift of a study, to its horizon.
 
     Args:
-        study: gives module, lift, task, horizon and precision; its solver and tolerances are not
-            used, nor are its stopping rules: errors are compared at equal times.
+        study: gives module, lift, task, rates, horizon and precision; its solver and tolerances
+            are not used, nor are its stopping rules: errors are compared at equal times.
         size: the lift size; the study's first if None.
         seed: the seed of the lift; the study's first if None.
         **options: as for `compare`.
@@ -35,5 +35,7 @@ def compare_on_study(
     size = study.all_sizes[0] if size is None else size
     seed = study.first_seed if seed is None else seed
     model, task = model_maker(study)(size, seed), study_task(study)
-    results = compare(model, task, study.flow.horizon, precision=study.precision, **options)
+    rates = study.rates_of(model, size)
+    horizon, precision = study.flow.horizon, study.precision
+    results = compare(model, task, horizon, precision=precision, rates=rates, **options)
     return results.assign_attrs(study=study.name, size=size, seed=seed)

@@ -13,7 +13,7 @@ import pandas
 import xarray
 
 from ..doing import doing, say, shown
-from ..flow import SOLVERS, LogTimes, Outcome
+from ..flow import SOLVERS, LogTimes, Outcome, Rates
 from ..flow.problem import make_problem
 from ..flow.schedule import resolve_times
 from ..numbers import real, whole
@@ -65,6 +65,7 @@ def compare(
     max_gradients: float = math.inf,
     repeats: int = 1,
     precision: str = "float64",
+    rates: Rates | None = None,
     cost_ratio: float = 100.0,
     progress: bool = False,
 ) -> xarray.Dataset:
@@ -94,6 +95,8 @@ def compare(
             solvers, SUNDIALS and gradient descent compile the field alone, which is not counted:
             their first run is timed, too.
         precision: "float64" or "float32".
+        rates: as for `flow.solve`; absolute tolerances of SciPy and SUNDIALS are then those of
+            phi = D^(-1/2) theta.
         cost_ratio: a peer, which is any solver but `flow.SOLVERS` and "auto", is given up when
             its gradients exceed this many times the least cost with which a run of the same
             tolerance has reached the horizon (for gradient descent, of any); inf: never. Peers
@@ -119,8 +122,8 @@ def compare(
     judges = _judges(reference, solvers, _size(model, task, precision))
     _check(solvers, judges)
     times = _times(reference, save, horizon)
-    problem = make_problem(model, resolve_objective(task), precision)
-    case = Case(model, task, problem, times, precision, max_gradients)
+    problem = make_problem(model, resolve_objective(task), precision, rates=rates)
+    case = Case(model, task, problem, times, precision, max_gradients, rates)
     tight = reference_rtol or max(min(rtols) / 100, _TIGHTEST[precision])
     runs = [(s, r) for s in solvers for r in (rtols[:1] if family(s) == "descent" else rtols)]
     total = len(judges) + len(runs)

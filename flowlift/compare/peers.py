@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.integrate
 
-from ..flow import AUTO, SOLVERS, Outcome, solve
+from ..flow import AUTO, SOLVERS, Outcome, Rates, solve
 from ..flow.choice import CANDIDATES
 from ..flow.problem import Problem
 from ..flow.programs import host_field
@@ -81,6 +81,7 @@ class Case:
         times: save times, from 0; the last is the horizon.
         precision: "float64" or "float32".
         max_gradients: budget of gradient evaluations.
+        rates: as for `flow.solve`: peers integrate phi = D^(-1/2) theta.
     """
 
     model: object
@@ -89,6 +90,7 @@ class Case:
     times: np.ndarray
     precision: str
     max_gradients: float
+    rates: Rates | None = None
 
 
 def solver_label(solver: str | diffrax.AbstractSolver) -> str:
@@ -188,6 +190,7 @@ def _run_ours(case: Case, solver, rtol: float, atol: float) -> Run:
         save=case.times[1:].tolist(),
         max_gradients=case.max_gradients,
         precision=case.precision,
+        rates=case.rates,
     )
     reached = np.isin(solution.times, case.times)
     return Run(

@@ -8,6 +8,7 @@ from .methods import AUTO
 from .named import SOLVERS
 from .observers import AbstractObserver
 from .outcome import FlowError, Outcome
+from .rates import Power, Rates, rates_at
 from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
 from .solve import ATOL, RTOL, check_settings, resume, solve
@@ -30,11 +31,14 @@ __all__ = [
     "LogTimes",
     "LossBelow",
     "Outcome",
+    "Power",
+    "Rates",
     "Stagnation",
     "Trajectory",
     "check_settings",
     "dataset",
     "gather",
+    "rates_at",
     "resume",
     "solve",
     "solve_each",

@@ -255,12 +255,12 @@ def _records(checkpoint: Checkpoint | None, identity: str) -> Arrays:
     """The part of a checkpoint that is a trajectory, with what its counts were."""
     trace = checkpoint.trace if checkpoint else Trace()
     stats, solver, solvers, precision, choice = FlowStats(), "", (), "float64", None
-    engine = ""
+    engine, rates = "", None
     if checkpoint is not None and checkpoint.position is not None:
         settings = checkpoint.settings
         stats, solver = settings.stats(checkpoint.position, trace), settings.solver
         solvers, precision, choice = settings.solvers, settings.precision, settings.choice
-        engine = settings.engine
+        engine, rates = settings.engine, settings.rates
     header = {
         "identity": identity,
         "time": trace.time,
@@ -271,6 +271,7 @@ def _records(checkpoint: Checkpoint | None, identity: str) -> Arrays:
         "solvers": solvers,
         "precision": precision,
         "engine": engine,
+        "rates": rates,
         "choice": choice and dataclasses.asdict(choice),
     }
     series = {f"record/{name}": trace.series(name) for name in trace.records}
@@ -287,7 +288,7 @@ def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
         time=float(times[-1]) if len(times) else 0.0,
         result=outcome,
         times=times,
-        **{name: records.get(name, none) for name in RECORDED},
+        **{name: records.get(name, none) for name in RECORDED},  # pyright: ignore
         observations=observed,
         snapshots={},
         stats=FlowStats(**header["stats"]),
@@ -295,6 +296,7 @@ def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
         solvers=tuple(header["solvers"]),
         precision=header["precision"],
         engine=header.get("engine", ""),
+        rates=header.get("rates"),
     )
 
 

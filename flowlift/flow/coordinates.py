@@ -1,5 +1,8 @@
 """theta as one real vector: which numbers of the model's leaves stand where in it."""
 
+import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -24,27 +27,45 @@ class Coordinates(eqx.Module):
     first, in the order of the leaves, and the padding follows as zeros: models of one shape share
     one compilation, however many of their coordinates count.
 
+    With rates d_i, d theta/dt = -D grad L, the vector is phi = D^(-1/2) theta, whose flow is plain,
+    d phi/dt = -grad_phi L(D^(1/2) phi), with a symmetric Jacobian.
+
     Attributes:
         order: which number of the leaves each coordinate is; None where nothing is padded.
         place: which coordinate each number of the leaves is, the inverse.
         live: how many coordinates count, n <= P; None for all.
+        roots: D^(1/2), 1 for padding; None where all rates are 1.
     """
 
     order: Int[Array, " P"] | None = None
     place: Int[Array, " P"] | None = None
     live: Int[Array, ""] | None = None
+    roots: Float[Array, " P"] | None = None
 
     @staticmethod
-    def of(model: PyTree, theta0: PyTree) -> "Coordinates":
+    def of(model: PyTree, theta0: PyTree, rates: Sequence[float] | None = None) -> "Coordinates":
         """The coordinates of the trainable leaves of a model; on the host.
 
         Args:
             model: the model.
             theta0: its trainable leaves, None elsewhere.
+            rates: d of each leaf, in their order; None for 1.
 
         Returns:
             The coordinates.
         """
+        plain = Coordinates._plain(model, theta0)
+        if rates is None:
+            return plain
+        leaves, structure = jax.tree.flatten(theta0)
+        pairs = zip(leaves, rates, strict=True)
+        roots = plain.flat_on_host(structure.unflatten([_root(leaf, d) for leaf, d in pairs]))
+        if plain.live is not None:
+            roots[int(plain.live) :] = 1
+        return dataclasses.replace(plain, roots=jnp.asarray(roots))
+
+    @staticmethod
+    def _plain(model: PyTree, theta0: PyTree) -> "Coordinates":
         masks = live_parts(model, theta0)
         if masks is None:
             return Coordinates()
@@ -57,8 +78,29 @@ class Coordinates(eqx.Module):
         live = jax.device_put(np.int32(np.count_nonzero(counts)))
         return Coordinates(jax.device_put(order), jax.device_put(place), live)
 
+    def theta(self, vector: Any) -> Any:
+        """D^(1/2) times a vector or rows of them: theta from phi, grad_phi L from grad L.
+
+        Args:
+            vector: (..., P), of NumPy or JAX.
+
+        Returns:
+            The same kind of array; the same one where all rates are 1.
+        """
+        if self.roots is None:
+            return vector
+        roots = np.asarray(self.roots) if isinstance(vector, np.ndarray) else self.roots
+        return roots * vector
+
+    def phi(self, vector: Any) -> Any:
+        """D^(-1/2) times a vector, the inverse of `theta`."""
+        if self.roots is None:
+            return vector
+        roots = np.asarray(self.roots) if isinstance(vector, np.ndarray) else self.roots
+        return vector / roots
+
     def flat(self, tree: PyTree) -> Flat:
-        """The vector of some trainable leaves."""
+        """Some trainable leaves as one vector, theta's."""
         vector = ravel_pytree(real_parts(tree))[0]
         if self.order is None or self.live is None:
             return vector
@@ -109,6 +151,12 @@ class Coordinates(eqx.Module):
             made.append(_leaf_of(vector[first:last], leaf, complex_))
             first = last
         return jax.tree.unflatten(structure, made)
+
+
+def _root(leaf: Array | np.ndarray, rate: float) -> np.ndarray:
+    """The root of a rate for each number of a leaf."""
+    root = np.full(np.shape(leaf), math.sqrt(rate), leaf.dtype)
+    return root * (1 + 1j) if np.iscomplexobj(root) else root
 
 
 def _real_numbers(leaf: Any) -> np.ndarray:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 # Variable: meaning, unit. Loss and time are in units of the task's own loss, as stated there.
 ALONG = {
     "loss": ("loss L", "loss"),
-    "gradient_norm": ("gradient norm |grad L|", "loss / parameter"),
-    "arc_length": ("arc length, the integral of |grad L| dt", "parameter"),
-    "energy": ("energy, the integral of |grad L|^2 dt; L(0) - L(t) on the exact flow", "loss"),
+    "gradient_norm": ("gradient norm |grad L|, with rates |D^(1/2) grad L|", "loss / parameter"),
+    "arc_length": ("arc length, the integral of |d theta/dt| dt", "parameter"),
+    "energy": ("energy, the integral of -dL/dt along the flow", "loss"),
     "distance": ("distance |theta(t) - theta(0)|", "parameter"),
 }
 TIME = {

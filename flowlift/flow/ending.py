@@ -63,8 +63,8 @@ def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float) -> O
     Args:
         result: how the flow ended.
         problem: the problem.
-        theta: where it ended.
-        way: the length of its path so far.
+        theta: where it ended, phi with rates.
+        way: the length of its path so far, theta's.
 
     Returns:
         Non-finite where steps fell below the resolution of time, gained no time or could not be
@@ -78,8 +78,9 @@ def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float) -> O
     _, gradient = problem.value_and_grad(at)
     # Scaled first, since |gradient|^2 may overflow already.
     direction = gradient / abs(gradient).max()
-    far = max(float(abs(at).max()), way)
-    length = _AHEAD * far / (direction @ direction) ** 0.5
+    far = max(float(abs(problem.coordinates.theta(at)).max()), way)
+    moved = problem.coordinates.theta(direction)
+    length = _AHEAD * far / (moved @ moved) ** 0.5
     loss, gradient = problem.value_and_grad(at - length * direction)
     finite = np.isfinite([loss, gradient @ gradient]).all()
     return result if finite else Outcome.NON_FINITE

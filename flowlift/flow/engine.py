@@ -188,17 +188,19 @@ class Engine:
             times: (m,).
             states: (m, P + 2).
         """
-        loss, gradients = self._recorded(settings.problem, states[:, :-2])
+        problem = settings.problem
+        loss, gradients = self._recorded(problem, states[:, :-2])
+        moved = problem.coordinates.theta(states[:, :-2] - self._start)
         records: dict[str, Any] = {
             "loss": loss,
             "gradient_norm": gradients,
             "arc_length": states[:, -2].copy(),
             "energy": states[:, -1].copy(),
-            "distance": np.linalg.norm(states[:, :-2] - self._start, axis=1),
+            "distance": np.linalg.norm(moved, axis=1),
             COST: np.ones(len(times), int),
         }
         if settings.observers:
-            look = lambda y: _observed(settings.observers, settings.problem, jnp.asarray(y[:-2]))
+            look = lambda y: _observed(settings.observers, problem, jnp.asarray(y[:-2]))
             watched = [look(y) for y in states]
             stacked = jax.tree.map(lambda *each: np.stack([np.asarray(v) for v in each]), *watched)
             records[COST] = records[COST] + stacked.pop(COST)

@@ -99,14 +99,14 @@ class Outlook(NamedTuple):
     step: float
 
 
-def outlook(memory: Any, live: int, rtol: float, atol: float) -> Outlook | None:
+def outlook(memory: Any, live: int, rtol: float, atol: float | np.ndarray) -> Outlook | None:
     """What a solver's memory tells of the flow.
 
     Args:
         memory: of a BDF in either engine; of another solver, which tells nothing.
         live: how many leading coordinates count.
         rtol: relative tolerance.
-        atol: absolute tolerance.
+        atol: absolute tolerance, of all or of each coordinate.
 
     Returns:
         What is known; None if nothing is.
@@ -115,7 +115,8 @@ def outlook(memory: Any, live: int, rtol: float, atol: float) -> Outlook | None:
     if differences is None:
         return None
     rows = np.asarray(differences, np.float64)[:, :live]
-    scaled = rows[3] / (atol + rtol * np.abs(rows[0]))
+    least = atol[:live] if isinstance(atol, np.ndarray) else atol
+    scaled = rows[3] / (least + rtol * np.abs(rows[0]))
     third = math.sqrt(float(scaled @ scaled) / live)
     return Outlook(float(np.max(memory.curvature.values)), third, float(memory.step))
 

@@ -143,7 +143,9 @@ def _why(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell,
         choice = dataclasses.replace(choice, products=choice.products + ends.products)
         return (f"met a sharpness of {ends.highest:.2g}" if ends.highest > limit else None), choice
     if choice.fallbacks[0] == STABILISED:
-        seen = outlook(engine.memory(settings, position), settings.problem.dimension, rtol, atol)
+        roots, live = settings.problem.roots_on_host, settings.problem.dimension
+        least = atol if roots is None else atol / roots
+        seen = outlook(engine.memory(settings, position), live, rtol, least)
         return (None if seen is None else dearer(spell, seen, plan.horizon)), choice
     return None, choice
 
@@ -162,5 +164,6 @@ def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> Fl
         solvers=settings.solvers,
         precision=settings.precision,
         engine=settings.engine,
+        rates=settings.rates,
         checkpoint=Checkpoint(settings, position, trace),
     )

@@ -28,7 +28,7 @@ from ..solvers.two_stages import seeing_its_end
 from .limits import any_holds
 from .named import SOLVERS, solver_named
 from .outcome import Outcome
-from .problem import Flat, Problem, State, field
+from .problem import Flat, Problem, Quadratures, State, field
 
 
 class Method(eqx.Module):
@@ -79,8 +79,12 @@ def resolve_method(
     """
     live = problem.live
     atol = max(atol, least_atol(problem, precision))
-    rtol_array, atol_array = (jnp.asarray(x, precision) for x in (rtol, atol))
+    rtol_array, number = (jnp.asarray(x, precision) for x in (rtol, atol))
+    # In phi, where rates are not 1: as an array it broadcasts with the integrals, whose errors no
+    # norm looks at.
+    atol_array = problem.absolute(number)
     built = _build(solver, rtol_array, atol_array, live)
+    _check_own_tolerances(built, problem)
     if isinstance(built, BDF):
         return _bdf_method(built, rtol_array, atol_array, live, solver)
     theta_norm = ThetaNorm(live)
@@ -89,6 +93,8 @@ def resolve_method(
     if isinstance(built, _REPORTING):
         # Such a step may cross a stiff layer exactly, where the integrals are not smooth.
         norm = StateNorm(theta_norm) if isinstance(built, ExpRosenbrock) else theta_norm
+        if problem.coordinates.roots is not None:
+            atol_array = (atol_array, Quadratures(number, number))
         controller = built.default_controller(rtol_array, atol_array, norm, **ours)
         built = _own(built, controller, live)
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), name)
@@ -103,6 +109,16 @@ def resolve_method(
     controller = cast(Any, WorkController)(control, **ours)
     term = diffrax.ODETerm(cast(Callable, marked_field))
     return Method(Counting(_plain_loops(built)), controller, term, name)
+
+
+def _check_own_tolerances(solver: diffrax.AbstractSolver, problem: Problem) -> None:
+    """Refuse tolerances that are not those of theta."""
+    own = getattr(solver, "atol", None) is not None or getattr(solver, "rtol", None) is not None
+    if own and problem.coordinates.roots is not None:
+        raise ValueError(
+            f"Argument `solver` must leave its tolerances to `solve` where `rates` are given, but "
+            f"{type(solver).__name__} has its own; give `rtol` and `atol` to `solve`."
+        )
 
 
 def least_atol(problem: Problem, precision: str) -> float:

@@ -1,6 +1,7 @@
 """The flow of a model on an objective: the field -grad L on a flat vector, and the records."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,10 +15,15 @@ from ..tasks import AbstractObjective, Population, Supervised, check_value, tota
 from .chunking import chunk_samples
 from .coordinates import Coordinates, Flat, joined
 from .observers import COST, Observers
+from .rates import Rates, at_rates
 
 
 class Problem(eqx.Module):
-    """d theta/dt = -grad L(theta) for the trainable leaves theta of a model.
+    """d theta/dt = -D grad L(theta) for the trainable leaves theta of a model.
+
+    Solvers see phi = D^(-1/2) theta, whose flow d phi/dt = -grad_phi L is plain: a vector of a
+    problem is phi, and a gradient is that in phi, D^(1/2) grad L. Without rates D is 1 and phi is
+    theta.
 
     Arrays are data, so that two problems of equal shapes share one compilation.
 
@@ -38,8 +44,8 @@ class Problem(eqx.Module):
 
     @property
     def start(self) -> Flat:
-        """theta_0 as one vector."""
-        return self.coordinates.flat(self.theta0)
+        """phi_0 as one vector."""
+        return self.coordinates.phi(self.coordinates.flat(self.theta0))
 
     @property
     def live(self) -> Int[Array, ""] | None:
@@ -54,34 +60,53 @@ class Problem(eqx.Module):
         leaves = jax.tree.leaves(self.theta0)
         return sum(leaf.size * (2 if jnp.iscomplexobj(leaf) else 1) for leaf in leaves)
 
+    @property
+    def roots_on_host(self) -> np.ndarray | None:
+        """D^(1/2), NumPy's; None where all rates are 1."""
+        roots = self.coordinates.roots
+        return None if roots is None else np.asarray(roots)
+
+    def absolute(self, atol: Any) -> Any:
+        """The absolute tolerance of phi that one of theta means, atol D^(-1/2).
+
+        Args:
+            atol: that of theta.
+
+        Returns:
+            One number for each coordinate; `atol` itself where all rates are 1.
+        """
+        roots = self.coordinates.roots
+        return atol if roots is None else atol / roots
+
     def model(self, theta: Flat) -> PyTree:
-        """The model at theta."""
+        """The model at phi."""
         return eqx.combine(joined(self._parts(theta), self.theta0), self.rest)
 
     @property
     def start_on_host(self) -> np.ndarray:
-        """theta_0 as one vector of NumPy's; nothing is compiled for it."""
-        return self.coordinates.flat_on_host(self.theta0)
+        """phi_0 as one vector of NumPy's; nothing is compiled for it."""
+        return self.coordinates.phi(self.coordinates.flat_on_host(self.theta0))
 
     def model_on_host(self, theta: Array | np.ndarray) -> PyTree:
-        """The model at theta; nothing is compiled for it."""
-        leaves = self.coordinates.leaves_on_host(np.asarray(theta), self.theta0)
+        """The model at phi; nothing is compiled for it."""
+        whole = np.asarray(self.coordinates.theta(np.asarray(theta)))
+        leaves = self.coordinates.leaves_on_host(whole, self.theta0)
         return eqx.combine(leaves, self.rest)
 
     # Nested in other compiled functions these are traced once, wherever and however often they
     # are called: diffrax traces a field a dozen times.
     @eqx.filter_jit
     def loss(self, theta: Flat) -> Float[Array, ""]:
-        """L(theta)."""
+        """L."""
         return self._total(lambda loss: loss, theta)
 
     @eqx.filter_jit
     def value_and_grad(self, theta: Flat) -> tuple[Float[Array, ""], Flat]:
-        """L and grad L from one pass; grad L is NaN where L is no finite number."""
+        """L and its gradient in phi from one pass; NaN where L is no finite number."""
         value, gradient = self._total(jax.value_and_grad, theta)
         # A solver sees the gradient alone, and would pass an edge beyond which only L is no number.
         nothing = jax.lax.stop_gradient(0 * value).astype(theta.dtype)
-        return value, self.coordinates.flat(gradient) + nothing
+        return value, self.coordinates.theta(self.coordinates.flat(gradient)) + nothing
 
     def _total(self, derive: Callable, theta: Flat) -> PyTree:
         """The sum over chunks of samples of derive(loss)(real parts of the trainable leaves)."""
@@ -95,7 +120,7 @@ class Problem(eqx.Module):
         return total(self.objective, of_part, (self._parts(theta), arrays))
 
     def _parts(self, theta: Flat) -> PyTree:
-        return self.coordinates.tree(theta, self.theta0)
+        return self.coordinates.tree(self.coordinates.theta(theta), self.theta0)
 
 
 def make_problem(
@@ -104,6 +129,7 @@ def make_problem(
     precision: str,
     trainable: PyTree | Callable = eqx.is_inexact_array,
     memory: int | None = None,
+    rates: Rates | None = None,
 ) -> Problem:
     """Split a model into theta and the rest, and bring all floating-point data to one precision.
 
@@ -116,6 +142,7 @@ def make_problem(
         precision: "float64" or "float32".
         trainable: which leaves flow, as for `equinox.partition`.
         memory: bound in bytes on what one gradient keeps per sample, see `chunk_samples`.
+        rates: D, see `flowlift.flow.rates`; a leaf whose rate is 0 does not flow.
 
     Returns:
         The problem.
@@ -123,11 +150,12 @@ def make_problem(
     Raises:
         ValueError: if no leaf is trainable, or one is no floating-point array or not finite; if
             something beside the arrays is not hashable; if L(model) is not defined; or if the
-            memory is too small, or samples cannot be cut.
+            memory is too small, or samples cannot be cut; or for rates that are none.
     """
     keep_compilations()
     model, objective = in_precision(model, precision), in_precision(objective, precision)
     theta0, rest = split_trainable(model, trainable)
+    theta0, rest, found = at_rates(theta0, rest, rates, precision)
     for path, leaf in jax.tree_util.tree_leaves_with_path(theta0):
         # On the host, where nothing needs compiling for each shape.
         if not np.isfinite(leaf).all():
@@ -143,7 +171,8 @@ def make_problem(
         check_value(objective, model)
     arranged = in_precision(chunk_samples(model, objective, memory), precision)
     kinds = number_kinds((rest, objective))
-    return Problem(theta0, rest, arranged, Coordinates.of(model, theta0), kinds)
+    coordinates = Coordinates.of(model, theta0, found)
+    return Problem(theta0, rest, arranged, coordinates, kinds)
 
 
 def split_trainable(model: PyTree, trainable: PyTree | Callable) -> tuple[PyTree, PyTree]:
@@ -188,8 +217,8 @@ class Quadratures(eqx.Module):
     """Integrals along the flow, carried with theta.
 
     Attributes:
-        arc_length: int_0^t |grad L| dt, the length of the path of theta.
-        energy: int_0^t |grad L|^2 dt, equal to L(0) - L(t) on the exact flow.
+        arc_length: int_0^t |D grad L| dt, the length of the path of theta.
+        energy: int_0^t <grad L, D grad L> dt, equal to L(0) - L(t) on the exact flow.
     """
 
     arc_length: Float[Array, ""]
@@ -205,14 +234,14 @@ State = tuple[Flat, Quadratures]
 
 
 def field(t: Float[Array, ""], state: State, args: tuple[Problem, object]) -> State:
-    """The right-hand side: (-grad L, (|grad L|, |grad L|^2)). One gradient.
+    """The right-hand side in phi: (-g, (|D^(1/2) g|, |g|^2)), g = D^(1/2) grad L. One gradient.
 
     The integrals do not act back on theta; their rates stay differentiable at |grad L| = 0, for
     implicit solvers.
 
     Args:
         t: time, without effect: the flow is autonomous.
-        state: theta and the integrals.
+        state: phi and the integrals.
         args: the problem, and what the integration needs besides.
 
     Returns:
@@ -220,7 +249,9 @@ def field(t: Float[Array, ""], state: State, args: tuple[Problem, object]) -> St
     """
     _, gradient = args[0].value_and_grad(state[0])
     squared = gradient @ gradient
-    norm = jnp.sqrt(squared + jnp.finfo(squared.dtype).tiny)
+    moved = args[0].coordinates.theta(gradient)
+    speed = squared if moved is gradient else moved @ moved
+    norm = jnp.sqrt(speed + jnp.finfo(squared.dtype).tiny)
     return -gradient, Quadratures(norm, squared)
 
 
@@ -228,7 +259,7 @@ def observe(state: State, problem: Problem, observers: Observers) -> dict[str, A
     """What is recorded at one time. One gradient, plus the observers' own work.
 
     Args:
-        state: theta and the integrals.
+        state: phi and the integrals.
         problem: the problem.
         observers: what is recorded besides.
 
@@ -242,7 +273,7 @@ def observe(state: State, problem: Problem, observers: Observers) -> dict[str, A
         "gradient_norm": jnp.linalg.norm(gradient),
         "arc_length": integrals.arc_length,
         "energy": integrals.energy,
-        "distance": jnp.linalg.norm(theta - problem.start),
+        "distance": jnp.linalg.norm(problem.coordinates.theta(theta - problem.start)),
     }
     total = 1
     for observer in observers:

@@ -37,7 +37,10 @@ def host_field(problem: Problem) -> HostField:
         return np.asarray(product(leaves, theta, vector))
 
     equations = _equations(static, *map(_shape, [*leaves, problem.start_on_host]))
-    return HostField(evaluated, multiplied, problem.dimension, traced, leaves, equations)
+    roots = problem.roots_on_host
+    if roots is not None:
+        roots = np.concatenate([roots, np.ones(2, roots.dtype)])
+    return HostField(evaluated, multiplied, problem.dimension, traced, leaves, equations, roots)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -1,6 +1,7 @@
 """What a flow is asked for, and where it stands: plain records, kept apart from the loop."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Settings:
         tolerances: rtol and atol.
         choice: the automatic choice of the solver, if it was left to us.
         engine: which engine drives the solver, "host" or "graph".
+        rates: of all trainable leaves by name; None for 1.
     """
 
     problem: Problem
@@ -37,6 +39,7 @@ class Settings:
     tolerances: tuple[float, float]
     choice: Automatic | None
     engine: str
+    rates: Mapping[str, float] | None = None
 
     @property
     def solver(self) -> str:

@@ -42,8 +42,9 @@ class FlowStats:
 class FlowSolution:
     """A gradient flow theta(t), 0 <= t <= time, as plain NumPy records at the save times.
 
-    Time is that of d theta/dt = -grad L: t = learning rate x gradient descent steps for the task's
-    own L (a mean over samples; for squared loss without 1/2).
+    Time is that of d theta/dt = -D grad L, D the rates, 1 where none are given: t =
+    learning rate x gradient descent steps for the task's own L (a mean over samples; for squared
+    loss without 1/2).
 
     Attributes:
         model: the model at theta(time): the end of the flow, never the best point seen.
@@ -51,9 +52,10 @@ class FlowSolution:
         result: how it ended.
         times: the save times reached, from 0; the last one is `time`.
         loss: L there.
-        gradient_norm: |grad L| there.
-        arc_length: int_0^t |grad L| dt, the length of the path of theta.
-        energy: int_0^t |grad L|^2 dt; L(0) - L(t) on the exact flow.
+        gradient_norm: |D^(1/2) grad L| there, so that dL/dt = -gradient_norm^2; the stopping rule
+            on the gradient's norm is about the same one.
+        arc_length: int_0^t |D grad L| dt, the length of the path of theta.
+        energy: int_0^t <grad L, D grad L> dt; L(0) - L(t) on the exact flow.
         distance: |theta(t) - theta(0)|.
         observations: further observers' records by name: values like the observer's, each array
             with the times in front, (times, ...).
@@ -63,6 +65,7 @@ class FlowSolution:
         solvers: the names of those that ran, in turn.
         precision: "float64" or "float32".
         engine: what drove the solver, "host" or "graph"; empty where nothing did.
+        rates: of all trainable leaves by name, 0 for those that did not flow; None for 1.
     """
 
     model: PyTree
@@ -81,6 +84,7 @@ class FlowSolution:
     solvers: tuple[str, ...]
     precision: str
     engine: str = ""
+    rates: Mapping[str, float] | None = None
     # What `resume` needs; opaque to users.
     checkpoint: object = dataclasses.field(repr=False, compare=False, default=None)
 

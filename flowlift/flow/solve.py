@@ -29,6 +29,7 @@ from .methods import AUTO, check_solver, resolve_method
 from .observers import watch
 from .problem import Problem, make_problem
 from .programs import host_field
+from .rates import Rates, named_rates
 from .records import Checkpoint, Plan, Settings
 from .schedule import LogTimes, check_apart, resolve_snapshots, resolve_times
 from .sharpness import decided, spectrum, spectrum_on_host
@@ -59,15 +60,18 @@ def solve(
     snapshots: Sequence[float] = (),
     precision: str = "float64",
     trainable: PyTree | Callable = eqx.is_inexact_array,
+    rates: Rates | None = None,
     memory: int | None = None,
     checkpoints: Checkpoints | None = None,
     engine: str | None = None,
     throw: bool = False,
 ) -> FlowSolution:
-    """Integrate d theta/dt = -grad L(theta) from the model's parameters (theory, section 4).
+    """Integrate d theta/dt = -D grad L(theta) from the model's parameters (theory, section 4).
 
     L is the task's loss exactly as stated there: a mean over samples, for squared loss without
-    1/2. Time is that of this L: t = learning rate x number of gradient descent steps.
+    1/2. Time is that of this L: t = learning rate x number of gradient descent steps. D = diag(d)
+    holds the rates, 1 where none are given; solvers integrate the plain flow of
+    phi = D^(-1/2) theta, and tolerances and records are those of theta.
 
     The local error of theta per step is kept below atol + rtol |theta|, root mean square over the
     parameters. Records between steps are as accurate as
@@ -102,6 +106,11 @@ def solve(
             numbers (a few: each costs P numbers).
         precision: "float64" or "float32"; parameters and data are converted to it.
         trainable: which leaves flow, as for `equinox.partition`.
+        rates: d >= 0, a number for all leaves, or numbers by names of leaves: base edges of a lift,
+            paths of leaves such as "layers.0.weight" or their ends; * and ? stand for any letters,
+            and "*" alone is the default of all others. 0 freezes a leaf. A rate of a lift may also
+            be a function of its size n, the largest number of copies of a hidden vertex: a text
+            such as "1/n", `Power(factor, power)`, or any n -> d.
         memory: bound in bytes on the activations of one gradient, on each device: samples are
             processed in chunks that keep it. None for no bound.
         checkpoints: a file that keeps where the flow stands, for long ones: after a kill the same
@@ -129,7 +138,7 @@ def solve(
     plan = _plan(0.0, horizon, save, snapshots, stops, max_gradients, precision)
     _check_checkpoints(checkpoints)
     _check_trainable(model, trainable)
-    problem = make_problem(model, objective, precision, trainable, memory)
+    problem = make_problem(model, objective, precision, trainable, memory, rates)
     _check_room(plan, problem)
     watched = watch(observers, model)
     _check_scale(problem, atol)
@@ -137,8 +146,10 @@ def solve(
     name = solver if choice is None else choice.names[-1]
     method = resolve_method(name, rtol, atol, precision, problem)
     drives = resolve_engine(engine, method, problem)
-    numbers = (rtol, atol)
-    settings = Settings(problem, method, watched, precision, max_steps, numbers, choice, drives)
+    numbers, named = (rtol, atol), named_rates(model, trainable, rates)
+    settings = Settings(
+        problem, method, watched, precision, max_steps, numbers, choice, drives, named
+    )
     return integrate(Checkpoint(settings, None, Trace()), plan, throw, checkpoints)
 
 

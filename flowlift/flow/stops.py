@@ -51,6 +51,8 @@ class LossBelow:
 class GradientNormBelow:
     """Stop after the first accepted step with |grad L| <= threshold.
 
+    With rates it is |D^(1/2) grad L|, the norm that is recorded.
+
     Cost: at most one gradient per accepted step, counted as an observation; none where the solver
     evaluates it there anyway.
 

@@ -19,6 +19,7 @@ from ..solvers import BDF, RKC2, ExpRosenbrock
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .coordinates import joined, live_parts, real_parts
 from .problem import in_precision, split_trainable
+from .rates import Rates, at_rates
 from .solve import ATOL, RTOL
 
 _SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
@@ -62,9 +63,10 @@ def trajectory(
     atol: float = ATOL,
     max_steps: int = _MAX_STEPS,
     precision: str = "float64",
+    rates: Rates | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Trajectory:
-    """theta(t) with d theta/dt = -grad L(theta), t = 0 at the model, as a pure function.
+    """theta(t) with d theta/dt = -D grad L(theta), t = 0 at the model, as a pure function.
 
     It may be compiled (jax.jit), batched (jax.vmap, over models, data or times) and differentiated
     (jax.grad, jax.jvp with a suitable adjoint), with respect to the model's parameters, whatever L
@@ -90,6 +92,7 @@ def trajectory(
         atol: absolute tolerance, likewise.
         max_steps: limit of attempted steps.
         precision: "float64" or "float32"; the model, the data and the times are converted to it.
+        rates: D, as for `solve`: numbers that are no part of what is differentiated.
         adjoint: how it is differentiated; None: `diffrax.RecursiveCheckpointAdjoint()`.
 
     Returns:
@@ -106,14 +109,16 @@ def trajectory(
     objective = in_precision(resolve_objective(task), precision)
     model = in_precision(model, precision)
     leaves, rest = split_trainable(model, eqx.is_inexact_array)
+    leaves, rest, found = at_rates(leaves, rest, rates, precision)
     objective.check(model)
     theta, shapes = real_parts(leaves), jax.tree.map(_shape, leaves)
     # Only arrays may be arguments of the integration, and what is differentiated must be one.
     arrays, static = eqx.partition((objective, rest), eqx.is_array)
     loss = lambda theta, arrays: _loss(joined(theta, shapes), eqx.combine(arrays, static))
+    speeds = None if found is None else _by_part(leaves, found)
     norm = LiveNorm(live_parts(model, leaves))
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, theta, arrays: _descent(loss, theta, arrays)),
+        diffrax.ODETerm(lambda t, theta, arrays: _descent(loss, theta, arrays, speeds)),
         built,
         jnp.zeros_like(times[0]),
         times[-1],
@@ -139,8 +144,18 @@ def _loss(theta: PyTree, others: tuple[AbstractObjective, PyTree]) -> Float[Arra
     return objective(eqx.combine(theta, rest))
 
 
-def _descent(loss: Callable, theta: PyTree, arrays: PyTree) -> PyTree:
-    return jax.tree.map(jnp.negative, jax.grad(loss)(theta, arrays))
+def _descent(loss: Callable, theta: PyTree, arrays: PyTree, speeds: PyTree | None) -> PyTree:
+    gradient = jax.grad(loss)(theta, arrays)
+    if speeds is None:
+        return jax.tree.map(jnp.negative, gradient)
+    return jax.tree.map(lambda d, g: -d * g, speeds, gradient)
+
+
+def _by_part(leaves: PyTree, found: Sequence[float]) -> PyTree:
+    """The rate of each real part of the leaves."""
+    each, structure = jax.tree.flatten(leaves)
+    pairs = [(d, d) if jnp.iscomplexobj(z) else d for z, d in zip(each, found, strict=True)]
+    return structure.unflatten(pairs)
 
 
 def _marked(saved: Array, start: Array, reached: Bool[Array, " m"]) -> Array:

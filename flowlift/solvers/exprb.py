@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Real
 
 from .lanczos import rounding_of_products
 from .pace import HOPELESS_IF_STABLE
-from .parts import Select, live_scale, rate_of, split
+from .parts import Select, flow_part, live_scale, rate_of, split
 from .phi import Projection, phi
 from .predictive import Estimate, PredictiveController
 from .tolerances import check_controller, not_yet
@@ -205,6 +205,9 @@ class ExpRosenbrock(
         given = self.root_finder
         rtol = given.rtol if self.rtol is None else self.rtol
         atol = given.atol if self.atol is None else self.atol
+        if not eqx.is_array_like(atol):
+            # As the controller may have it, a tree like the state.
+            atol = flow_part(self.select, atol)
         scale = (atol + rtol * jnp.abs(x0)) * live_scale(x0.size, self.live, x0.dtype)
         weigh = lambda v: jnp.sqrt(jnp.mean((v / scale) ** 2))
 

@@ -53,12 +53,12 @@ class PredictiveController(diffrax.AbstractStepSizeController[Memory, float | No
 
     Attributes:
         rtol: relative tolerance.
-        atol: absolute tolerance.
+        atol: absolute tolerance: one number, or a tree like the state of numbers or arrays.
         norm: of the scaled error.
     """
 
     rtol: Real[Array, ""] | float
-    atol: Real[Array, ""] | float
+    atol: PyTree[Real[Array, "..."] | float]
     norm: Callable[[PyTree], Float[Array, ""]] = optx.rms_norm
 
     def wrap(self, direction) -> "PredictiveController":
@@ -67,7 +67,13 @@ class PredictiveController(diffrax.AbstractStepSizeController[Memory, float | No
 
     def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
         """The first step by Hairer, Nørsett, Wanner 1993, section II.4. Two evaluations."""
-        start = diffrax.PIDController(rtol=self.rtol, atol=self.atol, norm=self.norm)
+        rtol, atol, norm = self.rtol, self.atol, self.norm
+        if not _is_number(atol):
+            # diffrax takes one number: the errors come scaled.
+            scale = jax.tree.map(lambda a, y: a + self.rtol * jnp.abs(y), atol, y0)
+            norm = lambda error: self.norm(jax.tree.map(jnp.divide, error, scale))
+            rtol, atol = 0.0, 1.0
+        start = diffrax.PIDController(rtol=rtol, atol=atol, norm=norm)
         tnext, _ = start.init(terms, t0, t1, y0, dt0, args, func, error_order)
         zero = jnp.zeros_like(tnext - t0)
         return tnext, Memory(zero, zero)
@@ -99,7 +105,10 @@ class PredictiveController(diffrax.AbstractStepSizeController[Memory, float | No
             Whether to accept, the length of the next attempt, and the memory after this one.
         """
         possible = step <= estimate.limit
-        scaled = jax.tree.map(self._scale, before, after, estimate.error)
+        atol = self.atol
+        if _is_number(atol):
+            atol = jax.tree.map(lambda _: self.atol, estimate.error)
+        scaled = jax.tree.map(self._scale, before, after, estimate.error, atol)
         error = jnp.asarray(self.norm(scaled), step.dtype)
         keep = possible & (error <= 1)
         factor = self._factor(error, step, keep, order, old)
@@ -109,8 +118,8 @@ class PredictiveController(diffrax.AbstractStepSizeController[Memory, float | No
         memory = Memory(jnp.where(keep, error, old.error), jnp.where(keep, step, old.step))
         return keep, following, memory
 
-    def _scale(self, before, after, error):
-        return error / (self.atol + self.rtol * jnp.maximum(jnp.abs(before), jnp.abs(after)))
+    def _scale(self, before, after, error, atol):
+        return error / (atol + self.rtol * jnp.maximum(jnp.abs(before), jnp.abs(after)))
 
     def _factor(self, error, step, keep: Bool[Array, ""], order, old: Memory):
         # An error of zero may let the step grow tenfold, no more.
@@ -119,3 +128,7 @@ class PredictiveController(diffrax.AbstractStepSizeController[Memory, float | No
         trend = (step / old.step) * (old.error / error) ** (1 / order)
         predicted = jnp.where(old.error > 0, plain * trend, plain)
         return jnp.where(keep, jnp.clip(predicted, 0.1, 10.0), jnp.clip(plain, 0.1, 0.8))
+
+
+def _is_number(atol: PyTree) -> bool:
+    return jax.tree.structure(atol) == jax.tree.structure(0.0)

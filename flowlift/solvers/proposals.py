@@ -28,14 +28,14 @@ class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
 
     Attributes:
         rtol: relative tolerance.
-        atol: absolute tolerance.
+        atol: absolute tolerance, of all or of each coordinate of the selected part.
         select: y -> the part whose error counts; None: all of y.
         live: how many leading coordinates of the flow's part count, the others being zeros that
             never move; None for all.
     """
 
     rtol: Float[Array, ""] | float
-    atol: Float[Array, ""] | float
+    atol: Float[Array, "..."] | float
     select: Select | None = eqx.field(static=True, default=None)
     live: Int[Array, ""] | None = None
 

@@ -34,12 +34,12 @@ class Tolerances(eqx.Module):
 
     Attributes:
         rtol: relative tolerance.
-        atol: absolute tolerance.
+        atol: absolute tolerance, of all or, as arrays, of each coordinate.
         norm: a `Judge` if the controller is one of ours.
     """
 
     rtol: Float[Array, ""] | float
-    atol: Float[Array, ""] | float
+    atol: PyTree[Float[Array, "..."] | float]
     norm: Callable[[PyTree], Any]
 
     @staticmethod

@@ -178,9 +178,10 @@ def _common_record(study: Study) -> dict:
         there = record.get(table, {})
         for key in [k for k, default in defaults.items() if there.get(k) == default]:
             del there[key]
-    if not record.get("frozen", True):
-        # Nothing frozen is what a study says by leaving it out.
-        del record["frozen"]
+    for key in ("frozen", "rates"):
+        if not record.get(key, True):
+            # Nothing there is what a study says by leaving it out.
+            del record[key]
     # Of the sources, those that this run names: another file of the study changes nothing here.
     used = set(sources_named(record))
     named = {n: files for n, files in record.pop("sources", {}).items() if n in used}

@@ -23,11 +23,11 @@ from ..diagnostics import Series
 from ..flow import FlowSolution, LogTimes
 from ..flow.dataset import TIME
 from ..flow.observers import check_name, dims_of
+from ..leaves import mask
 from ..registry import register
 from ..streams import Purpose, stream
 from ..tasks import SquaredLoss, Supervised, Task
 from .kinds import AbstractChoice, Quantity, kind_of
-from .leaves import mask
 
 OBSERVED = "observation_time"
 # What a study gives: a file cannot.

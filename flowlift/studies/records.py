@@ -4,7 +4,8 @@ import dataclasses
 from math import inf
 from typing import Any
 
-from ..flow import ATOL, AUTO, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation
+from ..flow import ATOL, AUTO, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation, rates_at
+from ..flow.rates import size_of
 from ..flow.stops import Stop
 from ..lift import Gaussian, copies_for_count
 from ..modules import PerceptronModule
@@ -251,6 +252,9 @@ class Study:
     """The flows."""
     frozen: tuple[str, ...] | None = None
     """Base edges, or paths of a model's leaves, that do not flow; * and ? stand for any letters."""
+    rates: dict[str, float | str] | None = None
+    """Factors of -grad L by base edge or path of a leaf, "*" for all others: numbers, 0 for what
+    does not flow, or powers of the lift size n in copies (of a model: its size), such as "1/n"."""
     seeds: int = 1
     """Lifts per size: seeds `first_seed`, `first_seed` + 1, ..."""
     first_seed: int = 0
@@ -282,7 +286,7 @@ class Study:
         Raises:
             ValueError: if a number of seeds or the chunk is below 1, a seed not in 0..2^63 - 1,
                 an entry of `seeds_at_most` names no lift size, an axis is empty or holds a value
-                twice, or varies what no run depends on.
+                twice, or varies what no run depends on, or a rate is none.
         """
         if self.chunk >= _SEEDS:
             raise ValueError(
@@ -308,6 +312,8 @@ class Study:
                 )
         self._check_axes()
         self._check_model()
+        if self.rates is not None:
+            rates_at(self.rates, 1)
 
     def _check_model(self) -> None:
         lifted, given = (self.module, self.lift), (self.model, self.sizes)
@@ -363,6 +369,21 @@ class Study:
         if self.lift is None:
             return dataclasses.replace(self, sizes=(size,))
         return dataclasses.replace(self, lift=dataclasses.replace(self.lift, sizes=(size,)))
+
+    def rates_of(self, model: Any, size: int) -> dict[str, float] | None:
+        """The rates at one size, as numbers.
+
+        Args:
+            model: a model of that size.
+            size: the size.
+
+        Returns:
+            Numbers by name; None for 1.
+        """
+        if self.rates is None:
+            return None
+        counts = self.size_counts in ("copies", "size")
+        return rates_at(self.rates, size if counts else size_of(model))
 
     @property
     def size_counts(self) -> str:

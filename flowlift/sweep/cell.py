@@ -14,14 +14,15 @@ from jaxtyping import PyTree
 
 from ..flow import Checkpoints, FlowSolution, check_settings, solve
 from ..flow.dataset import TIME, Variables, facts_of, record_of
+from ..flow.rates import named_rates
 from ..flow.stops import check_stops
+from ..leaves import flowing
 from ..lift import check_plan, sample
 from ..modules import PerceptronModule
 from ..store.joining import numbered
 from ..store.schema import versions_of
 from ..studies.grid import SCHEMA, Cell, axis_names
 from ..studies.kinds import build_module, build_task, built
-from ..studies.leaves import flowing
 from ..studies.observations import observe
 from ..studies.records import LiftPlan, Study
 from ..studies.toml import to_toml, variants
@@ -77,7 +78,8 @@ def _check_models(study: Study, task: Task) -> None:
     for size in sizes:
         model = make(size, study.first_seed)
         resolve_objective(task).check(model)
-        flowing(model, study.frozen or ())
+        flows = flowing(model, study.frozen or ())
+        named_rates(model, flows, study.rates_of(model, size))
         if study.observe:
             study.observe.check_model(model, task)
 
@@ -139,7 +141,8 @@ class Bench:
         facts = facts_of(model)
         if on_lift:
             on_lift(facts)
-        solution = _flow(self.study, model, self._task, checkpoints)
+        rates = self.study.rates_of(model, self._size)
+        solution = _flow(self.study, model, self._task, rates, checkpoints)
         data = describe(self.study, facts, solution)
         data |= certificate_of(self.study.flow, solution, self._task)
         if self.study.observe:
@@ -249,7 +252,11 @@ def study_task(study: Study) -> Task:
 
 
 def _flow(
-    study: Study, model: PyTree, task: Task, checkpoints: Checkpoints | None = None
+    study: Study,
+    model: PyTree,
+    task: Task,
+    rates: Mapping[str, float] | None,
+    checkpoints: Checkpoints | None = None,
 ) -> FlowSolution:
     plan = study.flow
     return solve(
@@ -266,6 +273,7 @@ def _flow(
         max_steps=plan.max_steps,
         precision=study.precision,
         trainable=flowing(model, study.frozen or ()),
+        rates=rates,
         checkpoints=checkpoints,
     )
 

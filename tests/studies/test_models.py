@@ -9,7 +9,7 @@ import xarray
 
 import flowlift
 from flowlift import answers, plot, studies, sweep
-from flowlift.studies.leaves import flowing, leaf_names
+from flowlift.leaves import flowing, leaf_names
 from flowlift.studies.observations import Theta
 from flowlift.sweep.cell import check_study, model_maker, study_task
 from flowlift.tasks import supervised

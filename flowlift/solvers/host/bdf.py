@@ -188,7 +188,7 @@ class HostBDF(AbstractHostMethod):
     def _first_step(self, field: HostField, y: Vector) -> float:
         """As `ProposedSteps` chooses it where no end is near."""
         rtol, atol = self.first or (self.rtol, self.atol)
-        scale = atol + rtol * np.abs(y[: field.live])
+        scale = field.allowed(rtol, atol, np.abs(y[: field.live]))
         first = field.rates(y)[1]
         size, speed = scaled_norm(y, scale), scaled_norm(first, scale)
         h = 0.01 * size / speed if size > 1e-5 and speed > 1e-5 else 1e-6
@@ -198,7 +198,7 @@ class HostBDF(AbstractHostMethod):
         return h if math.isfinite(h) and h > 0 else 1e-6
 
     def _weights(self, field: HostField, y: Vector) -> Vector:
-        return self.atol + self.rtol * np.abs(y[: field.live])
+        return field.allowed(self.rtol, self.atol, np.abs(y[: field.live]))
 
     def _equation(self, field: HostField, state: BDFMemory) -> Equation:
         prediction, psi = predicted(state.differences, state.order)

@@ -155,7 +155,8 @@ class LeanExplicit(AbstractLeanMethod):
             loss, norm = nothing, nothing
         error = h * (jnp.asarray(tableau.butcher.b_error, dtype) @ slopes)
         size = jnp.maximum(jnp.abs(y), jnp.abs(at))[:-2]
-        scaled = field.norm(error[:-2] / (constants["atol"] + constants["rtol"] * size))
+        atol = field.absolute(constants["atol"], size.size)
+        scaled = field.norm(error[:-2] / (atol + constants["rtol"] * size))
         keep = scaled < 1
         power = jnp.asarray(1 / tableau.error_order(), dtype)
         low, high = jnp.where(keep, 1.0, _MIN_FACTOR), jnp.where(keep, _MAX_FACTOR, _SAFETY)
@@ -213,7 +214,7 @@ def first_step(
         measure = lambda scaled: field.norm(scaled[:-2])
     # What does not count may be divided by zero, and what is judged may overflow.
     with np.errstate(all="ignore"):
-        scale = atol + rtol * np.abs(y)
+        scale = field.allowed(rtol, atol, np.abs(y))
         _, rates = field.rates(y)
         size, speed = measure(y / scale), measure(rates / scale)
         resting = size < 1e-5 or not speed >= 1e-5
@@ -268,7 +269,7 @@ class HostExplicit(AbstractHostMethod):
             loss = norm = None
         error = h * (tableau.butcher.b_error.astype(y.dtype) @ slopes)
         size = np.maximum(np.abs(y), np.abs(at))[:-2]
-        scaled = field.norm(error[:-2] / (self.atol + self.rtol * size))
+        scaled = field.norm(error[:-2] / field.allowed(self.rtol, self.atol, size))
         keep = scaled < 1
         low, high = (1.0, _MAX_FACTOR) if keep else (_MIN_FACTOR, _SAFETY)
         raw = math.inf if scaled == 0 else _SAFETY * (1 / scaled) ** (1 / tableau.error_order())

@@ -88,7 +88,7 @@ class HostExprb(AbstractHostMethod):
 
     def _attempt(self, field: HostField, y: Vector, memory: Trend, h: float) -> Attempt:
         _, rates = field.rates(y)
-        theta, scale = y[:-2], self.atol + self.rtol * np.abs(y[:-2])
+        theta, scale = y[:-2], field.allowed(self.rtol, self.atol, np.abs(y[:-2]))
         tangent, weigh = _tangent(field, theta, rates), lambda v: field.norm(v / scale)
         projection = Projection(min(self.max_basis, theta.size), theta, _CHAINS)
         vectors = np.zeros((_CHAINS, y.size), y.dtype)
@@ -118,7 +118,7 @@ class HostExprb(AbstractHostMethod):
     ) -> Attempt:
         candidate = y + stage.moved
         size = np.maximum(np.abs(y), np.abs(candidate))
-        scaled = _largest(field, stage.difference / (self.atol + self.rtol * size))
+        scaled = _largest(field, stage.difference / field.allowed(self.rtol, self.atol, size))
         said = verdict(scaled, h, limit, _ORDER, memory, float(np.finfo(y.dtype).tiny))
         # Where the field at the end is no number, no further step could be made.
         judged = [stage.difference, candidate, stage.rates]
@@ -136,7 +136,7 @@ class HostExprb(AbstractHostMethod):
             dense=_interpolant(y, h, vectors, projection),
             finite=finite,
             loss=stage.loss,
-            gradient_norm=float(stage.rates[-2]),
+            gradient_norm=field.gradient_norm(stage.rates),
             halt=Halt.NOT_SYMMETRIC if skewed else Halt.NONE,
         )
 
@@ -151,8 +151,8 @@ def _tangent(field: HostField, theta: Vector, rates: Vector) -> Tangent:
 
     def tangent(vector: Vector) -> tuple[Vector, Vector]:
         image = -field.product(theta, vector)
-        along = float(rates[:-2] @ image)
-        return image, np.array([along / float(rates[-2]), 2 * along], rates.dtype)
+        along, moved = float(rates[:-2] @ image), field.speed_change(rates, image)
+        return image, np.array([moved / float(rates[-2]), 2 * along], rates.dtype)
 
     return tangent
 

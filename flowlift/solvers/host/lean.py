@@ -154,10 +154,28 @@ class TracedField(NamedTuple):
     Attributes:
         rates: y -> (L, |grad L|, dy/dt). One gradient.
         norm: root mean square over the coordinates of theta that count.
+        roots: as in `HostField`.
     """
 
     rates: Callable[[Any], tuple[Any, Any, Any]]
     norm: Callable[[Any], Any]
+    roots: Any
+
+    def absolute(self, atol, size: int):
+        """An absolute tolerance of theta as one of the leading coordinates of y.
+
+        Args:
+            atol: that of theta.
+            size: how many coordinates.
+
+        Returns:
+            One number, or one for each of them.
+        """
+        return atol if self.roots is None else atol / self.roots[:size]
+
+    def gradient_norm(self, rates):
+        """|grad L| from dy/dt."""
+        return rates[-2] if self.roots is None else jnp.sqrt(rates[-1])
 
 
 class AbstractLeanMethod(abc.ABC):
@@ -260,7 +278,7 @@ def burst(
     floats = (h, *bounds[:5], *(constants[name] for name in names))
     most = int(min(bounds.gradients, np.iinfo(np.int32).max))
     whole = np.array([bounds.attempts, most, bounds.non_finite, bounds.edge, field.live], np.int32)
-    out = run(field.leaves, y, memory, np.array(floats, y.dtype), whole)
+    out = run(field.leaves, y, memory, np.array(floats, y.dtype), whole, field.roots)
     after, new, before, dense, numbers, counts = jax.device_get(out)
     step, time, taken = (float(number) for number in numbers)
     attempts, accepted, gradients, non_finite, edge, met, left = counts.tolist()
@@ -273,11 +291,11 @@ def burst(
 
 @lru_cache(maxsize=256)
 def _program(method: AbstractLeanMethod, traced: Callable, names: Sequence[str]) -> Callable:
-    def run(leaves, y, memory, floats, counts):
+    def run(leaves, y, memory, floats, counts, roots):
         h, end, pause, resolution, loss, gradient_norm = floats[:6]
         constants = dict(zip(names, floats[6:], strict=True))
         most_attempts, most_gradients, non_finite, edge, live = counts
-        field = _traced_field(lambda theta: traced(leaves, theta), live)
+        field = _traced_field(lambda theta: traced(leaves, theta), live, roots)
 
         def going(now: _Carry):
             ahead = (now.time + now.h < end) & (now.time < pause) & (now.h > resolution)
@@ -302,19 +320,22 @@ def _program(method: AbstractLeanMethod, traced: Callable, names: Sequence[str])
     return jax.jit(run)
 
 
-def _traced_field(value_and_grad: Callable, live) -> TracedField:
+def _traced_field(value_and_grad: Callable, live, roots) -> TracedField:
     def rates(y):
         loss, gradient = value_and_grad(y[:-2])
         squared = gradient @ gradient
-        norm = jnp.sqrt(squared + jnp.finfo(y.dtype).tiny)
+        norm = speed = jnp.sqrt(squared + jnp.finfo(y.dtype).tiny)
+        if roots is not None:
+            moved = roots[:-2] * gradient
+            speed = jnp.sqrt(moved @ moved + jnp.finfo(y.dtype).tiny)
         # A loss over data of its own may come in their precision.
-        return loss.astype(y.dtype), norm, jnp.concatenate([-gradient, norm[None], squared[None]])
+        return loss.astype(y.dtype), norm, jnp.concatenate([-gradient, speed[None], squared[None]])
 
     def norm(vector):
         # What does not count is zero.
         return jnp.sqrt(jnp.sum(vector * vector) / live.astype(vector.dtype))
 
-    return TracedField(rates, norm)
+    return TracedField(rates, norm, roots)
 
 
 def _begin(method, field, y, memory, h, before, constants) -> _Carry:

@@ -101,7 +101,7 @@ class HostRKC(AbstractHostMethod):
         old, candidate = ready.memory, y + tried.increment
         error = -0.8 * tried.increment + 0.4 * h * old.rates + 0.4 * h * tried.rates
         size = np.maximum(np.abs(y), np.abs(candidate))
-        scaled = field.norm((error / (self.atol + self.rtol * size))[:-2])
+        scaled = field.norm((error / field.allowed(self.rtol, self.atol, size))[:-2])
         tiny = float(np.finfo(y.dtype).tiny)
         said = verdict(scaled, h, tried.limit, _ORDER, old.trend, tiny)
         finite = math.isfinite(said.step) and bool(np.isfinite([error, candidate]).all())
@@ -118,7 +118,7 @@ class HostRKC(AbstractHostMethod):
             dense=hermite(y, candidate, h, old.rates, tried.rates),
             finite=finite,
             loss=tried.loss,
-            gradient_norm=float(tried.rates[-2]),
+            gradient_norm=field.gradient_norm(tried.rates),
             halt=Halt.NOT_SYMMETRIC if skewed else Halt.NONE,
         )
 
@@ -210,7 +210,8 @@ class LeanRKC(AbstractLeanMethod):
         void = exceeded & ~memory.second
         error = traced.combine((-0.8, 0.4 * h, 0.4 * h), (increment, memory.rates, rates))
         norm = lambda scaled: field.norm(scaled[:-2])
-        controller = PredictiveController(constants["rtol"], constants["atol"], norm)
+        atol = field.absolute(constants["atol"], y.size)
+        controller = PredictiveController(constants["rtol"], atol, norm)
         keep, step, trend = controller.verdict(
             h,
             y,
@@ -228,7 +229,7 @@ class LeanRKC(AbstractLeanMethod):
         return Traced(
             y=y + increment, keep=keep, step=jnp.where(void, h, step), memory=taken,
             rejected=memory._replace(probe=probe, showed=void), gradients=stages,
-            finite=finite | void, loss=loss, gradient_norm=rates[-2],
+            finite=finite | void, loss=loss, gradient_norm=field.gradient_norm(rates),
             dense=(memory.rates, rates), leave=void | leave, void=void,
         )  # fmt: skip
 

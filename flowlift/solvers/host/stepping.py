@@ -18,7 +18,9 @@ Dense = Callable[[Vector], np.ndarray]
 class HostField:
     """The flow d theta/dt = -grad L as the host calls it, with two integrals along it.
 
-    A state y is one vector (P + 2,): theta, int |grad L| dt, int |grad L|^2 dt.
+    A state y is one vector (P + 2,): theta, int |grad L| dt, int |grad L|^2 dt. Where theta stands
+    for coordinates phi = D^(-1/2) theta of a flow with rates, the first integral is that of
+    |D^(1/2) grad L|, the speed of D^(1/2) phi, and absolute tolerances are meant for D^(1/2) phi.
 
     Attributes:
         value_and_grad: theta -> (L, grad L), a Python number and an array (P,). One gradient.
@@ -27,6 +29,7 @@ class HostField:
         traced: (leaves, theta) -> (L, grad L), to be compiled with more around it.
         leaves: what `traced` is called with.
         equations: the size of the traced gradient.
+        roots: D^(1/2), and 1 for both integrals, (P + 2,); None where D is 1.
     """
 
     value_and_grad: Callable[[Vector], tuple[float, Vector]]
@@ -35,6 +38,7 @@ class HostField:
     traced: Callable[[Sequence[Any], Any], tuple[Any, Any]]
     leaves: Sequence[Any]
     equations: int
+    roots: Vector | None = None
 
     def rates(self, y: Vector) -> tuple[float, Vector]:
         """L and dy/dt = (-grad L, |grad L|, |grad L|^2). One gradient.
@@ -49,10 +53,38 @@ class HostField:
         squared = float(gradient @ gradient)
         rates = np.empty(y.size, y.dtype)
         np.negative(gradient, out=rates[:-2])
+        speed = squared
+        if self.roots is not None:
+            moved = self.roots[:-2] * gradient
+            speed = float(moved @ moved)
         # As in the graph, where the root must have a derivative at 0.
-        rates[-2] = math.sqrt(squared + float(np.finfo(y.dtype).tiny))
+        rates[-2] = math.sqrt(speed + float(np.finfo(y.dtype).tiny))
         rates[-1] = squared
         return loss, rates
+
+    def allowed(self, rtol: float, atol: float, size: Vector) -> Vector:
+        """The error that is allowed, atol + rtol |y|, with atol in units of theta.
+
+        Args:
+            rtol: relative tolerance.
+            atol: absolute tolerance.
+            size: |y|, or its leading coordinates.
+
+        Returns:
+            The error of each of them.
+        """
+        if self.roots is None:
+            return atol + rtol * size
+        return atol / self.roots[: size.size] + rtol * size
+
+    def speed_change(self, rates: Vector, image: Vector) -> float:
+        """The derivative of |D^(1/2) grad L|^2 / 2 where the gradient changes by -image."""
+        weighted = rates[:-2] if self.roots is None else rates[:-2] * self.roots[:-2] ** 2
+        return float(weighted @ image)
+
+    def gradient_norm(self, rates: Vector) -> float:
+        """|grad L| from dy/dt."""
+        return float(rates[-2] if self.roots is None else np.sqrt(rates[-1]))
 
     def norm(self, vector: Vector) -> float:
         """Root mean square over the coordinates of theta that count.

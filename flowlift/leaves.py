@@ -37,14 +37,14 @@ def mask(model: PyTree, patterns: Sequence[str], argument: str) -> PyTree:
     """
     names = leaf_names(model)
     for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
+        if not any(named_by(name, pattern) for name in names):
             raise ValueError(
                 f"Argument `{argument}` must name trainable leaves of the model, but {pattern!r} "
                 f"names none of {', '.join(names)}; correct it."
             )
 
     def named(path, leaf) -> bool:
-        return eqx.is_inexact_array(leaf) and any(_matches(_name(path), p) for p in patterns)
+        return eqx.is_inexact_array(leaf) and any(named_by(_name(path), p) for p in patterns)
 
     return jax.tree_util.tree_map_with_path(named, model)
 
@@ -76,6 +76,15 @@ def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def _matches(name: str, pattern: str) -> bool:
+def named_by(name: str, pattern: str) -> bool:
+    """Whether a pattern names a leaf.
+
+    Args:
+        name: the leaf's.
+        pattern: a whole path or its end after a dot; * and ? stand for any letters.
+
+    Returns:
+        The verdict.
+    """
     ends = [name, *(name[i + 1 :] for i, letter in enumerate(name) if letter == ".")]
     return any(fnmatch.fnmatchcase(end, pattern) for end in ends)
