@@ -159,11 +159,12 @@ def remedy(error: OSError) -> str:
     return (_OF_THE_SYSTEM | _OF_WRITING).get(error.errno or 0, "remove the cause and try again")
 
 
-def read_bytes(path: Path) -> bytes | None:
+def read_bytes(path: Path, start: int = 0) -> bytes | None:
     """The content of a file.
 
     Args:
         path: the file.
+        start: the first byte that is read.
 
     Returns:
         Its content; None where there is no file of that name (any more), or something else: a
@@ -177,6 +178,7 @@ def read_bytes(path: Path) -> bytes | None:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return None
         with open(path, "rb") as file:
+            file.seek(start)
             return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -206,19 +208,34 @@ def regular_files(folder: Path, suffix: str) -> dict[str, os.stat_result]:
         NotRead: if the folder cannot be listed: that is not an empty one.
     """
     found: dict[str, os.stat_result] = {}
-    try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(suffix))
-    except (FileNotFoundError, NotADirectoryError):
-        return found
-    except OSError as error:
-        raise NotRead(folder, error) from error
-    for name in names:
+    for name in file_names(folder, suffix):
         # A file that vanishes meanwhile, a link that leads nowhere.
         with contextlib.suppress(OSError):
             known = os.stat(folder / name)
             if stat.S_ISREG(known.st_mode):
                 found[name] = known
     return found
+
+
+def file_names(folder: Path, suffix: str) -> list[str]:
+    """What lies in a folder, whatever it is: one look, where `regular_files` takes one a file.
+
+    Args:
+        folder: the folder.
+        suffix: how the names end.
+
+    Returns:
+        Names, sorted; none where there is no such folder.
+
+    Raises:
+        NotRead: if the folder cannot be listed.
+    """
+    try:
+        return sorted(name for name in os.listdir(folder) if name.endswith(suffix))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise NotRead(folder, error) from error
 
 
 def clear_parts(folder: Path) -> list[Path]:

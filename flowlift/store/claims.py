@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import clear_parts, process_exists, read_bytes, regular_files, write_text
-from .names import CELLS, CHECKPOINTS, CLAIMS, writer
+from .names import CELLS, CHECKPOINTS, CLAIMS, INDEX, writer
 
 # Seconds between signs of life, and after how many without one a writer counts as dead.
 BEAT, SILENCE = 5.0, 60.0
@@ -178,7 +178,7 @@ def clear_dead(directory: Path) -> list[Claim]:
         # In a store that cannot be written they stay, and count as dead.
         with contextlib.suppress(OSError):
             claim.path.unlink(missing_ok=True)
-    for folder in ("", CELLS, CLAIMS, CHECKPOINTS):
+    for folder in ("", CELLS, INDEX, CLAIMS, CHECKPOINTS):
         clear_parts(directory / folder)
     return dead
 

@@ -27,6 +27,7 @@ from .damage import Damage, set_aside
 from .digests import Damaged, sealed, unsealed
 from .index import Entry, append
 from .names import CELLS, FOLDED, LOCK, writer
+from .pruning import prune
 from .templates import made
 
 # Files from which a fold saves a reader more than a second.
@@ -65,6 +66,8 @@ def fold(directory: str | Path, *, least: int = 2, found: list[Damage] | None = 
         for batch in _batches(directory, chosen, found):
             with storing(directory):
                 gone += _put_together(directory, batch)
+        if gone:
+            prune(directory)
         return gone
 
 

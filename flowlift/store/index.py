@@ -1,18 +1,21 @@
 """The index of a store: a JSON line for each finished cell, one file per writer.
 
 It is a cache. The listing of the cells is the truth, and a line counts only while the file it
-speaks of has the size that it names, and the time of change or the digest.
+speaks of has the size that it names, and the time of change or the digest. Lines of files that are
+gone are dropped by `pruning`.
 """
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import NotRead, read_bytes, regular_files
+from ..files import NotRead, file_names, read_bytes, regular_files
 from .digests import of_line, seal_of
 from .names import CELLS, FOLDED, INDEX, writer
 
@@ -52,6 +55,8 @@ class Entry:
     changed: int = 0
 
 
+# How lines begin, as `append` writes them.
+_HEAD = b'{"file": "'
 _FIELDS = {field.name for field in dataclasses.fields(Entry)}
 
 
@@ -94,18 +99,22 @@ def read_index(directory: Path) -> dict[str, Entry]:
     Raises:
         NotRead: if the system refuses to list or to open the files.
     """
-    there, known, seals = _listing(directory), {}, {}
-    for entry in _lines(directory):
-        found = there.get(entry.file)
-        if found is None or found.st_size != entry.bytes:
-            continue
-        if not _fits(found, entry):
-            if entry.file not in seals:
-                seals[entry.file] = _seal(directory / CELLS / entry.file)
-            if seals[entry.file] != entry.digest:
-                continue
-        known[entry.file] = entry
+    there, known = _listing(directory), {}
+    for name, lines in lines_by_file(directory, there).items():
+        # The last line that fits counts, most often the last.
+        entries = filter(None, map(_parsed, reversed(lines)))
+        stands = _standing(directory / CELLS / name, there[name])
+        if (entry := next(filter(stands, entries), None)) is not None:
+            known[name] = entry
     return known
+
+
+def _standing(path: Path, found: os.stat_result) -> Callable[[Entry], bool]:
+    """Whether a line fits a file: by what the system says of it, or by its digest."""
+    seal = functools.cache(lambda: _seal(path))
+    return lambda entry: (
+        _fits(found, entry) or (found.st_size == entry.bytes and seal() == entry.digest)
+    )
 
 
 def once_said(directory: Path, name: str) -> set[str]:
@@ -118,14 +127,63 @@ def once_said(directory: Path, name: str) -> set[str]:
     Returns:
         Identities.
     """
-    return {run for entry in _lines(directory) if entry.file == name for run in entry.runs}
+    lines = lines_by_file(directory, (name,)).get(name, ())
+    return {run for entry in filter(None, map(_parsed, lines)) for run in entry.runs}
 
 
-def _lines(directory: Path) -> Iterator[Entry]:
-    for name in regular_files(directory / INDEX, ".jsonl"):
-        for line in (read_bytes(directory / INDEX / name) or b"").splitlines():
-            if (entry := _parsed(line)) is not None:
-                yield entry
+def lines_by_file(directory: Path, names: Container[str]) -> dict[str, list[bytes]]:
+    """The lines that speak of some files, in their order, whole or torn.
+
+    Args:
+        directory: the store.
+        names: the files' names.
+
+    Returns:
+        Lines by the file they speak of.
+    """
+    found: dict[str, list[bytes]] = {}
+    for content in contents(directory).values():
+        for line in content.splitlines():
+            if (file := file_of(line)) in names:
+                found.setdefault(file, []).append(line)
+    return found
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """The files of the index.
+
+    Args:
+        directory: the store.
+
+    Returns:
+        Their contents by name, sorted.
+
+    Raises:
+        NotRead: if the system refuses to read one.
+    """
+    while True:
+        names = file_names(directory / INDEX, ".jsonl")
+        paths = [path for name in names if os.path.isfile(path := directory / INDEX / name)]
+        read = {path.name: read_bytes(path) for path in paths}
+        found = {name: content for name, content in read.items() if content is not None}
+        # Whoever takes one away has written its lines to another one before.
+        if len(found) == len(names) or file_names(directory / INDEX, ".jsonl") == names:
+            return found
+
+
+def file_of(line: bytes) -> str:
+    """The file that a line speaks of; lines of files that are gone need no more reading.
+
+    Args:
+        line: the line.
+
+    Returns:
+        The file's name; empty where the line does not say.
+    """
+    if line.startswith(_HEAD):
+        return line[len(_HEAD) : line.find(b'"', len(_HEAD))].decode(errors="replace")
+    entry = _parsed(line)
+    return "" if entry is None else entry.file
 
 
 class Watch:
@@ -138,8 +196,10 @@ class Watch:
             directory: the store.
         """
         self._directory = directory
-        self._read: dict[str, int] = {}
-        self._entries: dict[str, dict[str, Entry]] = {}
+        # Of each file of the index which one it is, and how far it was read.
+        self._read: dict[str, tuple[int, int]] = {}
+        # What is known of each run, the entry of a file once.
+        self._entries: dict[str, tuple[Entry, ...]] = {}
 
     def stored(self, runs: Iterable[str], *, failures: bool = True) -> set[str]:
         """Which of some runs are stored by now, by whom ever.
@@ -156,24 +216,38 @@ class Watch:
         return {
             run
             for run in runs
-            for entry in self._entries.get(run, {}).values()
+            for entry in self._entries.get(run, ())
             if (failures or run not in entry.reasons) and _is_there(self._directory, entry)
         }
 
     def _read_on(self) -> None:
         folder = self._directory / INDEX
         for name, known in regular_files(folder, ".jsonl").items():
-            if known.st_size == (start := self._read.get(name, 0)):
+            file, start = self._read.get(name, (known.st_ino, 0))
+            if (known.st_ino, known.st_size) == (file, start):
                 continue
-            # A shorter file is another one of the same name.
-            start = start if known.st_size > start else 0
-            added = (read_bytes(folder / name) or b"")[start:]
+            # Another file of the same name is read from its beginning.
+            start = start if known.st_ino == file and known.st_size > start else 0
+            added = read_bytes(folder / name, start) or b""
             complete = added[: added.rfind(b"\n") + 1]
-            self._read[name] = start + len(complete)
+            self._read[name] = known.st_ino, start + len(complete)
             for entry in filter(None, map(_parsed, complete.splitlines())):
-                for run in entry.runs:
-                    # By file, of which the last line counts.
-                    self._entries.setdefault(run, {})[entry.file] = entry
+                self._know(_brief(entry))
+
+    def _know(self, entry: Entry) -> None:
+        # Lines that were copied come after newer ones of the same file.
+        for run in entry.runs:
+            known = self._entries.get(run, ())
+            if not any(e.file == entry.file and e.changed > entry.changed for e in known):
+                others = (e for e in known if e.file != entry.file)
+                self._entries[run] = (*others, entry)
+
+
+def _brief(entry: Entry) -> Entry:
+    """Without what tells nothing of whether a run is stored."""
+    return dataclasses.replace(
+        entry, seeds=(), results=(), seconds=(), ended=(), whole=(), compiling=()
+    )
 
 
 def _is_there(directory: Path, entry: Entry) -> bool:
@@ -202,8 +276,8 @@ def unread(directory: Path, known: Iterable[str]) -> list[Path]:
     Returns:
         Their paths.
     """
-    names = _listing(directory).keys() - set(known)
-    return [directory / CELLS / name for name in sorted(names)]
+    names = sorted(cell_names(directory) - set(known))
+    return [path for name in names if os.path.isfile(path := directory / CELLS / name)]
 
 
 def latest(entries: Iterable[Entry]) -> dict[str, tuple[Entry, int]]:
@@ -218,23 +292,46 @@ def latest(entries: Iterable[Entry]) -> dict[str, tuple[Entry, int]]:
     Returns:
         For each identity the entry, and the run's position in it.
     """
-    best: dict[str, tuple[tuple, Entry, int]] = {}
+    best: dict[str, tuple[Entry, int]] = {}
     for entry in entries:
+        own = dict(zip(entry.runs, zip(itertools.repeat(entry), itertools.count()), strict=False))
+        if len(own) == len(entry.runs) and best.keys().isdisjoint(own):
+            best |= own
+            continue
         for place, run in enumerate(entry.runs):
-            rank = (run not in entry.reasons, entry.ended[place], entry.file)
-            if run not in best or best[run][0] < rank:
-                best[run] = (rank, entry, place)
-    return {run: (entry, place) for run, (_, entry, place) in best.items()}
+            if run not in best or _rank(*best[run]) < _rank(entry, place):
+                best[run] = entry, place
+    return best
 
 
-def _listing(directory: Path) -> dict[str, os.stat_result]:
-    """The files of the cells; what is no file of ours is passed over."""
+def _rank(entry: Entry, place: int) -> tuple:
+    return entry.runs[place] not in entry.reasons, entry.ended[place], entry.file
+
+
+def cell_names(directory: Path) -> set[str]:
+    """What is called as the cells' files are, at one moment.
+
+    Args:
+        directory: the store.
+
+    Returns:
+        Names. Cost: two listings, whatever is there.
+    """
     # A folded file appears before the cells go that it holds. A listing made meanwhile might have
     # neither: it is made again if a folded file is new after it, or a file gone.
     while True:
+        found, after = (set(file_names(directory / CELLS, ".nc")) for _ in range(2))
+        if found <= after and not any(name.startswith(FOLDED) for name in after - found):
+            return found
+
+
+def _listing(directory: Path) -> dict[str, os.stat_result]:
+    """The files of the cells; what is no file of ours is passed over. One look a file."""
+    while True:
         found = regular_files(directory / CELLS, ".nc")
-        after = regular_files(directory / CELLS, ".nc").keys()
-        if found.keys() <= after and not any(n.startswith(FOLDED) for n in after - found.keys()):
+        after = set(file_names(directory / CELLS, ".nc"))
+        new = [name for name in after - found.keys() if name.startswith(FOLDED)]
+        if found.keys() <= after and not any(os.path.isfile(directory / CELLS / n) for n in new):
             return found
 
 

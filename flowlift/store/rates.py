@@ -57,16 +57,17 @@ class Rates:
             done: where each finished run stands in the index.
         """
         self._prices: dict[Shape, _Price] = {}
-        self._begins: list[float] = []
-        by_size: dict[int, list[float]] = {}
+        self._done: list[tuple[Entry, int]] = []
+        by_size: dict[int, tuple[int, float]] = {}
         for row in rows:
             found = [done[run] for run in row.runs if run in done]
             if found:
-                self._begins += [e for e in map(_begin, found) if e is not None]
+                self._done += found
                 price = _price(found)
                 self._prices[row.variant, row.size] = price
-                by_size.setdefault(row.size, []).extend([price.run] * len(found))
-        means = {n: sum(s) / len(s) for n, s in by_size.items()}
+                count, seconds = by_size.get(row.size, (0, 0.0))
+                by_size[row.size] = count + len(found), seconds + price.run * len(found)
+        means = {n: seconds / count for n, (count, seconds) in by_size.items()}
         self._by_size = {n: seconds for n, seconds in means.items() if seconds > 0}
         self._exponent = _slope(self._by_size)
 
@@ -84,7 +85,10 @@ class Rates:
         Returns:
             Seconds since 1970; None if no finished run did.
         """
-        return min((begin for begin in self._begins if begin > since), default=None)
+        # A run that began later ended later: the texts of times are in the order of the times.
+        first = datetime.datetime.fromtimestamp(since, datetime.UTC).isoformat()
+        begins = (_begin(found) for found in self._done if found[0].ended[found[1]] >= first[:19])
+        return min((begin for begin in begins if begin and begin > since), default=None)
 
     def seconds(self, variant: tuple, size: int) -> float:
         """Expected seconds of a run, once its shape is compiled.

@@ -91,7 +91,9 @@ def status(directory: str | Path, reread: Callable[[Path], object]) -> Status:
         )
     name, rows = plan
     wanted = {run for row in rows for run in row.runs}
-    done = {run: found for run, found in latest(known.values()).items() if run in wanted}
+    done = latest(known.values())
+    if not done.keys() <= wanted:
+        done = {run: found for run, found in done.items() if run in wanted}
     live = tuple(c for c in claims(directory) if c.alive and wanted.intersection(c.runs))
     claimed = {run for claim in live for run in claim.runs if run in wanted} - done.keys()
     return Status(
@@ -101,7 +103,7 @@ def status(directory: str | Path, reread: Callable[[Path], object]) -> Status:
         failed=tuple(_failures(rows, done)),
         running=live,
         missing=len(wanted) - len(done) - len(claimed),
-        rows=tuple((r.text, len(r.runs), sum(run in done for run in r.runs)) for r in rows),
+        rows=tuple((r.text, len(r.runs), sum(map(done.__contains__, r.runs))) for r in rows),
         seconds_left=_seconds_left(rows, done, max(1, len(live))),
     )
 
@@ -135,9 +137,10 @@ def as_text(found: Status) -> str:
 
 
 def _failures(rows: list[Row], done: Mapping[str, tuple[Entry, int]]):
-    for row in rows:
+    failed = {run for run, (entry, _) in done.items() if run in entry.reasons}
+    for row in rows if failed else ():
         for seed, run in zip(row.seeds, row.runs, strict=True):
-            if run in done and run in done[run][0].reasons:
+            if run in failed:
                 entry, place = done[run]
                 where = f"{row.text}, seed {seed}"
                 yield Failure(run, where, entry.results[place], entry.reasons[run])
@@ -147,6 +150,8 @@ def _seconds_left(rows: list[Row], done: Mapping, writers: int) -> float | None:
     rates = Rates(rows, done)
     if not rates.known:
         return None
+    if all(run in done for row in rows for run in row.runs):
+        return 0.0
     left = [
         dataclasses.replace(row, seeds=seeds)
         for row in rows
