@@ -5,7 +5,10 @@ With s the arc length and kappa(s) = kappa(eps) measured at the visited points,
     d sqrt(L)/ds = -|grad L| / (2 sqrt(L)) <= -(sqrt(L) - sqrt(eps)) / kappa(s)   (point by point)
     sqrt(L(s)) <= sqrt(eps) + (sqrt(L_0) - sqrt(eps))_+ (1 + c s / kappa_0)^(-1/c)     (integrated)
 
-where kappa <= kappa_0 + c |theta - theta_0| along the run; exp(-s / kappa_0) for c = 0. The first
+where kappa <= kappa_0 + c |theta - theta_0| along the run; exp(-s / kappa_0) for c = 0. With rates
+d theta/dt = -D grad L, kappa measured by |D^(-1/2) u|: the first holds with |D^(1/2) grad L|, the
+norm that is recorded, and in place of s; the arc length of phi = D^(-1/2) theta is at least that of
+theta over r, r^2 the largest rate, so that the power -1/c becomes -1/(c r). The first
 is a fact about each single theta: no solver error can break it, only a bug can.
 """
 
@@ -15,6 +18,8 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
+
+from .checks import positive
 
 
 class Records(Protocol):
@@ -92,7 +97,12 @@ class Certificate:
 
 
 def certificate(
-    run: Records, eps: float, kappa: ArrayLike, *, tolerance: float = 1e-5
+    run: Records,
+    eps: float,
+    kappa: ArrayLike,
+    *,
+    tolerance: float = 1e-5,
+    largest_rate: float | None = None,
 ) -> Certificate:
     """Check both inequalities along a flow with squared loss.
 
@@ -103,6 +113,8 @@ def certificate(
         kappa: kappa(eps) at these times, upper bounds: `solution.observations[...]` of the
             observer "tangent radius". Infinite values assert nothing.
         tolerance: relative; above the solver's own error, since the arc length carries it.
+        largest_rate: r^2; None takes it from a `FlowSolution`, 1 where it has no rates. `kappa`
+            must be measured with the same rates, `observer("tangent_radius", task, rates=...)`.
 
     Returns:
         The certificate. Between save times kappa is assumed to keep to
@@ -131,10 +143,16 @@ def certificate(
     # Where L <= eps kappa is 0 and nothing is asserted.
     margin = 1 - np.divide(needed, speed, out=np.where(needed > 0, np.inf, 0), where=speed > 0)
     slope = _slope(radii, distance)
-    decay = _decay(arc, radii[0], slope)
+    decay = _decay(arc, radii[0], slope) ** (1 / _root(run, largest_rate))
     bound = (aim + max(root[0] - aim, 0) * decay) ** 2
     bound = np.maximum(bound, eps) if root[0] > aim else np.full_like(root, loss[0])
     return Certificate(eps, margin, slope, bound, 1 - loss / np.maximum(bound, 1e-300), tolerance)
+
+
+def _root(run: Records, largest: float | None) -> float:
+    if largest is None:
+        largest = max((getattr(run, "rates", None) or {}).values(), default=1.0)
+    return positive("largest_rate", largest) ** 0.5
 
 
 def _slope(kappa: np.ndarray, distance: np.ndarray) -> float:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ..flow.rates import Rates
 from ..solvers.lanczos import Krylov, ritz
 from ..solvers.spectral import lanczos
 from ..tasks import AbstractObjective, Task
@@ -96,6 +97,7 @@ def linearised_flow(
     rtol: float = 1e-8,
     max_products: int = 300,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> LinearisedFlow:
     """The flow of the model linearised at its present parameters.
 
@@ -107,6 +109,7 @@ def linearised_flow(
         max_products: at most so many products with K, 2 gradients each; `error` tells what was
             reached. About sqrt(2 t |K|) log(1 / rtol) are needed, and never more than N.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: K is then J D J^T.
 
     Returns:
         The flow. Memory: one vector of N numbers a product.
@@ -115,7 +118,7 @@ def linearised_flow(
         ValueError: if the loss is not squared, or the horizon is not positive and finite.
     """
     horizon = positive("horizon", horizon)
-    at = tangent(model, task, trainable, squared=True)
+    at = tangent(model, task, trainable, squared=True, rates=rates)
     return _linearised(at, jnp.asarray(horizon, at.theta.dtype), rtol, max_products)
 
 
@@ -160,7 +163,7 @@ def _linearised(at: Tangent, horizon: Array, rtol: float, max_products: int) -> 
 def _displacement(flow: LinearisedFlow, t: Array) -> Theta:
     # -J^T K^{-1} (1 - e^{-2Kt}) r_0 = -2 t J^T phi_1(-2 K t) r_0, free of division by 0.
     inner = flow._coordinates(_phi1, t) @ flow.krylov.basis[:-1]
-    return -2 * t * flow.at.linearise().pull(inner)
+    return -2 * t * flow.at.scaled(flow.at.linearise().pull(inner))
 
 
 def _phi1(x: Array) -> Array:

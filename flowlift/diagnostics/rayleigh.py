@@ -8,6 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from ..flow.rates import Rates
 from ..tasks import AbstractObjective, Task
 from .tangent import Tangent, Trainable, tangent
 
@@ -18,7 +19,7 @@ class Rayleigh(eqx.Module):
     Attributes:
         quotient: R, NaN where grad l = 0 (there is no direction).
         loss: L.
-        gradient_norm: |grad L|.
+        gradient_norm: |grad L|, with rates |D^(1/2) grad L|, as flows record it.
         output_gradient_norm: |grad l|, 2 sqrt(L) for squared loss.
     """
 
@@ -38,6 +39,7 @@ def rayleigh(
     task: Task | AbstractObjective,
     *,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> Rayleigh:
     """R(theta) of a model on a task, for any loss. Cost: at most 2 gradients.
 
@@ -45,11 +47,12 @@ def rayleigh(
         model: the model.
         task: a task with samples.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: R = |D^(1/2) J^T grad l|^2 / |grad l|^2 then.
 
     Returns:
         The quotient and its parts.
     """
-    return _rayleigh(tangent(model, task, trainable))
+    return _rayleigh(tangent(model, task, trainable, rates=rates))
 
 
 @eqx.filter_jit

@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ..compilations import keep_compilations
+from ..flow.rates import Rates, rates_of
 from ..lift import Lift
 from ..static import number_kinds
 from ..tasks import AbstractObjective, SquaredLoss, Supervised, Task, resolve_objective
@@ -52,12 +53,14 @@ class Tangent(eqx.Module):
         rest: all other leaves, None where `tree` has one.
         objective: the samples, the targets and the loss.
         kinds: types and values of the numbers that are no arrays, see `flowlift.static`.
+        roots: D^(1/2) of the rates, in the order of theta; None where all are 1.
     """
 
     tree: PyTree
     rest: PyTree
     objective: Supervised
     kinds: tuple[str, ...] = eqx.field(static=True)
+    roots: Theta | None = None
 
     @property
     def theta(self) -> Theta:
@@ -76,11 +79,18 @@ class Tangent(eqx.Module):
         return ravel_pytree(outputs)[0] / self.root
 
     def linearise(self) -> Linearised:
-        """f and J at theta. One forward pass; memory: that of one gradient."""
+        """f and J at theta, with rates J D^(1/2). One forward pass, memory of one gradient."""
         theta = self.theta
         outputs, push = jax.linearize(self.outputs, theta)
         transpose = jax.linear_transpose(push, theta)
-        return Linearised(outputs, push, lambda w: transpose(w)[0])
+        if self.roots is None:
+            return Linearised(outputs, push, lambda w: transpose(w)[0])
+        scaled = self.scaled
+        return Linearised(outputs, lambda v: push(scaled(v)), lambda w: scaled(transpose(w)[0]))
+
+    def scaled(self, vector: Theta) -> Theta:
+        """D^(1/2) v: a step in theta from one in phi = D^(-1/2) theta."""
+        return vector if self.roots is None else self.roots * vector
 
     def output_gradient(self, outputs: Values) -> Values:
         """grad l at f in L^2(D): 2 (f - f*) for squared loss."""
@@ -111,6 +121,7 @@ def tangent(
     trainable: Trainable = eqx.is_inexact_array,
     *,
     squared: bool = False,
+    rates: Rates | None = None,
 ) -> Tangent:
     """The tangent of a model on the samples of a task.
 
@@ -119,13 +130,14 @@ def tangent(
         task: a task with samples.
         trainable: which leaves are theta, as for `flowlift.solve`.
         squared: whether the quantity at hand is defined for squared loss only.
+        rates: D, as for `flowlift.solve`: J is then that of phi = D^(-1/2) theta, J D^(1/2).
 
     Returns:
         The tangent, its data in the precision of theta.
 
     Raises:
         ValueError: if the task has no samples, its loss is not squared although it must be, the
-            outputs do not fit, or nothing is trainable.
+            outputs do not fit, nothing is trainable, or a rate is none.
     """
     keep_compilations()
     objective = resolve_objective(task)
@@ -144,7 +156,15 @@ def tangent(
     objective.check(model)
     outputs = eqx.filter_eval_shape(objective.outputs, model)
     _check_real("model", outputs, "outputs", "return real and imaginary parts as two outputs")
-    return Tangent(tree, rest, objective, number_kinds((rest, objective)))
+    roots = None if rates is None else _roots(tree, rates)
+    return Tangent(tree, rest, objective, number_kinds((rest, objective)), roots)
+
+
+def _roots(tree: PyTree, rates: Rates) -> Theta:
+    leaves, structure = jax.tree.flatten(tree)
+    pairs = zip(leaves, rates_of(tree, rates), strict=True)
+    spread = [jnp.full(leaf.shape, rate**0.5, leaf.dtype) for leaf, rate in pairs]
+    return ravel_pytree(structure.unflatten(spread))[0]
 
 
 def in_precision_of(tree: PyTree, objective):

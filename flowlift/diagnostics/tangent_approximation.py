@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..flow.rates import Rates
 from ..solvers.bidiagonal import Bidiagonal, bidiagonalise
 from ..tasks import AbstractObjective, Task
 from .checks import is_traced
@@ -113,6 +114,7 @@ def tangent_curve(
     rtol: float = 1e-6,
     max_products: int = MAX_PRODUCTS,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> TangentCurve:
     """The curve eps -> kappa(eps) at a model, with its floor.
 
@@ -124,6 +126,7 @@ def tangent_curve(
         rtol: stop when (upper - lower) <= rtol x upper at these levels, or both are infinite.
         max_products: at most so many products with J and with J^T, 2 gradients together.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: |u| is then |D^(-1/2) u|.
 
     Returns:
         The curve. Cost: `gradients`, at most 1 + 2 max_products; memory: a vector a product, in
@@ -137,7 +140,7 @@ def tangent_curve(
         ValueError: if the task's loss is not squared, or a level is negative.
     """
     levels = None if eps is None else _check_levels(eps)
-    at = tangent(model, task, trainable, squared=True)
+    at = tangent(model, task, trainable, squared=True, rates=rates)
     return _curve(at, levels, jnp.asarray(rtol), max_products)
 
 
@@ -149,6 +152,7 @@ def tangent_radius(
     rtol: float = 1e-6,
     max_products: int = MAX_PRODUCTS,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> Radius:
     """kappa(eps) at one level; see `tangent_curve`.
 
@@ -159,6 +163,7 @@ def tangent_radius(
         rtol: relative width of the bracket.
         max_products: at most so many products with J and with J^T.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: |u| is then |D^(-1/2) u|.
 
     Returns:
         The bracket.
@@ -167,7 +172,7 @@ def tangent_radius(
         ValueError: as for `tangent_curve`.
     """
     curve = tangent_curve(
-        model, task, eps, rtol=rtol, max_products=max_products, trainable=trainable
+        model, task, eps, rtol=rtol, max_products=max_products, trainable=trainable, rates=rates
     )
     return curve.kappa(eps)
 
@@ -177,7 +182,7 @@ class Move(eqx.Module):
 
     Attributes:
         step: u, (P,), in the order of theta.
-        length: |u|.
+        length: |u|, with rates |D^(-1/2) u|.
         residual: E|r + J u|^2, computed by one more product: what u really attains.
     """
 
@@ -194,6 +199,7 @@ def tangent_move(
     rtol: float = 1e-6,
     max_products: int = MAX_PRODUCTS,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> Move:
     """u = -J^T (K + mu)^{-1} r, the step that attains kappa(eps).
 
@@ -205,6 +211,7 @@ def tangent_move(
         rtol: as for `tangent_curve`.
         max_products: as for `tangent_curve`.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: |u| is then |D^(-1/2) u|.
 
     Returns:
         The step. Cost: that of `tangent_curve` and 2 gradients.
@@ -212,7 +219,7 @@ def tangent_move(
     Raises:
         ValueError: as for `tangent_curve`.
     """
-    at = tangent(model, task, trainable, squared=True)
+    at = tangent(model, task, trainable, squared=True, rates=rates)
     return _move(at, _check_levels(eps), jnp.asarray(rtol), max_products)
 
 
@@ -261,7 +268,7 @@ def _move(at: Tangent, levels: Array, rtol: Array, max_products: int) -> Move:
     loss = residual @ residual
     step = jnp.where(levels[0] < loss, step, jnp.where(jnp.isnan(loss), jnp.nan, 0))
     reached = residual + linear.push(step)
-    return Move(step, jnp.linalg.norm(step), reached @ reached)
+    return Move(at.scaled(step), jnp.linalg.norm(step), reached @ reached)
 
 
 def _in_function_space(residual: Values, theta: Theta) -> bool:

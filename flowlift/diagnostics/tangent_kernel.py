@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..flow.rates import Rates
 from ..solvers import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spectral_ends
 from ..tasks import AbstractObjective, Task
 from .checks import whole
@@ -24,6 +25,7 @@ def kernel_matrix(
     *,
     limit: int = 2048,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> Float[Array, "N N"]:
     """The full matrix of K in L^2(D), (N, N), N = samples x outputs, samples outermost.
 
@@ -32,6 +34,7 @@ def kernel_matrix(
         task: a task with samples.
         limit: the largest N allowed.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: K is then J D J^T.
 
     Returns:
         K. Cost: 2 N gradients, one product at a time; memory: N^2 numbers.
@@ -39,7 +42,7 @@ def kernel_matrix(
     Raises:
         ValueError: if N exceeds the limit.
     """
-    at = tangent(model, task, trainable)
+    at = tangent(model, task, trainable, rates=rates)
     size = _size(at)
     if size > limit:
         raise ValueError(
@@ -55,6 +58,7 @@ def kernel_product(
     vector: Float[Array, " N"],
     *,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> Float[Array, " N"]:
     """K w. Cost: 2 gradients.
 
@@ -63,11 +67,12 @@ def kernel_product(
         task: a task with samples.
         vector: w, (N,).
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: K is then J D J^T.
 
     Returns:
         K w, (N,).
     """
-    return _product(tangent(model, task, trainable), jnp.asarray(vector))
+    return _product(tangent(model, task, trainable, rates=rates), jnp.asarray(vector))
 
 
 def kernel_top(
@@ -78,6 +83,7 @@ def kernel_top(
     rtol: float = 1e-6,
     max_products: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> RitzPairs:
     """The `count` largest eigenvalues of K with their eigenfunctions, by Lanczos.
 
@@ -90,6 +96,7 @@ def kernel_top(
             the residuals tell which pairs have settled, and `complete` is false: others may be
             missing among them.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: K is then J D J^T.
 
     Returns:
         The pairs with their residuals, multiple eigenvalues as often as they occur. Cost: 2
@@ -98,7 +105,7 @@ def kernel_top(
     Raises:
         ValueError: if not 1 <= count <= N.
     """
-    at = tangent(model, task, trainable)
+    at = tangent(model, task, trainable, rates=rates)
     count = whole("count", count, 1, _size(at))
     limit = 8 * count + 100 if max_products is None else whole("max_products", max_products, 1)
     return _top(at, count, rtol, limit)
@@ -111,6 +118,7 @@ def kernel_ends(
     rtol: float = 1e-6,
     max_products: int = 300,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> SpectralEnds:
     """The least and the largest eigenvalue of K, by Lanczos.
 
@@ -120,13 +128,14 @@ def kernel_ends(
         rtol: stop when both residuals are at most rtol times the largest eigenvalue.
         max_products: at most so many products; where they are spent first, the residuals say so.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: K is then J D J^T.
 
     Returns:
         Both ends with their residuals. Cost: 2 gradients a product; memory: one vector of N
         numbers for each of `max_products`.
     """
     max_products = whole("max_products", max_products, 2)
-    return _ends(tangent(model, task, trainable), rtol, max_products)
+    return _ends(tangent(model, task, trainable, rates=rates), rtol, max_products)
 
 
 def kernel_moments(
@@ -136,6 +145,7 @@ def kernel_moments(
     products: int = _PRODUCTS,
     seed: int = 0,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> Moments:
     """tr K and |K|_F, exact if N <= `products`, else by Hutch++.
 
@@ -145,11 +155,12 @@ def kernel_moments(
         products: at most so many products, 2 gradients each.
         seed: seeds the probes.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: K is then J D J^T.
 
     Returns:
         The moments.
     """
-    at = tangent(model, task, trainable)
+    at = tangent(model, task, trainable, rates=rates)
     return _moments(at, _probes(at, products, seed))
 
 
@@ -160,6 +171,7 @@ def effective_rank(
     products: int = _PRODUCTS,
     seed: int = 0,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> Float[Array, ""]:
     """(tr K)^2 / |K|_F^2: how many eigenvalues share the trace evenly, between 1 and the rank.
 
@@ -169,11 +181,12 @@ def effective_rank(
         products: as for `kernel_moments`, which decides cost and error.
         seed: seeds the probes.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: K is then J D J^T.
 
     Returns:
         The participation ratio of the spectrum; NaN for K = 0, which has none.
     """
-    at = tangent(model, task, trainable)
+    at = tangent(model, task, trainable, rates=rates)
     return _moments(at, _probes(at, products, seed)).effective_rank
 
 
@@ -200,6 +213,7 @@ def kernel_alignment(
     products: int = _PRODUCTS,
     seed: int = 0,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> Alignment:
     """How well the kernel sees what is to be learnt (Cristianini et al., NeurIPS 2001).
 
@@ -209,11 +223,12 @@ def kernel_alignment(
         products: for |K|_F, as for `kernel_moments`.
         seed: seeds the probes.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: K is then J D J^T.
 
     Returns:
         Both alignments. Cost: that of `kernel_moments` and 2 gradients.
     """
-    at = tangent(model, task, trainable)
+    at = tangent(model, task, trainable, rates=rates)
     return _alignment(at, _probes(at, products, seed))
 
 
@@ -225,6 +240,7 @@ def kernel_drift(
     products: int = _PRODUCTS,
     seed: int = 0,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> Float[Array, ""]:
     """|K - K_0|_F / |K_0|_F: 0 for lazy training, O(1) where features are learnt.
 
@@ -235,13 +251,14 @@ def kernel_drift(
         products: as for `kernel_moments`: exact if N is no larger.
         seed: seeds the probes.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: K is then J D J^T.
 
     Returns:
         The drift; not finite for K_0 = 0, relative to which there is none. Cost: 6 gradients for
         each of `products`.
     """
     change, first = kernel_change(
-        model, task, reference, products=products, seed=seed, trainable=trainable
+        model, task, reference, products=products, seed=seed, trainable=trainable, rates=rates
     )
     return change.frobenius / first.frobenius
 
@@ -254,6 +271,7 @@ def kernel_change(
     products: int = _PRODUCTS,
     seed: int = 0,
     trainable: Trainable = eqx.is_inexact_array,
+    rates: Rates | None = None,
 ) -> tuple[Moments, Moments]:
     """The moments of K - K_0 and of K_0, with their standard errors; see `kernel_drift`.
 
@@ -264,11 +282,15 @@ def kernel_change(
         products: as for `kernel_moments`.
         seed: seeds the probes.
         trainable: which leaves are theta.
+        rates: as for `flowlift.solve`: K is then J D J^T.
 
     Returns:
         Both moments. Cost: 2 gradients, and 6 for each of their products.
     """
-    here, there = tangent(model, task, trainable), tangent(reference, task, trainable)
+    here, there = (
+        tangent(model, task, trainable, rates=rates),
+        tangent(reference, task, trainable, rates=rates),
+    )
     return _change(here, there, _probes(here, products, seed))
 
 

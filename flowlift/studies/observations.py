@@ -20,7 +20,7 @@ from jaxtyping import Float, PyTree
 
 from .. import diagnostics
 from ..diagnostics import Series
-from ..flow import FlowSolution, LogTimes
+from ..flow import FlowSolution, LogTimes, Rates
 from ..flow.dataset import TIME
 from ..flow.observers import check_name, dims_of
 from ..leaves import mask
@@ -31,7 +31,7 @@ from .kinds import AbstractChoice, Quantity, kind_of
 
 OBSERVED = "observation_time"
 # What a study gives: a file cannot.
-_GIVEN = ("model", "task", "reference", "trainable")
+_GIVEN = ("model", "task", "reference", "trainable", "rates")
 # What a study file means where it leaves these out, as when files with them were first written:
 # the values are in the identities of their runs. The functions' own defaults ask for more.
 _EARLIER = {
@@ -52,8 +52,12 @@ def _quantity(name: str, function: Callable, unit: str, *leave_out: str) -> type
         if p.name not in (*_GIVEN, *leave_out)
     ]
 
-    def measure(self, models: Mapping[float, PyTree], task: Task) -> Series:
+    def measure(
+        self, models: Mapping[float, PyTree], task: Task, rates: Rates | None = None
+    ) -> Series:
         given: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if "rates" in parameters and rates is not None:
+            given["rates"] = rates
         if "reference" in parameters:
             given["reference"] = models[0.0]
         return diagnostics.measure_along(models, diagnostics.observer(name, task, **given))
@@ -87,18 +91,22 @@ class LazyDistance:
     meaning: typing.ClassVar[str] = "distance of the outputs to those of the linearised flow"
     unit: typing.ClassVar[str] = "output"
 
-    def measure(self, models: Mapping[float, PyTree], task: Task) -> Series:
+    def measure(
+        self, models: Mapping[float, PyTree], task: Task, rates: Rates | None = None
+    ) -> Series:
         """The distance at some snapshots, the start among them.
 
         Args:
             models: models by time.
             task: the task of the flow.
+            rates: of the flow.
 
         Returns:
             The series.
         """
+        limits = {"rtol": self.rtol, "max_products": self.max_products}
         flow = diagnostics.linearised_flow(
-            models[0.0], task, max(models) or 1.0, rtol=self.rtol, max_products=self.max_products
+            models[0.0], task, max(models) or 1.0, rates=rates, **limits
         )
         distances = diagnostics.lazy_distance(flow, models)
         times = np.array(list(models))
@@ -125,12 +133,15 @@ class Theta:
     meaning: typing.ClassVar[str] = "trainable parameters theta, or projections of them"
     unit: typing.ClassVar[str] = "parameter"
 
-    def measure(self, models: Mapping[float, Any], task: Task) -> Series:
+    def measure(
+        self, models: Mapping[float, Any], task: Task, rates: Rates | None = None
+    ) -> Series:
         """The parameters at some snapshots.
 
         Args:
             models: models by time.
             task: without effect.
+            rates: without effect.
 
         Returns:
             The series, (times, numbers).
@@ -254,7 +265,7 @@ class ObservationPlan:
             if isinstance(quantity, Theta):
                 mask(model, quantity.leaves or ("*",), "leaves")
             if isinstance(quantity, AbstractChoice) or kind_of(quantity, "observer") in _OVERLAPS:
-                _measure(quantity, {0.0: model}, task)
+                _measure(quantity, {0.0: model}, task, None)
 
 
 def observe(
@@ -272,14 +283,17 @@ def observe(
     Returns:
         Each quantity along `observation_time`, NaN where the flow had ended before; how far it may
         be off as `<name>_uncertainty` (of eigenvalues the residuals); its whole cost in gradients
-        as `<name>_gradients`; the seconds of all as `observation_seconds`.
+        as `<name>_gradients`; the seconds of all as `observation_seconds`. Kernels, Rayleigh
+        quotients and radii are those of the flow's rates.
     """
     clock = time.perf_counter()
     times = plan.times(horizon)
     models = {0.0: start} | {t: solution.snapshots[t] for t in times if t in solution.snapshots}
     data = xarray.Dataset(coords={OBSERVED: list(models)})
+    # Of what does not flow the rate is 0.
+    rates = None if solution.rates is None else {"*": 0.0, **solution.rates}
     for name, quantity in plan.quantities.items():
-        series = _measure(quantity, models, task)
+        series = _measure(quantity, models, task, rates)
         meaning = {
             "long_name": getattr(quantity, "meaning", kind_of(quantity, "observer")),
             "units": getattr(quantity, "unit", "unknown"),
@@ -299,10 +313,12 @@ def observe(
     return data.assign(observation_seconds=((), time.perf_counter() - clock, seconds))
 
 
-def _measure(quantity: Any, models: Mapping[float, Any], task: Task) -> Series:
+def _measure(
+    quantity: Any, models: Mapping[float, Any], task: Task, rates: Rates | None = None
+) -> Series:
     """A built-in quantity measures itself; a function of one's own is called at each snapshot."""
     if not isinstance(quantity, AbstractChoice):
-        return quantity.measure(models, task)
+        return quantity.measure(models, task, rates)
     build = typing.cast(Any, quantity).build
     values = [
         _numbers(quantity, build(model=model, task=task, reference=models[0.0]))
