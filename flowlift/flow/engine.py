@@ -23,7 +23,7 @@ from ..solvers import Halt
 from .graph import GraphRunner
 from .host_methods import host_runner
 from .host_position import HostControl, HostPosition, Place, Tally
-from .march import March
+from .march import Again, March
 from .methods import halting_outcome
 from .observers import COST, Observers
 from .outcome import Outcome
@@ -117,8 +117,8 @@ class Engine:
         """
         trace.legs += 1
 
-        def record(times: np.ndarray, states: np.ndarray) -> None:
-            self.record_states(settings, trace, times, states)
+        def record(times: np.ndarray, states: np.ndarray, again: Again) -> None:
+            self.record_states(settings, trace, times, states, again)
 
         runner = self.runner(settings, plan.stops)
         march = March(self.field, record, runner, settings, trace, plan, position)
@@ -178,7 +178,12 @@ class Engine:
         self.record_states(settings, trace, np.array([trace.time]), position.seen[None])
 
     def record_states(
-        self, settings: Settings, trace: Trace, times: np.ndarray, states: np.ndarray
+        self,
+        settings: Settings,
+        trace: Trace,
+        times: np.ndarray,
+        states: np.ndarray,
+        again: Again | None = None,
     ) -> None:
         """Record states at some times. One gradient each, plus the observers' own work.
 
@@ -186,10 +191,12 @@ class Engine:
             settings: what is observed.
             trace: the records, which grow.
             times: (m,).
-            states: (m, P + 2).
+            states: (m, P + 2). Those where L is no number are replaced.
+            again: what gives them another time; None: nothing does.
         """
         problem = settings.problem
         loss, gradients = self._recorded(problem, states[:, :-2])
+        repeated = self._repeated(problem, states, loss, gradients, again)
         moved = problem.coordinates.theta(states[:, :-2] - self._start)
         records: dict[str, Any] = {
             "loss": loss,
@@ -197,7 +204,7 @@ class Engine:
             "arc_length": states[:, -2].copy(),
             "energy": states[:, -1].copy(),
             "distance": np.linalg.norm(moved, axis=1),
-            COST: np.ones(len(times), int),
+            COST: np.ones(len(times), int) + repeated,
         }
         if settings.observers:
             look = lambda y: _observed(settings.observers, problem, jnp.asarray(y[:-2]))
@@ -218,6 +225,19 @@ class Engine:
             loss[i], gradient = self.field.value_and_grad(thetas[i])
             norm[i] = np.linalg.norm(gradient)
         return loss, norm
+
+    def _repeated(self, problem: Problem, states, loss, gradients, again: Again | None):
+        """Replace what is no number, up to the first that stays so; (m,), which were replaced."""
+        repeated = np.zeros(len(states), int)
+        if again is None:
+            return repeated
+        for i in np.flatnonzero(~(np.isfinite(loss) & np.isfinite(gradients))):
+            states[i], repeated[i], row = again(int(i)), 1, slice(i, i + 1)
+            loss[row], gradients[row] = self._recorded(problem, states[row, :-2])
+            if not np.isfinite([loss[i], gradients[i]]).all():
+                # The flow ends here.
+                break
+        return repeated
 
     def runner(self, settings: Settings, stops: tuple[Stop, ...] = ()) -> AbstractRunner:
         """The method of some settings, ready to run.

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+import diffrax
 import jax
 import numpy as np
 
-from ..solvers import Halt
+from ..solvers import RKC2, Halt
 from ..solvers.host.lean import Bounds, Burst
 from ..solvers.host.stepping import Dense, HostField, Start, Vector
 from ..static import Static, split
@@ -42,6 +43,7 @@ class GraphRunner(AbstractRunner):
     asked: tuple[bool, bool]
     dense: bool
     nodes: int
+    sees_end: bool
     knows_end: bool = True
 
     @staticmethod
@@ -61,7 +63,9 @@ class GraphRunner(AbstractRunner):
         asked = find(rules, LossBelow) is not None, find(rules, GradientNormBelow) is not None
         dense = has_accurate_interpolant(method.solver, method.term)
         nodes = 0 if dense else interior(method.solver, method.term)
-        return GraphRunner(arrays, static, split(method.solver), asked, dense, nodes)
+        return GraphRunner(
+            arrays, static, split(method.solver), asked, dense, nodes, _sees_end(method.solver)
+        )
 
     def start(self, field: HostField, y: Vector) -> Start:
         """As the solver and its controller begin."""
@@ -108,3 +112,9 @@ class GraphRunner(AbstractRunner):
             return np.concatenate(parts)[: len(fractions)]
 
         return evaluated
+
+
+def _sees_end(solver: Any) -> bool:
+    """The last stage of an implicit method is where its root finder left it."""
+    explicit = isinstance(solver, diffrax.AbstractERK)
+    return isinstance(solver, RKC2) or (explicit and bool(cast(Any, solver).tableau.fsal))

@@ -42,6 +42,7 @@ class HostRunner(AbstractRunner):
     constants: dict[str, float]
     dense: bool
     knows_end: bool
+    sees_end: bool
     nodes: int = 0
 
     def start(self, field: HostField, y: Vector) -> Start:
@@ -92,22 +93,24 @@ def host_runner(settings: Settings, field: HostField) -> HostRunner:
     solver, (rtol, atol) = settings.method.solver, settings.tolerances
     atol = max(atol, least_atol(settings.problem, settings.precision))
     if isinstance(solver, BDF):
-        return HostRunner(HostBDF.of(solver, rtol, atol), None, {}, dense=True, knows_end=False)
+        return HostRunner(
+            HostBDF.of(solver, rtol, atol), None, {}, dense=True, knows_end=False, sees_end=False
+        )
     if isinstance(solver, ExpRosenbrock):
         method = HostExprb(rtol, atol, solver.max_basis)
-        return HostRunner(method, None, {}, dense=True, knows_end=False)
+        return HostRunner(method, None, {}, dense=True, knows_end=False, sees_end=False)
     constants = {"rtol": rtol, "atol": atol}
     small = field.equations <= _LARGE
     if isinstance(solver, RKC2):
         lean = LeanRKC(solver.max_stages) if small else None
         method = HostRKC(rtol, atol, solver.max_stages)
-        return HostRunner(method, lean, constants, dense=True, knows_end=True)
+        return HostRunner(method, lean, constants, dense=True, knows_end=True, sees_end=True)
     tableau = Tableau(cast(Any, type(solver)))
     lean = LeanExplicit(tableau) if small else None
     method = HostExplicit(tableau, rtol, atol)
     dense = tableau.weights is not None
     nodes = 0 if dense else interior(solver, settings.method.term)
-    return HostRunner(method, lean, constants, dense, tableau.reuses, nodes)
+    return HostRunner(method, lean, constants, dense, tableau.reuses, tableau.reuses, nodes)
 
 
 def _is_explicit(solver: Any) -> bool:

@@ -2,14 +2,17 @@
 
 import dataclasses
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from ..solvers import Halt
 from ..solvers.host.lean import Bounds, Burst
 from ..solvers.host.stepping import HostField
 from ..solvers.pace import HOPELESS
+from ..solvers.pace import WINDOW as WINDOW_OF_PACE
 from ..solvers.streak import NON_FINITE_ATTEMPTS
 from .between import lobatto, polynomial
 from .host_position import HostPosition, Place, Tally
@@ -21,10 +24,12 @@ from .stops import GradientNormBelow, LossBelow, asked_at_save_times, at_most, f
 from .takeover import WINDOW, due, window
 from .trace import Trace
 
+# Gives the state at a record, by its number among those of one call, another time.
+Again = Callable[[int], np.ndarray]
 # A step that ends so near to the end ends at it.
 _UNITS_IN_THE_LAST_PLACE = 100
-# Of a step that was accepted, a part is accepted nearly always; so many attempts are none.
-_MOST_PARTS = 1_000
+# Of a step that was accepted, a part is accepted nearly always; a burst has at most half as many.
+_MOST_PARTS = 2 * WINDOW_OF_PACE
 # Numbers of states that are read off at a time: 64 MB in double precision.
 _AT_A_TIME = 8_000_000
 # Save times from which on compiling a program for batches of records is repaid.
@@ -37,7 +42,7 @@ class March:
     def __init__(
         self,
         field: HostField,
-        record: Callable[[np.ndarray, np.ndarray], None],
+        record: Callable[[np.ndarray, np.ndarray, Again], None],
         runner: AbstractRunner,
         settings: Settings,
         trace: Trace,
@@ -48,7 +53,8 @@ class March:
 
         Args:
             field: the flow.
-            record: (times, states) -> None, adds to the trace.
+            record: (times, states, again) -> None, adds to the trace, and asks for states another
+                time where L is no number.
             runner: the method.
             settings: the problem and the method.
             trace: the records, which grow.
@@ -83,7 +89,7 @@ class March:
         self.judging = loss is not None or gradient is not None
         # Records that nothing waits for are made in batches.
         alone = self.asked or self.judging or len(plan.times) - self.next < _MANY
-        self.pending: list[tuple[np.ndarray, np.ndarray]] | None = None if alone else []
+        self.pending: list[Passed] | None = None if alone else []
 
     def run(self, over: Callable[[], bool]) -> None:
         """Attempt until the end, a rule, a limit or the leg's number of attempts.
@@ -124,6 +130,7 @@ class March:
         h = end - before.time if cut else before.step
         done = self.runner.run(self.field, before.y, before.memory, h, self._bounds(before, h))
         # A cut step is attempted first: only if it is accepted does it end at the end.
+        done = self._seen(before, done)
         ended = cut and done.attempts == 1 and done.accepted == 1
         time = end if ended else before.time + done.time
         self.here = Place(done.y, done.memory, done.step, time)
@@ -135,12 +142,30 @@ class March:
         self.control = dataclasses.replace(self.control, halt=int(self._why(done, met)))
         return False
 
+    def _seen(self, before: Place, done: Burst) -> Burst:
+        """Beside an edge a step must end where L is a number, whether its method looks or not."""
+        beside = self.control.edge and not self.runner.sees_end
+        return self._within(before, done, self.control.non_finite) if beside else done
+
+    def _within(self, before: Place, done: Burst, non_finite: int) -> Burst:
+        """An attempt that is rejected, with half its step, if it ends where L is no number."""
+        if not done.accepted:
+            return done
+        _, gradient = self.field.value_and_grad(done.y[:-2])
+        done = done._replace(gradients=done.gradients + 1)
+        if np.isfinite(gradient).all():
+            return done
+        back = {"y": before.y, "memory": before.memory, "step": done.taken / 2, "time": 0.0}
+        back |= {"taken": 0.0, "accepted": 0, "met": False, "edge": True, "halt": Halt.NONE}
+        return done._replace(non_finite=non_finite + 1, **back)
+
     def _bounds(self, before: Place, h: float) -> Bounds:
         control, times = self.control, self.plan.times
         pause = float(times[self.next]) - before.time if self.next < len(times) else math.inf
         end = self.plan.horizon - _slack(self.plan.horizon) - before.time
         judged = self.judging and self._seen_within(before)
         alone = (self.judging and not judged) or (self.careful and h >= pause)
+        alone = alone or (control.edge and not self.runner.sees_end)
         attempts = min(self.left, control.max_attempts - control.attempts, control.pace.left)
         return Bounds(
             end=min(end, pause) if self.careful else end,
@@ -207,48 +232,50 @@ class March:
         rows = max(1, _AT_A_TIME // done.y.size)
         for first in range(0, len(due), rows):
             times = due[first : first + rows]
-            states = self._states(before, done, time, times)
-            if self.pending is not None:
-                self._postpone(times, states)
+            passed = Passed(times, self._states(before, done, time, times), [(0, before)])
+            if self.pending is None:
+                if self._record(passed, over):
+                    return True
                 continue
-            count, ended = self._record(times, states, over)
-            if ended:
-                # The flow would go on from before the step.
-                self.here, self.seen = before, states[count - 1]
-                self.trace.time = float(times[count - 1])
+            self.pending.append(passed)
+            # Places count as well: they are kept as long.
+            waiting = sum(each.numbers for each in self.pending)
+            if waiting >= max(_AT_A_TIME, BATCH * done.y.size) and self._flush():
                 return True
         if time >= self.trace.time:
             self.seen, self.trace.time = done.y, time
         return False
 
-    def _record(
-        self, times: np.ndarray, states: np.ndarray, over: Callable[[], bool]
-    ) -> tuple[int, bool]:
-        """Record states until the flow ends at one: how many stay, and whether it does."""
+    def _record(self, passed: "Passed", over: Callable[[], bool]) -> bool:
+        """Record states; whether the flow ends at one, after which none stays."""
+        times, states = passed.times, passed.states
         together = 1 if self.asked else len(times)
         for first in range(0, len(times), together):
             part = slice(first, first + together)
-            self.record(times[part], states[part])
+            again = lambda i, first=first: self._again(passed, first + i)
+            self.record(times[part], states[part], again)
             count, ended = self._ends_at(len(times[part]), over)
             self._keep_snapshots(times[part][:count], states[part])
             if ended:
-                return first + count, True
-        return len(times), False
+                last = first + count - 1
+                # The flow would go on from before the step.
+                self.here, self.seen = passed.before(last), states[last]
+                self.trace.time = float(times[last])
+                return True
+        return False
 
-    def _postpone(self, times: np.ndarray, states: np.ndarray) -> None:
-        """Record later, in the same leg."""
-        assert self.pending is not None
-        self._keep_snapshots(times, states)
-        self.pending.append((times, states))
-        waiting = sum(states.size for _, states in self.pending)
-        if waiting >= max(_AT_A_TIME, BATCH * states.shape[1]):
-            self._flush()
+    def _flush(self) -> bool:
+        """Record what was postponed, in the same leg; whether the flow ends at one."""
+        if not self.pending:
+            return False
+        passed = joined(self.pending)
+        self.pending.clear()
+        return self._record(passed, lambda: False)
 
-    def _flush(self) -> None:
-        if self.pending:
-            times, states = zip(*self.pending, strict=True)
-            self.pending.clear()
-            self.record(np.concatenate(times), np.concatenate(states))
+    def _again(self, passed: "Passed", i: int) -> np.ndarray:
+        """A state by real steps: an interpolant may leave the domain of L where they do not."""
+        reached = self._reach(passed.before(i), float(passed.times[i]), beside=True)
+        return reached if np.isfinite(reached).all() else passed.states[i]
 
     def _keep_snapshots(self, times: np.ndarray, states: np.ndarray) -> None:
         if self.plan.snapshots:
@@ -258,17 +285,18 @@ class March:
     def _ends_at(self, count: int, over: Callable[[], bool]) -> tuple[int, bool]:
         """How many of the last records stay, and whether the flow ends at the last that does."""
         first = len(self.trace.times) - count
-        if not all(np.isfinite(self.trace.series(name, first)).all() for name in RECORDED):
-            return count, True
+        series = {name: self.trace.series(name, first) for name in RECORDED}
+        over_here = ~np.isfinite(list(series.values())).all(axis=0)
         if self.judging:
-            loss, norm = (self.trace.series(name, first) for name in ("loss", "gradient_norm"))
-            met = (loss <= self.loss) | (norm <= self.gradient_norm)
-            if met.any():
-                stay = int(np.argmax(met)) + 1
-                for _ in range(count - stay):
-                    self.trace.drop_last()
+            met = (series["loss"] <= self.loss) | (series["gradient_norm"] <= self.gradient_norm)
+            over_here |= met
+        if over_here.any():
+            stay = int(np.argmax(over_here)) + 1
+            for _ in range(count - stay):
+                self.trace.drop_last()
+            if np.isfinite([values[stay - 1] for values in series.values()]).all():
                 self.control = dataclasses.replace(self.control, halt=int(Halt.CONDITION))
-                return stay, True
+            return stay, True
         return count, self.asked and over()
 
     def _states(self, before: Place, done: Burst, time: float, times: np.ndarray) -> np.ndarray:
@@ -287,19 +315,69 @@ class March:
         at = before.time + done.taken * lobatto(self.runner.nodes)
         return np.stack([before.y, *(self._reach(before, t) for t in at), done.y])
 
-    def _reach(self, place: Place, target: float) -> np.ndarray:
-        """The state at a time within a step, by shorter steps. Their work is observation."""
+    def _reach(self, place: Place, target: float, beside: bool = False) -> np.ndarray:
+        """The state at a time within a step, by shorter steps. Their work is observation.
+
+        Args:
+            place: where the step began.
+            target: the time.
+            beside: whether an edge is near, so that L must be a number wherever they end.
+
+        Returns:
+            The state, (P + 2,); NaN if they do not come so far.
+        """
         nothing = Bounds(math.inf, math.inf, 0.0, -math.inf, -math.inf, 1, math.inf, 0, False)
         for _ in range(_MOST_PARTS):
             whole = place.time + place.step > target - _slack(target)
             h = target - place.time if whole else place.step
             done = self.runner.run(self.field, place.y, place.memory, h, nothing)
+            done = self._within(place, done, 0) if beside else done
             self.trace.observation_gradients += done.gradients + 2 * done.products
             self.trace.observation_gradients += done.observations
             if whole and done.accepted:
                 return done.y
             place = Place(done.y, done.memory, done.step, place.time + done.time)
         return np.full_like(place.y, np.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Passed:
+    """Save times that steps have passed, to be recorded.
+
+    Attributes:
+        times: (m,), increasing.
+        states: as the steps' interpolants give them, (m, P + 2).
+        places: where those steps began, each with the number of its first time.
+    """
+
+    times: np.ndarray
+    states: np.ndarray
+    places: list[tuple[int, Place]]
+
+    def before(self, i: int) -> Place:
+        """Where the step of a time began."""
+        return self.places[bisect_right(self.places, i, key=lambda each: each[0]) - 1][1]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers are kept for it."""
+        memories = jax.tree.leaves([place.memory for _, place in self.places])
+        return self.states.size + sum(np.size(leaf) for leaf in memories)
+
+
+def joined(parts: list[Passed]) -> Passed:
+    """Several as one.
+
+    Args:
+        parts: in the order of time.
+
+    Returns:
+        All of them.
+    """
+    firsts = np.cumsum([0, *(len(part.times) for part in parts)]).tolist()
+    places = [(f + k, at) for f, part in zip(firsts, parts, strict=False) for k, at in part.places]
+    times = np.concatenate([part.times for part in parts])
+    return Passed(times, np.concatenate([part.states for part in parts]), places)
 
 
 def _slack(time: float) -> float:

@@ -19,11 +19,13 @@ class AbstractRunner(abc.ABC):
             and both ends is as accurate as its steps; 0 for none.
         knows_end: whether bursts judge by themselves whether L at the end of a step, or its
             gradient, meets a threshold.
+        sees_end: whether a step is accepted only if L was evaluated where it ends.
     """
 
     dense: bool
     nodes: int
     knows_end: bool
+    sees_end: bool
 
     @abc.abstractmethod
     def start(self, field: HostField, y: Vector) -> Start:

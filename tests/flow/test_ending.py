@@ -335,3 +335,31 @@ def test_rules_are_asked_at_save_times_alone():
     assert set(rule.times) <= {0.0, *settings["save"]}
     assert flow.resume(solution, 1.0, save=[0.1, 0.2, 1.0], stops=[rule]).success
     assert set(rule.times) == {0.0, *settings["save"]}
+
+
+def barrier(w):
+    """Convex on w > 0, with its rest at 0.01: a step of a loose tolerance easily leaves it."""
+    return jnp.sum(2 / 3 * w**1.5 - 1e-3 * jnp.log(w))
+
+
+@pytest.mark.parametrize(
+    ("solver", "rtol", "count"),
+    [("tsit5", 0.1, 4_000), ("bdf", 0.3, 400), ("bdf", 0.03, 400)]
+    + [pytest.param(solver, 0.3, 400, marks=pytest.mark.slow) for solver in ("tsit5", "rkc2")],
+)
+def test_states_between_steps_stay_where_the_loss_is_a_number(solver, rtol, count):
+    """Interpolants left the domain where no step did, and a BDF took steps that ended outside.
+
+    From 30 and 21 both coordinates come to 0.01 by t = 10; the flow never leaves w > 0.
+    """
+    times = np.linspace(0, 50, count)
+    start = np.array([30.0, 21.0])
+    settings = {"rtol": rtol, "atol": rtol, "save": times, "snapshots": times[::40]}
+    solution = flow.solve(start, barrier, 50.0, solver=solver, **settings)
+    assert solution.result == Outcome.HORIZON
+    assert solution.times.tolist() == times.tolist()
+    assert np.isfinite(solution.loss).all()
+    assert all((np.asarray(w) > 0).all() for w in solution.snapshots.values())
+    # Beside the rest, where L = 4/3 1e-3 - 2e-3 log(0.01), to a part of the tolerance of w.
+    assert solution.loss[-1] == pytest.approx(0.010543673705, rel=0.3)
+    assert solution.loss[0] == pytest.approx(float(barrier(start)))
