@@ -9,6 +9,8 @@ from .named import SOLVERS
 from .observers import AbstractObserver
 from .outcome import FlowError, Outcome
 from .rates import Power, Rates, rates_at
+from .rewired import Rewired, solve_rewired
+from .rewiring import Change, rewire
 from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
 from .solve import ATOL, RTOL, check_settings, resume, solve
@@ -22,6 +24,7 @@ __all__ = [
     "SOLVERS",
     "AbstractObserver",
     "AbstractRule",
+    "Change",
     "Checkpoints",
     "FlowError",
     "FlowSolution",
@@ -33,6 +36,7 @@ __all__ = [
     "Outcome",
     "Power",
     "Rates",
+    "Rewired",
     "Stagnation",
     "Trajectory",
     "check_settings",
@@ -40,7 +44,9 @@ __all__ = [
     "gather",
     "rates_at",
     "resume",
+    "rewire",
     "solve",
     "solve_each",
+    "solve_rewired",
     "trajectory",
 ]

@@ -73,6 +73,7 @@ class Fibre(eqx.Module):
         regular: int | None = None,
         compressed: bool = True,
         aligned: bool = False,
+        sliced: bool = True,
     ) -> tuple["Fibre", Int[np.ndarray, " count"]]:
         """Check, sort and pad the edges on the host.
 
@@ -89,6 +90,7 @@ class Fibre(eqx.Module):
             compressed: whether rows of large degree stay compressed, best for edges that carry a
                 number; the fast sums over edges that carry arrays want them in slices.
             aligned: that edge e joins copy e to copy e, where the edge law says so; `regular` is 1.
+            sliced: whether there are slices; without them all shapes follow from the capacity.
 
         Returns:
             The fibre, and the order into which the given edges were brought: weights given per
@@ -112,7 +114,7 @@ class Fibre(eqx.Module):
         _check_regular(indptr, regular, size)
         _check_aligned(src, n_sources, n_targets, regular, aligned)
         t_perm, t_indptr = _transpose_order(src, n_sources)
-        ragged = regular is None and n_sources > 1
+        ragged = sliced and regular is None and n_sources > 1
         cut = functools.partial(slice_rows, capacity=size, compressed=compressed)
         fibre = Fibre(
             sources=_padded(src, size, 0),
@@ -127,7 +129,7 @@ class Fibre(eqx.Module):
             regular=regular,
             aligned=aligned,
             by_target=cut(indptr, src, np.arange(count)) if ragged else None,
-            by_source=cut(t_indptr, tgt[t_perm], t_perm),
+            by_source=cut(t_indptr, tgt[t_perm], t_perm) if sliced else None,
         )
         return fibre, order
 

@@ -2,6 +2,7 @@
 
 from ..streams import Purpose, check_seed, stream
 from .counts import copies_for_count, expected_counts
+from .densities import ErdosRenyi, erdos_renyi
 from .edge_laws import (
     AbstractBernoulli,
     AbstractEdgeLaw,
@@ -15,6 +16,7 @@ from .export import from_arrays, load_safetensors, save_safetensors, to_arrays, 
 from .lift import Lift, graph_digest
 from .plant import Planting, plant
 from .reading import read_equinox
+from .rewiring import densified, flexible, rewirable, with_edges
 from .sampling import check_plan, from_edges, resolve_copies, sample
 from .weight_laws import (
     AbstractWeightLaw,
@@ -33,6 +35,7 @@ __all__ = [
     "BernoulliInDegree",
     "BernoulliOutDegree",
     "Complete",
+    "ErdosRenyi",
     "FixedInDegree",
     "Gaussian",
     "GaussianFanIn",
@@ -47,7 +50,10 @@ __all__ = [
     "check_plan",
     "check_seed",
     "copies_for_count",
+    "densified",
+    "erdos_renyi",
     "expected_counts",
+    "flexible",
     "from_arrays",
     "from_edges",
     "graph_digest",
@@ -55,9 +61,11 @@ __all__ = [
     "plant",
     "read_equinox",
     "resolve_copies",
+    "rewirable",
     "sample",
     "save_safetensors",
     "stream",
     "to_arrays",
     "to_scipy",
+    "with_edges",
 ]
