@@ -78,7 +78,8 @@ def sparse_parity(
 def _cube(d: int) -> np.ndarray:
     """All of {0, 1}^d, (2^d, d), in the order of binary numbers."""
     numbers = np.arange(2**d)
-    return np.stack([numbers >> i & 1 for i in reversed(range(d))], axis=1).astype(np.uint8)
+    columns = [(numbers >> i & 1).astype(np.uint8) for i in reversed(range(d))]
+    return np.stack(columns, axis=1)
 
 
 def _drawn(n: int, d: int, seed: int) -> np.ndarray:
