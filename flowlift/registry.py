@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "weight_law": ("lift",),
     "observer": ("diagnostics", "studies"),
     "solver": ("flow", "solvers"),
+    "dynamics": ("flow",),
     "stop": ("flow",),
     "figure": ("plot",),
 }
@@ -45,7 +46,8 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "figure": ("data", "ax"),
 }
 # What the command line and people call several of a kind.
-PLURALS = {f"{kind}s": kind for kind in KINDS if kind != "loss"} | {"losses": "loss"}
+PLURALS = {f"{kind}s": kind for kind in KINDS if not kind.endswith("s")}
+PLURALS |= {"losses": "loss", "dynamics": "dynamics"}
 Made = TypeVar("Made", bound=Callable)
 # Modules that are made from the sources of a study: it names their functions by their files.
 FROM_SOURCES = "flowlift_sources_"

@@ -1,11 +1,13 @@
 """`solver="auto"`: which solver runs, why, and what takes over when it stalls."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import PyTree
 
 from ..protocols import AbstractSmoothness
+from .dynamics.base import AbstractDynamics
 from .sharpness import Ends
 
 # T x sharpness up to which an explicit method is taken, and what each further digit of rtol
@@ -94,6 +96,42 @@ def choose(size: int, horizon: float, rtol: float, ends: Ends, smooth: bool | No
         order, reason = (stiff, *last), f"stiff, {measured}, {declared}"
     first, *rest = dict.fromkeys(order)
     return Automatic((first,), reason, tuple(rest), products, limit)
+
+
+def choose_among(
+    dynamics: AbstractDynamics,
+    served: Sequence[str],
+    size: int,
+    horizon: float,
+    rtol: float,
+    ends: Ends | None,
+    smooth: bool | None,
+) -> Automatic:
+    """The solver for a flow that is not the plain one; no other takes over.
+
+    Args:
+        dynamics: how theta moves.
+        served: the implicit and stabilised solvers that serve it.
+        size: number of parameters P.
+        horizon: the end T.
+        rtol: relative tolerance.
+        ends: the ends of the spectrum of -dF/dtheta at the start; None where nothing is served.
+        smooth: whether L is twice differentiable; None: not declared.
+
+    Returns:
+        The choice.
+    """
+    explicit = "dopri8" if rtol < _TIGHT else "tsit5"
+    limit, products = threshold(rtol, smooth), 0 if ends is None else ends.products
+    stiff, declared = _for_stiff(size, rtol, smooth)
+    if ends is None or stiff not in served:
+        reason = f"the only kind that serves {dynamics.title} here"
+        return Automatic((explicit,), reason, (), products, limit)
+    stiffness = dynamics.stiffness(horizon, max(ends.highest, 0.0))
+    measured = f"stiffness of {dynamics.title} at least {stiffness:.2g}, rtol = {rtol:.0e}"
+    if np.isfinite(stiffness) and stiffness <= limit:
+        return Automatic((explicit,), f"not stiff, {measured}", (), products, limit)
+    return Automatic((stiff,), f"stiff, {measured}, {declared}", (), products, limit)
 
 
 def threshold(rtol: float, smooth: bool | None) -> float:

@@ -50,7 +50,7 @@ class Engine:
             problem: the problem.
         """
         self.field = host_field(problem)
-        self._start = problem.start_on_host
+        self._start, self._problem = problem.start_on_host, problem
         self._runner: tuple[Any, AbstractRunner] | None = None
 
     def begin(self, settings: Settings) -> HostPosition:
@@ -162,7 +162,7 @@ class Engine:
         Returns:
             The ends, with the products that they took.
         """
-        theta = position.here.y[:-2]
+        theta = settings.problem.theta_of(position.here.y)
         if settings.engine == "graph":
             return spectrum(settings.problem, jnp.asarray(theta))
         return spectrum_on_host(self.field, theta, enough)
@@ -191,13 +191,15 @@ class Engine:
             settings: what is observed.
             trace: the records, which grow.
             times: (m,).
-            states: (m, P + 2). Those where L is no number are replaced.
+            states: (m, N). Those where L is no number are replaced.
             again: what gives them another time; None: nothing does.
         """
         problem = settings.problem
-        loss, gradients = self._recorded(problem, states[:, :-2])
+        # Views: what is replaced is replaced in all of them.
+        thetas, further = problem.dynamics.parts(states)
+        loss, gradients = self._recorded(problem, thetas)
         repeated = self._repeated(problem, states, loss, gradients, again)
-        moved = problem.coordinates.theta(states[:, :-2] - self._start)
+        moved = problem.coordinates.theta(thetas - self._start)
         records: dict[str, Any] = {
             "loss": loss,
             "gradient_norm": gradients,
@@ -206,9 +208,10 @@ class Engine:
             "distance": np.linalg.norm(moved, axis=1),
             COST: np.ones(len(times), int) + repeated,
         }
+        records |= problem.dynamics.recorded(problem, thetas, further)
         if settings.observers:
-            look = lambda y: _observed(settings.observers, problem, jnp.asarray(y[:-2]))
-            watched = [look(y) for y in states]
+            look = lambda theta: _observed(settings.observers, problem, jnp.asarray(theta))
+            watched = [look(theta) for theta in thetas]
             stacked = jax.tree.map(lambda *each: np.stack([np.asarray(v) for v in each]), *watched)
             records[COST] = records[COST] + stacked.pop(COST)
             records |= stacked
@@ -233,7 +236,7 @@ class Engine:
             return repeated
         for i in np.flatnonzero(~(np.isfinite(loss) & np.isfinite(gradients))):
             states[i], repeated[i], row = again(int(i)), 1, slice(i, i + 1)
-            loss[row], gradients[row] = self._recorded(problem, states[row, :-2])
+            loss[row], gradients[row] = self._recorded(problem, problem.theta_of(states[row]))
             if not np.isfinite([loss[i], gradients[i]]).all():
                 # The flow ends here.
                 break
@@ -291,7 +294,7 @@ class Engine:
         return HostPosition(places[0], places[-1], seen, controller)
 
     def _y(self) -> np.ndarray:
-        return np.concatenate([self._start, np.zeros(2, self._start.dtype)])
+        return self._problem.state_on_host
 
     def _started(
         self, settings: Settings, y: np.ndarray, time: float, control: HostControl

@@ -2,6 +2,7 @@
 
 import jax
 
+from ..solvers import BDF
 from .host_methods import serves
 from .methods import Method
 from .problem import Problem
@@ -27,6 +28,13 @@ def resolve_engine(engine: str | None, method: Method, problem: Problem) -> str:
         raise ValueError(
             f"Argument `engine` must be one of {', '.join(ENGINES)}, but is {engine!r}; leave it "
             "out for the one that suits the device."
+        )
+    second = problem.dynamics.second_order and isinstance(method.solver, BDF)
+    if second and not (engine in (None, "host") and on_one_cpu(problem)):
+        raise ValueError(
+            f"Argument `engine` must be 'host', with the data on one CPU, for {method.name} with "
+            f"{problem.dynamics.title}, whose velocity only the host's eliminates, but is "
+            f"{engine!r}; take an explicit solver elsewhere."
         )
     if engine == "host" and not serves(method):
         raise ValueError(

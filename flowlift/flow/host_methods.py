@@ -50,7 +50,7 @@ class HostRunner(AbstractRunner):
         return self.method.start(field, y)
 
     def blank(self, y: Vector) -> Any:
-        """Of theta and the integrals."""
+        """Of the whole state."""
         return self.method.blank(y)
 
     def run(self, field: HostField, y: Vector, memory: Any, h: float, bounds: Bounds) -> Burst:
@@ -92,10 +92,11 @@ def host_runner(settings: Settings, field: HostField) -> HostRunner:
     """
     solver, (rtol, atol) = settings.method.solver, settings.tolerances
     atol = max(atol, least_atol(settings.problem, settings.precision))
+    carried = field.carried
+    beside = 2 if carried is None else settings.problem.state_on_host.size - carried.size
     if isinstance(solver, BDF):
-        return HostRunner(
-            HostBDF.of(solver, rtol, atol), None, {}, dense=True, knows_end=False, sees_end=False
-        )
+        method = HostBDF.of(solver, rtol, atol, beside)
+        return HostRunner(method, None, {}, dense=True, knows_end=False, sees_end=False)
     if isinstance(solver, ExpRosenbrock):
         method = HostExprb(rtol, atol, solver.max_basis)
         return HostRunner(method, None, {}, dense=True, knows_end=False, sees_end=False)
@@ -103,14 +104,17 @@ def host_runner(settings: Settings, field: HostField) -> HostRunner:
     small = field.equations <= _LARGE
     if isinstance(solver, RKC2):
         lean = LeanRKC(solver.max_stages) if small else None
-        method = HostRKC(rtol, atol, solver.max_stages)
-        return HostRunner(method, lean, constants, dense=True, knows_end=True, sees_end=True)
+        method = HostRKC(rtol, atol, solver.max_stages, beside)
+        # It takes the rate of the arc length for |grad L|.
+        knows = carried is None
+        return HostRunner(method, lean, constants, dense=True, knows_end=knows, sees_end=True)
     tableau = Tableau(cast(Any, type(solver)))
     lean = LeanExplicit(tableau) if small else None
     method = HostExplicit(tableau, rtol, atol)
     dense = tableau.weights is not None
     nodes = 0 if dense else interior(solver, settings.method.term)
-    return HostRunner(method, lean, constants, dense, tableau.reuses, tableau.reuses, nodes)
+    knows_end = tableau.reuses and (carried is None or lean is not None)
+    return HostRunner(method, lean, constants, dense, knows_end, tableau.reuses, nodes)
 
 
 def _is_explicit(solver: Any) -> bool:

@@ -128,7 +128,7 @@ class Place:
     """A place of the integration, from where it goes on.
 
     Attributes:
-        y: theta and the integrals, (P + 2,).
+        y: the state, (N,).
         memory: the method's memory.
         step: the step to attempt next.
         time: the time, in double precision whatever the flow's.
@@ -156,8 +156,3 @@ class HostPosition:
     anchor: Place
     seen: np.ndarray
     controller: HostControl
-
-    @property
-    def theta(self) -> np.ndarray:
-        """The parameters."""
-        return self.seen[:-2]

@@ -18,9 +18,10 @@ from jaxtyping import Array, Float, PyTree
 
 from ..solvers import Halt, Work, WorkState, counted
 from ..static import Static, split
+from .dynamics.base import State, flat
 from .limits import Limits
 from .methods import Method
-from .problem import Problem, Quadratures, State
+from .problem import Problem
 
 
 class Memory(eqx.Module):
@@ -83,7 +84,8 @@ def beginning(static: Static) -> Callable:
 
     def begin(arrays: list[Any], y: Float[Array, " n"]):
         problem, method = static.joined(arrays)
-        state, args, zero = state_of(y), (problem, Limits(None, None)), jnp.zeros((), y.dtype)
+        state, args = problem.dynamics.state(y), (problem, Limits(None, None))
+        zero = jnp.zeros((), y.dtype)
         # The method chooses its first step whatever is asked for.
         far = jnp.asarray(jnp.finfo(y.dtype).max, y.dtype)
         controller, solver = method.controller, method.solver
@@ -127,7 +129,7 @@ def advancing(static: Static, asked: tuple[bool, bool]) -> Callable:
         limits = Limits(*(t if a else None for t, a in zip(thresholds, asked, strict=True)))
         memory = _allowed(memory, bounds)
         attempt = _attempt(method, (problem, limits), memory.static)
-        once, begun = _loop(attempt, state_of(y), memory, bounds.h)
+        once, begun = _loop(attempt, problem.dynamics.state(y), memory, bounds.h)
 
         def going(now: _Carry):
             control = now.memory.parts[1]
@@ -223,7 +225,7 @@ def interpolating(static: Static) -> Callable:
         static: of the solver.
 
     Returns:
-        (arrays, what interpolates a step, its length, fractions of it (m,)) -> states (m, P + 2).
+        (arrays, what interpolates a step, its length, fractions of it (m,)) -> states (m, N).
     """
 
     def interpolate(arrays: list[Any], dense: PyTree, taken, fractions: Float[Array, " m"]):
@@ -232,28 +234,3 @@ def interpolating(static: Static) -> Callable:
         return jax.vmap(lambda fraction: flat(within.evaluate(fraction * taken)))(fractions)
 
     return jax.jit(interpolate)
-
-
-def state_of(y: Float[Array, " n"]) -> State:
-    """Theta and the integrals.
-
-    Args:
-        y: both in one vector, (P + 2,).
-
-    Returns:
-        Them apart.
-    """
-    return y[:-2], Quadratures(y[-2], y[-1])
-
-
-def flat(state: State) -> Float[Array, " n"]:
-    """Theta and the integrals in one vector.
-
-    Args:
-        state: them apart.
-
-    Returns:
-        (P + 2,).
-    """
-    theta, integrals = state
-    return jnp.concatenate([theta, integrals.arc_length[None], integrals.energy[None]])

@@ -64,7 +64,8 @@ def integrate(
         trace.seconds = before_us + time.perf_counter() - clock
         if checkpoints and result is None:
             checkpoints.keep(Checkpoint(settings, position, trace), engine)
-    result = named(result, settings.problem, position.theta, trace.last("arc_length"))
+    theta = settings.problem.theta_of(position.seen)
+    result = named(result, settings.problem, theta, trace.last("arc_length"))
     trace.seconds = before_us + time.perf_counter() - clock
     solution = _solution(result, settings, trace, position)
     if throw and not solution.success:
@@ -83,7 +84,8 @@ def _enter(engine: Engine, kept: Checkpoint | None, checkpoint: Checkpoint, plan
         position = engine.begin(settings)
         spent = float(position.controller.work.gradients)
         engine.record(settings, trace, position)
-    keep_snapshot(settings, trace, plan, trace.time, position.theta)
+    theta = settings.problem.theta_of(position.seen)
+    keep_snapshot(settings, trace, plan, trace.time, theta)
     result = ending(trace, plan, len(trace.times) - 1, None)
     return settings, trace, engine.allow(settings, plan, position, spent), result
 
@@ -95,7 +97,8 @@ def _leg(engine: Engine, settings: Settings, trace: Trace, plan: Plan, position)
         return ending(trace, plan, len(trace.times) - 1, None) is not None
 
     position, cause = engine.leg(settings, trace, plan, position, over)
-    keep_snapshot(settings, trace, plan, trace.time, position.theta)
+    theta = settings.problem.theta_of(position.seen)
+    keep_snapshot(settings, trace, plan, trace.time, theta)
     return position, cause
 
 
@@ -151,13 +154,15 @@ def _why(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell,
 
 
 def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:
+    own = {name: trace.series(name) for name in settings.problem.dynamics.records}
+    observed = {o.name: jax.tree.map(trace.series, o.variables) for o in settings.observers}
     return FlowSolution(
-        model=settings.problem.model_on_host(position.theta),
+        model=settings.problem.model_on_host(settings.problem.theta_of(position.seen)),
         time=trace.time,
         result=result,
         times=np.asarray(trace.times),
         **{name: trace.series(name) for name in RECORDED},
-        observations={o.name: jax.tree.map(trace.series, o.variables) for o in settings.observers},
+        observations=own | observed,
         snapshots=dict(trace.snapshots),
         stats=settings.stats(position, trace),
         solver=settings.solver,

@@ -151,7 +151,7 @@ class March:
         """An attempt that is rejected, with half its step, if it ends where L is no number."""
         if not done.accepted:
             return done
-        _, gradient = self.field.value_and_grad(done.y[:-2])
+        _, gradient = self.field.value_and_grad(self.settings.problem.theta_of(done.y))
         done = done._replace(gradients=done.gradients + 1)
         if np.isfinite(gradient).all():
             return done
@@ -186,7 +186,7 @@ class March:
     def _met(self, before: Place, done: Burst) -> bool:
         if self._seen_within(before):
             return done.met
-        loss, gradient = self.field.value_and_grad(done.y[:-2])
+        loss, gradient = self.field.value_and_grad(self.settings.problem.theta_of(done.y))
         self.trace.observation_gradients += 1
         # In the precision of the record, which decides.
         norm = done.y.dtype.type(np.linalg.norm(gradient))
@@ -279,8 +279,9 @@ class March:
 
     def _keep_snapshots(self, times: np.ndarray, states: np.ndarray) -> None:
         if self.plan.snapshots:
-            for at, state in zip(times, states, strict=False):
-                keep_snapshot(self.settings, self.trace, self.plan, float(at), state[:-2])
+            thetas = self.settings.problem.theta_of(states)
+            for at, theta in zip(times, thetas, strict=False):
+                keep_snapshot(self.settings, self.trace, self.plan, float(at), theta)
 
     def _ends_at(self, count: int, over: Callable[[], bool]) -> tuple[int, bool]:
         """How many of the last records stay, and whether the flow ends at the last that does."""
@@ -324,7 +325,7 @@ class March:
             beside: whether an edge is near, so that L must be a number wherever they end.
 
         Returns:
-            The state, (P + 2,); NaN if they do not come so far.
+            The state, (N,); NaN if they do not come so far.
         """
         nothing = Bounds(math.inf, math.inf, 0.0, -math.inf, -math.inf, 1, math.inf, 0, False)
         for _ in range(_MOST_PARTS):
@@ -346,7 +347,7 @@ class Passed:
 
     Attributes:
         times: (m,), increasing.
-        states: as the steps' interpolants give them, (m, P + 2).
+        states: as the steps' interpolants give them, (m, N).
         places: where those steps began, each with the number of its first time.
     """
 

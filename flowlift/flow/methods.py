@@ -25,6 +25,7 @@ from ..solvers import (
 from ..solvers.rounding import UntilRounding
 from ..solvers.tolerances import Tolerances
 from ..solvers.two_stages import seeing_its_end
+from .dynamics.base import AbstractDynamics
 from .limits import any_holds
 from .named import SOLVERS, solver_named
 from .outcome import Outcome
@@ -78,23 +79,25 @@ def resolve_method(
         ValueError: for an unknown name, or a solver without error estimate.
     """
     live = problem.live
+    check_served(problem.dynamics, solver)
     atol = max(atol, least_atol(problem, precision))
     rtol_array, number = (jnp.asarray(x, precision) for x in (rtol, atol))
     # In phi, where rates are not 1: as an array it broadcasts with the integrals, whose errors no
     # norm looks at.
     atol_array = problem.absolute(number)
-    built = _build(solver, rtol_array, atol_array, live)
+    built = _build(solver, rtol_array, atol_array, live, len(problem.dynamics.vectors))
     _check_own_tolerances(built, problem)
     if isinstance(built, BDF):
         return _bdf_method(built, rtol_array, atol_array, live, solver)
-    theta_norm = ThetaNorm(live)
+    theta_norm = ThetaNorm(live, len(problem.dynamics.vectors))
     control = diffrax.PIDController(rtol=rtol_array, atol=atol_array, norm=theta_norm)
     name, ours = _name(solver), {"until": any_holds, "select": theta_of}
     if isinstance(built, _REPORTING):
         # Such a step may cross a stiff layer exactly, where the integrals are not smooth.
         norm = StateNorm(theta_norm) if isinstance(built, ExpRosenbrock) else theta_norm
         if problem.coordinates.roots is not None:
-            atol_array = (atol_array, Quadratures(number, number))
+            more = (number,) * len(problem.dynamics.numbers)
+            atol_array = (atol_array, Quadratures(number, number), *((more,) if more else ()))
         controller = built.default_controller(rtol_array, atol_array, norm, **ours)
         built = _own(built, controller, live)
         return Method(built, controller, diffrax.ODETerm(cast(Callable, field)), name)
@@ -119,6 +122,44 @@ def _check_own_tolerances(solver: diffrax.AbstractSolver, problem: Problem) -> N
             f"Argument `solver` must leave its tolerances to `solve` where `rates` are given, but "
             f"{type(solver).__name__} has its own; give `rtol` and `atol` to `solve`."
         )
+
+
+def serves_dynamics(dynamics: AbstractDynamics, solver: diffrax.AbstractSolver) -> bool:
+    """Whether a solver serves a dynamics.
+
+    Args:
+        dynamics: how theta moves.
+        solver: the solver.
+
+    Returns:
+        The verdict.
+    """
+    if dynamics.plain or not isinstance(solver, _OWN):
+        return True
+    if isinstance(solver, BDF):
+        return dynamics.symmetric or dynamics.second_order
+    # The exponential method knows the Jacobian of a field of theta alone.
+    return dynamics.symmetric and isinstance(solver, RKC2)
+
+
+def check_served(dynamics: AbstractDynamics, solver: str | diffrax.AbstractSolver) -> None:
+    """Refuse a solver that does not serve a dynamics.
+
+    Args:
+        dynamics: how theta moves.
+        solver: the solver, or its name; "auto" is no solver yet.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    built = solver_named(solver) if isinstance(solver, str) else solver
+    if built is None or serves_dynamics(dynamics, built):
+        return
+    raise ValueError(
+        f"Argument `solver` must be an explicit or stock implicit one for {dynamics.title}, whose "
+        f"field is not that of a plain flow with a symmetric Jacobian, but is {_name(solver)!r}; "
+        "take 'auto', 'tsit5' or 'kvaerno5'."
+    )
 
 
 def least_atol(problem: Problem, precision: str) -> float:
@@ -156,23 +197,31 @@ def _name(solver: str | diffrax.AbstractSolver) -> str:
 
 def marked_field(t, state: State, args) -> State:
     """The field, marked so that `counted` counts its evaluations."""
-    rates, integrals = field(t, state, args)
-    return evaluation(rates), integrals
+    rates, *others = field(t, state, args)
+    return (evaluation(rates), *others)
 
 
 class ThetaNorm(eqx.Module):
     """Root mean square over the coordinates of theta that count; integrals take no part.
 
+    Where a dynamics carries further vectors, the largest of theta's and of theirs.
+
     Attributes:
         live: how many of theta's leading coordinates count; None for all.
+        vectors: how many further vectors there are.
     """
 
     live: Int[Array, ""] | None = None
+    vectors: int = eqx.field(static=True, default=0)
 
     def __call__(self, error: State | PyTree) -> Float[Array, ""]:
         """The norm of an error scaled by its tolerance."""
         theta = error[0]
-        return optx.rms_norm(theta) / live_scale(theta.size, self.live, theta.dtype)
+        scale = live_scale(theta.size, self.live, theta.dtype)
+        if self.vectors:
+            parts = (theta, *error[2][: self.vectors])
+            return jnp.stack([optx.rms_norm(part) for part in parts]).max() / scale
+        return optx.rms_norm(theta) / scale
 
 
 # VeryChord counts an equation as solved at 1e-2 of the tolerance, if corrections shrink.
@@ -266,10 +315,12 @@ def _takes_one_field(terms: PyTree) -> bool:
     return isinstance(terms, type) and issubclass(diffrax.ODETerm, terms)
 
 
-def _build(solver, rtol: Array, atol: Array, live: Array | None) -> diffrax.AbstractSolver:
+def _build(
+    solver, rtol: Array, atol: Array, live: Array | None, vectors: int
+) -> diffrax.AbstractSolver:
     check_solver(solver)
     solver = solver_named(solver) if isinstance(solver, str) else solver
-    norm = CorrectionNorm(ThetaNorm(live))
+    norm = CorrectionNorm(ThetaNorm(live, vectors))
     solver = seeing_its_end(cast(diffrax.AbstractSolver, solver))
     return _filled(solver, {"rtol": rtol, "atol": atol, "norm": norm})
 

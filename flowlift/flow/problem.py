@@ -1,4 +1,4 @@
-"""The flow of a model on an objective: the field -grad L on a flat vector, and the records."""
+"""The flow of a model on an objective: the field on a flat vector, and the records."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,12 +14,20 @@ from ..static import check_hashable, number_kinds
 from ..tasks import AbstractObjective, Population, Supervised, check_value, total
 from .chunking import chunk_samples
 from .coordinates import Coordinates, Flat, joined
+from .dynamics.base import (
+    AbstractDynamics,
+    GradientFlow,
+    Quadratures,
+    State,
+    derivative,
+    in_precision_of,
+)
 from .observers import COST, Observers
 from .rates import Rates, at_rates
 
 
 class Problem(eqx.Module):
-    """d theta/dt = -D grad L(theta) for the trainable leaves theta of a model.
+    """d theta/dt = -D grad L(theta), or another dynamics, of the trainable leaves theta of a model.
 
     Solvers see phi = D^(-1/2) theta, whose flow d phi/dt = -grad_phi L is plain: a vector of a
     problem is phi, and a gradient is that in phi, D^(1/2) grad L. Without rates D is 1 and phi is
@@ -34,6 +42,7 @@ class Problem(eqx.Module):
         coordinates: how the leaves make up the vector theta, complex ones and padding included.
         kinds: types and values of the numbers that are no arrays. Python takes 1, 1.0 and True for
             equal, and what was compiled for one of them would serve the others.
+        dynamics: how theta moves.
     """
 
     theta0: PyTree
@@ -41,6 +50,7 @@ class Problem(eqx.Module):
     objective: AbstractObjective
     coordinates: Coordinates = Coordinates()
     kinds: tuple[str, ...] = eqx.field(static=True, default=())
+    dynamics: AbstractDynamics = GradientFlow()
 
     @property
     def start(self) -> Flat:
@@ -87,6 +97,18 @@ class Problem(eqx.Module):
         """phi_0 as one vector of NumPy's; nothing is compiled for it."""
         return self.coordinates.phi(self.coordinates.flat_on_host(self.theta0))
 
+    @property
+    def state_on_host(self) -> np.ndarray:
+        """The state at t = 0 as one vector of NumPy's, see `AbstractDynamics.state`."""
+        theta = self.start_on_host
+        carried = self.dynamics.start(self)
+        parts = [np.atleast_1d(part).astype(theta.dtype) for part in carried.values()]
+        return np.concatenate([theta, *parts, np.zeros(2, theta.dtype)])
+
+    def theta_of(self, y: np.ndarray) -> np.ndarray:
+        """Theta of a state as a vector (..., N)."""
+        return y[..., : self.dynamics.size(y.shape[-1])]
+
     def model_on_host(self, theta: Array | np.ndarray) -> PyTree:
         """The model at phi; nothing is compiled for it."""
         whole = np.asarray(self.coordinates.theta(np.asarray(theta)))
@@ -130,6 +152,7 @@ def make_problem(
     trainable: PyTree | Callable = eqx.is_inexact_array,
     memory: int | None = None,
     rates: Rates | None = None,
+    dynamics: AbstractDynamics | None = None,
 ) -> Problem:
     """Split a model into theta and the rest, and bring all floating-point data to one precision.
 
@@ -143,6 +166,7 @@ def make_problem(
         trainable: which leaves flow, as for `equinox.partition`.
         memory: bound in bytes on what one gradient keeps per sample, see `chunk_samples`.
         rates: D, see `flowlift.flow.rates`; a leaf whose rate is 0 does not flow.
+        dynamics: how theta moves; None: by the gradient flow.
 
     Returns:
         The problem.
@@ -172,7 +196,10 @@ def make_problem(
     arranged = in_precision(chunk_samples(model, objective, memory), precision)
     kinds = number_kinds((rest, objective))
     coordinates = Coordinates.of(model, theta0, found)
-    return Problem(theta0, rest, arranged, coordinates, kinds)
+    moves = GradientFlow() if dynamics is None else in_precision_of(dynamics, precision)
+    problem = Problem(theta0, rest, arranged, coordinates, kinds, moves)
+    moves.check(problem)
+    return problem
 
 
 def split_trainable(model: PyTree, trainable: PyTree | Callable) -> tuple[PyTree, PyTree]:
@@ -213,41 +240,26 @@ def split_trainable(model: PyTree, trainable: PyTree | Callable) -> tuple[PyTree
     return theta0, rest
 
 
-class Quadratures(eqx.Module):
-    """Integrals along the flow, carried with theta.
-
-    Attributes:
-        arc_length: int_0^t |D grad L| dt, the length of the path of theta.
-        energy: int_0^t <grad L, D grad L> dt, equal to L(0) - L(t) on the exact flow.
-    """
-
-    arc_length: Float[Array, ""]
-    energy: Float[Array, ""]
-
-    @staticmethod
-    def zero(dtype) -> "Quadratures":
-        """Both integrals at t = 0."""
-        return Quadratures(jnp.zeros((), dtype), jnp.zeros((), dtype))
-
-
-State = tuple[Flat, Quadratures]
-
-
 def field(t: Float[Array, ""], state: State, args: tuple[Problem, object]) -> State:
-    """The right-hand side in phi: (-g, (|D^(1/2) g|, |g|^2)), g = D^(1/2) grad L. One gradient.
+    """The right-hand side; of the plain flow in phi (-g, (|D^(1/2) g|, |g|^2)), one gradient.
+
+    There g = D^(1/2) grad L.
 
     The integrals do not act back on theta; their rates stay differentiable at |grad L| = 0, for
     implicit solvers.
 
     Args:
-        t: time, without effect: the flow is autonomous.
-        state: phi and the integrals.
+        t: time, without effect: the state holds the clock of a dynamics that needs one.
+        state: phi, the integrals, and what else the dynamics carries.
         args: the problem, and what the integration needs besides.
 
     Returns:
         The rates.
     """
-    _, gradient = args[0].value_and_grad(state[0])
+    problem = args[0]
+    if not problem.dynamics.plain:
+        return derivative(problem.dynamics, problem, state)[1]
+    _, gradient = problem.value_and_grad(state[0])
     squared = gradient @ gradient
     moved = args[0].coordinates.theta(gradient)
     speed = squared if moved is gradient else moved @ moved
@@ -266,7 +278,7 @@ def observe(state: State, problem: Problem, observers: Observers) -> dict[str, A
     Returns:
         The recorded quantities by name, with their whole cost in gradients as `COST`.
     """
-    theta, integrals = state
+    theta, integrals = state[:2]
     loss, gradient = problem.value_and_grad(theta)
     records = {
         "loss": loss,

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from ..solvers.host.stepping import HostField, Vector
+from ..solvers.host.stepping import Carried, HostField, Vector
 from ..static import Static, split
+from .dynamics.base import derivative, flat
 from .problem import Problem
 
 
@@ -27,20 +28,62 @@ def host_field(problem: Problem) -> HostField:
     """
     leaves, static = split(problem)
     traced, value_and_grad, product, _ = _programs(static)
+    carried = None if problem.dynamics.plain else _carried(problem, leaves, static)
 
     def evaluated(theta: Vector) -> tuple[float, Vector]:
         loss, gradient = value_and_grad(leaves, theta)
         # Twice as fast as float(): a call is what a small flow waits for.
         return np.asarray(loss).item(), np.asarray(gradient)
 
-    def multiplied(theta: Vector, vector: Vector) -> Vector:
-        return np.asarray(product(leaves, theta, vector))
+    if carried is not None:
+        product = _whole(static)[2]
+
+    def multiplied(at: Vector, vector: Vector) -> Vector:
+        return np.asarray(product(leaves, at, vector))
 
     equations = _equations(static, *map(_shape, [*leaves, problem.start_on_host]))
-    roots = problem.roots_on_host
+    live, roots = problem.dimension, problem.roots_on_host
     if roots is not None:
-        roots = np.concatenate([roots, np.ones(2, roots.dtype)])
-    return HostField(evaluated, multiplied, problem.dimension, traced, leaves, equations, roots)
+        dynamics = problem.dynamics
+        ones = np.ones(len(dynamics.numbers) + 2, roots.dtype)
+        roots = np.concatenate([*[roots] * (1 + len(dynamics.vectors)), ones])
+    return HostField(evaluated, multiplied, live, traced, leaves, equations, roots, carried)
+
+
+def _carried(problem: Problem, leaves: Any, static: Static) -> Carried:
+    """What a state of another dynamics than the plain flow holds, and its rates."""
+    traced, run, _ = _whole(static)
+    dynamics, size = problem.dynamics, problem.start_on_host.size
+
+    def rates(y: Vector) -> tuple[float, Vector]:
+        loss, _, found = run(leaves, y)
+        return np.asarray(loss).item(), np.asarray(found)
+
+    def friction(y: Vector) -> float:
+        further = {name: part[0] for name, part in dynamics.parts(y[None])[1].items()}
+        return float(np.asarray(dynamics.damping(further)))
+
+    second = friction if dynamics.second_order else None
+    return Carried(size, len(dynamics.vectors), rates, traced, second)
+
+
+@lru_cache(maxsize=256)
+def _whole(static: Static) -> tuple[Callable, Any, Any]:
+    """(L, |grad L|, dy/dt) of a whole state, the same compiled, and products with -dF/dtheta."""
+
+    def traced(arrays, y):
+        here = static.joined(arrays)
+        found, rates = derivative(here.dynamics, here, here.dynamics.state(y))
+        return found.loss, found.gradient_norm, flat(rates)
+
+    def product(arrays, y, vector):
+        here = static.joined(arrays)
+        theta, _, *more = here.dynamics.state(y)
+        further = here.dynamics.named(more[0] if more else ())
+        force = lambda at: here.dynamics.force(here, at, further)
+        return -jax.jvp(force, (theta,), (vector,))[1]
+
+    return traced, jax.jit(traced), jax.jit(product)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -51,13 +51,19 @@ def spectrum(problem: Problem, theta: Flat) -> Ends:
     return Ends(float(lowest), float(highest), min(PRODUCTS, problem.dimension))
 
 
-def spectrum_on_host(field: HostField, theta: np.ndarray, enough: Enough | None = None) -> Ends:
+def spectrum_on_host(
+    field: HostField,
+    theta: np.ndarray,
+    enough: Enough | None = None,
+    at: np.ndarray | None = None,
+) -> Ends:
     """As `spectrum`, by products that the host calls for.
 
     Args:
         field: the flow.
         theta: where.
         enough: whether no more products are needed; None: all.
+        at: what products are taken at, if that is more than theta, see `HostField.at`.
 
     Returns:
         The least and the largest Ritz value; NaN where products are not finite.
@@ -72,7 +78,7 @@ def spectrum_on_host(field: HostField, theta: np.ndarray, enough: Enough | None 
 
     with np.errstate(all="ignore"):
         begun = Krylov.empty(min(PRODUCTS, theta.size), theta).restarted(start)
-        krylov = begun.grown(lambda v: field.product(theta, v), stop)
+        krylov = begun.grown(lambda v: field.product(theta if at is None else at, v), stop)
         values = ritz(krylov).values
     return Ends(float(values[0]), float(values[-1]), krylov.size)
 

@@ -1,4 +1,4 @@
-"""`solve` and `resume`: the exact gradient flow of any model on any task."""
+"""`solve` and `resume`: the exact gradient flow, or another dynamics, of any model on any task."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +20,16 @@ from .checkpoints import Checkpoints
 from .choice import (
     Automatic,
     choose,
+    choose_among,
     declared_smooth,
     threshold,
 )
+from .dynamics import AbstractDynamics, GradientFlow
+from .dynamics.base import check_apart_from, check_dynamics
 from .engines import on_one_cpu, resolve_engine
 from .loop import integrate
-from .methods import AUTO, check_solver, resolve_method
+from .methods import AUTO, check_solver, resolve_method, serves_dynamics
+from .named import SOLVERS
 from .observers import watch
 from .problem import Problem, make_problem
 from .programs import host_field
@@ -42,6 +46,7 @@ _MOST_STEPS = 2**53
 RTOL = 1e-6
 SAVE = LogTimes()
 ATOL = 1e-9
+PLAIN = GradientFlow()
 
 
 def solve(
@@ -62,6 +67,7 @@ def solve(
     trainable: PyTree | Callable = eqx.is_inexact_array,
     rates: Rates | None = None,
     memory: int | None = None,
+    dynamics: AbstractDynamics = PLAIN,
     checkpoints: Checkpoints | None = None,
     engine: str | None = None,
     throw: bool = False,
@@ -113,6 +119,9 @@ def solve(
             such as "1/n", `Power(factor, power)`, or any n -> d.
         memory: bound in bytes on the activations of one gradient, on each device: samples are
             processed in chunks that keep it. None for no bound.
+        dynamics: how theta moves: by the gradient flow, or by another dynamics of
+            `flowlift.flow.dynamics`, which says what it records besides, what time means and how
+            errors are controlled; "auto" then chooses among the solvers that serve it.
         checkpoints: a file that keeps where the flow stands, for long ones: after a kill the same
             call goes on from it, with the same numbers as without the kill.
         engine: "host", where Python drives the solver over two compiled programs, "graph", where a
@@ -138,9 +147,11 @@ def solve(
     plan = _plan(0.0, horizon, save, snapshots, stops, max_gradients, precision)
     _check_checkpoints(checkpoints)
     _check_trainable(model, trainable)
-    problem = make_problem(model, objective, precision, trainable, memory, rates)
+    check_dynamics(dynamics)
+    problem = make_problem(model, objective, precision, trainable, memory, rates, dynamics)
     _check_room(plan, problem)
     watched = watch(observers, model)
+    check_apart_from(observers, dynamics)
     _check_scale(problem, atol)
     choice = _choice(solver, (model, objective), problem, plan.horizon, rtol, engine)
     name = solver if choice is None else choice.names[-1]
@@ -216,12 +227,28 @@ def _choice(
     if not (isinstance(solver, str) and solver == AUTO):
         return None
     smooth = declared_smooth(*flowing)
+    if not problem.dynamics.plain:
+        return _choice_among(smooth, problem, horizon, rtol, engine)
     if engine == "graph" or not on_one_cpu(problem):
         ends = spectrum(problem, problem.start)
     else:
         enough = decided(threshold(rtol, smooth) / horizon)
         ends = spectrum_on_host(host_field(problem), problem.start_on_host, enough)
     return choose(problem.dimension, horizon, rtol, ends, smooth)
+
+
+def _choice_among(
+    smooth: bool | None, problem: Problem, horizon: float, rtol: float, engine: str | None
+) -> Automatic:
+    dynamics, on_host = problem.dynamics, engine != "graph" and on_one_cpu(problem)
+    served = [n for n in ("bdf", "rkc2") if serves_dynamics(dynamics, SOLVERS[n]())]
+    if dynamics.second_order and not on_host:
+        served = []
+    ends = None
+    if served:
+        field, state = host_field(problem), problem.state_on_host
+        ends = spectrum_on_host(field, problem.theta_of(state), at=state)
+    return choose_among(dynamics, served, problem.dimension, horizon, rtol, ends, smooth)
 
 
 def _plan(
@@ -291,6 +318,11 @@ def _check_tolerances(rtol: float, atol: float, precision: str) -> None:
 
 def _check_scale(problem: Problem, atol: float) -> None:
     """A parameter of size zero has no relative error."""
+    if atol == 0 and problem.dynamics.vectors:
+        raise ValueError(
+            f"Argument `atol` must be positive for {problem.dynamics.title}, which starts from "
+            "rest, but is 0; give the error that is negligible there, e.g. a thousandth of `rtol`."
+        )
     if atol == 0 and bool((problem.start_on_host[: problem.dimension] == 0).any()):
         raise ValueError(
             "Argument `atol` must be positive where parameters start at zero (a zero read-out?), "

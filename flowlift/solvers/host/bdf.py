@@ -75,6 +75,7 @@ class HostBDF(AbstractHostMethod):
         dense: use all eigenpairs of H, from a product for each coordinate that counts, instead of
             a Lanczos basis.
         first: the tolerances (relative, absolute) of the first step; None: the same.
+        beside: how many numbers of a state come after theta.
     """
 
     rtol: float
@@ -83,9 +84,10 @@ class HostBDF(AbstractHostMethod):
     secants: int = 40
     dense: bool = False
     first: tuple[float, float] | None = None
+    beside: int = 2
 
     @staticmethod
-    def of(solver: BDF, rtol: float, atol: float) -> "HostBDF":
+    def of(solver: BDF, rtol: float, atol: float, beside: int = 2) -> "HostBDF":
         """The same solver on the host.
 
         Args:
@@ -93,6 +95,7 @@ class HostBDF(AbstractHostMethod):
                 the first, as under its controller.
             rtol: relative tolerance of its controller.
             atol: absolute tolerance of its controller.
+            beside: how many numbers of a state come after theta.
 
         Returns:
             The method.
@@ -104,6 +107,7 @@ class HostBDF(AbstractHostMethod):
             solver.secants,
             solver.dense,
             (float(rtol), float(atol)),
+            beside,
         )
 
     def start(self, field: HostField, y: Vector) -> Start:
@@ -123,7 +127,7 @@ class HostBDF(AbstractHostMethod):
             differences[0] = y
             rates = field.rates(y)[1]
             differences[1] = step * rates
-            symmetric = _symmetric(field, y[:-2], rates[:-2])
+            symmetric = _symmetric(field, y, rates)
             halt = Halt.NONE if symmetric else Halt.NOT_SYMMETRIC
         memory = dataclasses.replace(blank, step=step, halt=int(halt))
         return Start(step, memory, _FIRST_GRADIENTS + 1, 2, halt)
@@ -137,7 +141,7 @@ class HostBDF(AbstractHostMethod):
         Returns:
             The memory.
         """
-        point = y[:-2]
+        point = y[: y.size - self.beside]
         capacity = point.size if self.dense else min(self.capacity, point.size)
         curvature = Curvature.empty(capacity, self.secants, np.array(point))
         differences = np.zeros((ROWS, y.size), y.dtype)
@@ -212,12 +216,16 @@ class HostBDF(AbstractHostMethod):
         # Two iterations that contract so reach a tolerance that is less than the loosest.
         contraction = min(1.0, math.sqrt(tolerance / EQUATION))
         expected = 1 / _ERROR[state.order]
-        return Equation(field, prediction, psi, c, weights, tolerance, floor, contraction, expected)
+        numbers = (c, weights, tolerance, floor, contraction, expected)
+        equation = Equation(field, prediction, psi, *numbers)
+        friction = field.carried and field.carried.friction
+        return equation.without(friction(prediction)) if friction else equation
 
     def _iterated(self, equation: Equation, state: BDFMemory) -> Iteration:
         """The iteration with the curvature at hand, and once more with fresh curvature."""
         # The last increment is rich in the directions that a first model should know.
-        increment, nothing = state.differences[1, :-2], np.zeros_like(equation.prediction)
+        increment = state.differences[1, : equation.field.size(equation.prediction)]
+        nothing = np.zeros_like(equation.prediction)
         now = Iteration(nothing, state.curvature, increment, 1.0, state.rate, 0, 0, False)
         tries = 0
         while not now.converged and tries < 2:
@@ -232,8 +240,9 @@ class HostBDF(AbstractHostMethod):
 
     def _refreshed(self, equation: Equation, now: Iteration) -> tuple[Curvature, int]:
         """Curvature at the prediction that knows enough for this c, and its products."""
-        field, point = equation.field, equation.prediction[:-2]
-        product = lambda v: field.product(point, v)
+        field, at = equation.field, equation.field.at(equation.prediction)
+        point = equation.prediction[: field.size(equation.prediction)]
+        product = lambda v: field.product(at, v)
         if self.dense:
             hessian = np.zeros((point.size, point.size), point.dtype)
             for i, unit in enumerate(np.eye(field.live, point.size, dtype=point.dtype)):
@@ -243,14 +252,15 @@ class HostBDF(AbstractHostMethod):
         return curvature.extended(product, equation.c, equation.contraction)
 
 
-def _symmetric(field: HostField, theta: Vector, rates: Vector) -> bool:
+def _symmetric(field: HostField, y: Vector, rates: Vector) -> bool:
     """Whether two products with generic vectors are those of a symmetric Hessian."""
-    u, v = (generic_vector(theta.size, theta.dtype, turn) for turn in (1, 2))
-    hu, hv = field.product(theta, u), field.product(theta, v)
+    n, at = field.size(y), field.at(y)
+    u, v = (generic_vector(n, y.dtype, turn) for turn in (1, 2))
+    hu, hv = field.product(at, u), field.product(at, v)
     gap = abs(float(u @ hv) - float(v @ hu))
     scale = ASYMMETRY * (norm(u) * norm(hv) + norm(v) * norm(hu))
     # What is not finite says nothing about symmetry.
-    return not gap > scale + rounding_of_products(rates, theta) * norm(u) * norm(v)
+    return not gap > scale + rounding_of_products(rates[:n], y[:n]) * norm(u) * norm(v)
 
 
 def _at_step(state: BDFMemory, step: float) -> BDFMemory:

@@ -154,9 +154,9 @@ class LeanExplicit(AbstractLeanMethod):
             at = y + h * (jnp.asarray(tableau.butcher.b_sol, dtype) @ slopes)
             loss, norm = nothing, nothing
         error = h * (jnp.asarray(tableau.butcher.b_error, dtype) @ slopes)
-        size = jnp.maximum(jnp.abs(y), jnp.abs(at))[:-2]
+        size = jnp.maximum(jnp.abs(y), jnp.abs(at))[: field.measured]
         atol = field.absolute(constants["atol"], size.size)
-        scaled = field.norm(error[:-2] / (atol + constants["rtol"] * size))
+        scaled = field.norm(error[: field.measured] / (atol + constants["rtol"] * size))
         keep = scaled < 1
         power = jnp.asarray(1 / tableau.error_order(), dtype)
         low, high = jnp.where(keep, 1.0, _MIN_FACTOR), jnp.where(keep, _MAX_FACTOR, _SAFETY)
@@ -211,7 +211,7 @@ def first_step(
         The step, 1e-6 where the field cannot say it, and dy/dt at the state.
     """
     if measure is None:
-        measure = lambda scaled: field.norm(scaled[:-2])
+        measure = lambda scaled: field.norm(scaled[: field.measured(y)])
     # What does not count may be divided by zero, and what is judged may overflow.
     with np.errstate(all="ignore"):
         scale = field.allowed(rtol, atol, np.abs(y))
@@ -264,12 +264,16 @@ class HostExplicit(AbstractHostMethod):
             at = y + h * (matrix[i] @ slopes)
             loss, slopes[i] = field.rates(at)
             norm = math.sqrt(slopes[i, -1]) if slopes[i, -1] >= 0 else math.nan
+        if field.carried is not None:
+            # The last of the rates is not |grad L|^2.
+            loss = norm = None
         if not tableau.reuses:
             at = y + h * (tableau.butcher.b_sol.astype(y.dtype) @ slopes)
             loss = norm = None
         error = h * (tableau.butcher.b_error.astype(y.dtype) @ slopes)
-        size = np.maximum(np.abs(y), np.abs(at))[:-2]
-        scaled = field.norm(error[:-2] / field.allowed(self.rtol, self.atol, size))
+        measured = field.measured(y)
+        size = np.maximum(np.abs(y), np.abs(at))[:measured]
+        scaled = field.norm(error[:measured] / field.allowed(self.rtol, self.atol, size))
         keep = scaled < 1
         low, high = (1.0, _MAX_FACTOR) if keep else (_MIN_FACTOR, _SAFETY)
         raw = math.inf if scaled == 0 else _SAFETY * (1 / scaled) ** (1 / tableau.error_order())

@@ -17,6 +17,7 @@ import numpy as np
 from ..streak import NON_FINITE_ATTEMPTS, streak
 from ..work import Halt
 from .stepping import Dense, HostField, Vector
+from .traced import TracedField, traced_field
 
 
 class Bounds(NamedTuple):
@@ -148,36 +149,6 @@ class Traced(NamedTuple):
     void: Any
 
 
-class TracedField(NamedTuple):
-    """The flow inside of a compiled loop.
-
-    Attributes:
-        rates: y -> (L, |grad L|, dy/dt). One gradient.
-        norm: root mean square over the coordinates of theta that count.
-        roots: as in `HostField`.
-    """
-
-    rates: Callable[[Any], tuple[Any, Any, Any]]
-    norm: Callable[[Any], Any]
-    roots: Any
-
-    def absolute(self, atol, size: int):
-        """An absolute tolerance of theta as one of the leading coordinates of y.
-
-        Args:
-            atol: that of theta.
-            size: how many coordinates.
-
-        Returns:
-            One number, or one for each of them.
-        """
-        return atol if self.roots is None else atol / self.roots[:size]
-
-    def gradient_norm(self, rates):
-        """|grad L| from dy/dt."""
-        return rates[-2] if self.roots is None else jnp.sqrt(rates[-1])
-
-
 class AbstractLeanMethod(abc.ABC):
     """A method that runs in bursts. It is hashable, and says with `attempt` all that is compiled.
 
@@ -191,7 +162,7 @@ class AbstractLeanMethod(abc.ABC):
 
         Args:
             field: the flow.
-            y: the state (P + 2,).
+            y: the state (N,).
             memory: the method's memory.
             h: the step.
             constants: scalars of the type of y, by name.
@@ -274,7 +245,9 @@ def burst(
         What came of it.
     """
     names = tuple(constants)
-    run = _program(method, field.traced, names)
+    carried = field.carried
+    traced = field.traced if carried is None else carried.traced
+    run = _program(method, traced, names, carried and (carried.size, carried.vectors))
     floats = (h, *bounds[:5], *(constants[name] for name in names))
     most = int(min(bounds.gradients, np.iinfo(np.int32).max))
     whole = np.array([bounds.attempts, most, bounds.non_finite, bounds.edge, field.live], np.int32)
@@ -290,12 +263,18 @@ def burst(
 
 
 @lru_cache(maxsize=256)
-def _program(method: AbstractLeanMethod, traced: Callable, names: Sequence[str]) -> Callable:
+def _program(
+    method: AbstractLeanMethod,
+    traced: Callable,
+    names: Sequence[str],
+    carried: tuple[int, int] | None,
+) -> Callable:
     def run(leaves, y, memory, floats, counts, roots):
         h, end, pause, resolution, loss, gradient_norm = floats[:6]
         constants = dict(zip(names, floats[6:], strict=True))
         most_attempts, most_gradients, non_finite, edge, live = counts
-        field = _traced_field(lambda theta: traced(leaves, theta), live, roots)
+        evaluate = lambda at: traced(leaves, at)
+        field = traced_field(evaluate, live, roots, y.size, carried)
 
         def going(now: _Carry):
             ahead = (now.time + now.h < end) & (now.time < pause) & (now.h > resolution)
@@ -318,24 +297,6 @@ def _program(method: AbstractLeanMethod, traced: Callable, names: Sequence[str])
         return last.y, last.memory, last.before, last.dense, numbers, whole
 
     return jax.jit(run)
-
-
-def _traced_field(value_and_grad: Callable, live, roots) -> TracedField:
-    def rates(y):
-        loss, gradient = value_and_grad(y[:-2])
-        squared = gradient @ gradient
-        norm = speed = jnp.sqrt(squared + jnp.finfo(y.dtype).tiny)
-        if roots is not None:
-            moved = roots[:-2] * gradient
-            speed = jnp.sqrt(moved @ moved + jnp.finfo(y.dtype).tiny)
-        # A loss over data of its own may come in their precision.
-        return loss.astype(y.dtype), norm, jnp.concatenate([-gradient, speed[None], squared[None]])
-
-    def norm(vector):
-        # What does not count is zero.
-        return jnp.sqrt(jnp.sum(vector * vector) / live.astype(vector.dtype))
-
-    return TracedField(rates, norm, roots)
 
 
 def _begin(method, field, y, memory, h, before, constants) -> _Carry:

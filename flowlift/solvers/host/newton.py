@@ -20,6 +20,41 @@ from .stepping import HostField, Vector
 
 
 @dataclasses.dataclass(frozen=True)
+class Velocity:
+    """How the velocity of theta' = v, v' = F(theta) - g v leaves the equation of a step.
+
+    With corrections d of theta and e of v, d = k v - psi and e = k (F - g v) - psi_v, where
+    k = h / alpha and v = p_v + e: so v = (d + psi) / k, and
+
+        d = c F(p + d) - psi',   c = k^2 / (1 + k g),   psi' = psi - k (p_v - psi_v) / (1 + k g),
+
+    an equation of theta alone, of the form that a plain flow has, with the same Hessian.
+
+    Attributes:
+        scale: k.
+        friction: g at the end of the step.
+        psi: that of theta, (P,).
+    """
+
+    scale: float
+    friction: float
+    psi: Vector
+
+    def at(self, correction: Vector, prediction: Vector) -> Vector:
+        """The correction of the velocity that belongs to one of theta.
+
+        Args:
+            correction: d, (P,).
+            prediction: that of the whole state.
+
+        Returns:
+            (P,).
+        """
+        n = correction.size
+        return (correction + self.psi) / self.scale - prediction[n : 2 * n]
+
+
+@dataclasses.dataclass(frozen=True)
 class Equation:
     """d = c f(prediction + d) - psi, for the whole vector; f depends on its first n components.
 
@@ -27,7 +62,7 @@ class Equation:
         field: f, and how many components count in norms.
         prediction: (N,).
         psi: (N,).
-        c: h / alpha.
+        c: h / alpha; where there is a velocity, that of the equation of theta.
         weights: (live,); a correction is measured by the root mean square of its ratio to them.
         tolerance: largest error of d in that measure.
         floor: corrections below it are rounding errors.
@@ -44,6 +79,51 @@ class Equation:
     floor: float
     contraction: float
     expected: float
+    velocity: Velocity | None = None
+
+    def without(self, friction: float) -> "Equation":
+        """The equation of theta alone, where theta' = v and v' = F - g v.
+
+        Args:
+            friction: g at the end of the step.
+
+        Returns:
+            The equation.
+        """
+        n, k = self.field.size(self.prediction), self.c
+        damped, moving = 1 + k * friction, self.prediction[n : 2 * n] - self.psi[n : 2 * n]
+        psi = self.psi.copy()
+        psi[:n] -= k / damped * moving
+        velocity = Velocity(k, friction, self.psi[:n])
+        return dataclasses.replace(self, c=k * k / damped, psi=psi, velocity=velocity)
+
+    def start(self) -> Vector:
+        """The correction to begin with: none of theta."""
+        correction = np.zeros_like(self.prediction)
+        if self.velocity is not None:
+            n = self.velocity.psi.size
+            correction[n : 2 * n] = self.velocity.at(correction[:n], self.prediction)
+        return correction
+
+    def evaluated(self, point: Vector) -> tuple[Vector, Vector]:
+        """One evaluation of the field.
+
+        Args:
+            point: the prediction and a correction.
+
+        Returns:
+            F there, (P,); and c f - psi, the correction that it asks for, (N,).
+        """
+        rates, n = self.field.rates(point)[1], self.field.size(point)
+        if self.velocity is None:
+            target = self.c * rates
+            target -= self.psi
+            return rates[:n], target
+        force = rates[n : 2 * n] + self.velocity.friction * point[n : 2 * n]
+        target = self.velocity.scale * rates
+        target -= self.psi
+        target[:n] = self.c * force - self.psi[:n]
+        return force, target
 
     def norm(self, vector: Vector) -> float:
         """Root mean square of v / weights."""
@@ -101,8 +181,9 @@ class _Try:
         self.equation, self.model = equation, Learner(curvature, equation.c)
         self.affordable, self.wanting = curvature.affordable, curvature.wanting
         self.stale, self.conjugate = stale, False
-        self.correction = np.zeros_like(equation.prediction)
-        self.step = self.known = self.force = self.correction[:-2]
+        self.correction = equation.start()
+        self.n = equation.field.size(equation.prediction)
+        self.step = self.known = self.force = np.zeros_like(self.correction[: self.n])
         self.size, self.rate = 1.0, rate
         self.evaluations = self.products = 0
         self.converged = self.indefinite = False
@@ -125,31 +206,31 @@ class _Try:
         """One iteration; whether it is given up."""
         equation, again = self.equation, self.evaluations > 0
         point = equation.prediction + self.correction
-        _, rates = equation.field.rates(point)
-        force = rates[:-2]
+        force, target = equation.evaluated(point)
         # H times the step before.
         image = self.force - force
         if again:
             self.model.learn(self.step, self.known, image)
-        target = equation.c * rates
-        target -= equation.psi
-        residual = target[:-2] - self.correction[:-2]
+        n = self.n
+        residual = target[:n] - self.correction[:n]
         step, known = self.model.inverse(residual)
         size, left = equation.norm(step), equation.norm(residual)
         before, stays = self.conjugate, self.conjugate and self.wanting
         self.conjugate = stays or (self.affordable and self._slow(size, left))
         if self.conjugate:
-            step, known = self._conjugate_gradients(point[:-2], residual, step, known)
+            step, known = self._conjugate_gradients(point, residual, step, known)
             size = equation.norm(step)
         small, slow = self._verdict(size, left, residual, image, before)
         if self.conjugate:
             # That of chord steps is unknown now.
             self.rate = 1.0
-        # The last of the rates, |grad L|^2, is finite only where all are.
-        finite = math.isfinite(size) and math.isfinite(rates[-1])
+        # The last of the rates, |grad L|^2 or <grad L, -theta'>, is finite only where all are.
+        finite = math.isfinite(size) and math.isfinite(target[-1])
         failed = slow or not finite or (self.indefinite and not small)
         if not failed:
-            target[:-2] = self.correction[:-2] + step
+            target[:n] = self.correction[:n] + step
+            if equation.velocity is not None:
+                target[n : 2 * n] = equation.velocity.at(target[:n], equation.prediction)
             self.correction = target
         self.step, self.known, self.force = step, known, force
         self.size = size if finite else math.inf
@@ -203,14 +284,14 @@ class _Try:
         return norm(undone) < (1 - SLOW) * norm(residual + undone)
 
     def _conjugate_gradients(
-        self, theta: Vector, residual: Vector, chord: Vector, known: Vector
+        self, point: Vector, residual: Vector, chord: Vector, known: Vector
     ) -> tuple[Vector, Vector]:
         """The step by conjugate gradients, stopped on negative curvature, and B times it.
 
         Their products teach B, but the preconditioner stays what it was at the beginning.
 
         Args:
-            theta: where H is taken.
+            point: the state where H is taken.
             residual: the right-hand side.
             chord: the chord step, with which it begins.
             known: B times it.
@@ -219,12 +300,13 @@ class _Try:
             The step, which is the chord step where nothing better is found, and B times it.
         """
         equation, model = self.equation, self.model
+        at = equation.field.at(point)
         x, r, z, p, rz = np.zeros_like(chord), residual, chord, chord, float(residual @ chord)
         least, pairs = CG_TOLERANCE * equation.tolerance, []
         for _ in range(MAX_CG):
             if equation.norm(z) < max(least, CG_RELATIVE * equation.norm(x)):
                 break
-            curvature = equation.field.product(theta, p)
+            curvature = equation.field.product(at, p)
             image = p + equation.c * curvature
             self.products += 1
             pairs.append((p, curvature))

@@ -33,17 +33,18 @@ class Memory:
     trend: Trend
 
     @staticmethod
-    def first(y: Vector, live: int) -> "Memory":
+    def first(y: Vector, size: int, live: int) -> "Memory":
         """Before the first step.
 
         Args:
             y: the state.
+            size: P.
             live: how many coordinates of theta count.
 
         Returns:
             The memory.
         """
-        vector = _generic(y.size - 2, live, y.dtype)
+        vector = _generic(size, live, y.dtype)
         return Memory(np.zeros_like(y), 0.0, vector, -1, Trend(0.0, 0.0))
 
 
@@ -111,11 +112,12 @@ class Ready:
             small = pairs.residuals[-1] <= ACCURACY * abs(pairs.values[-1])
             return bool(small) and krylov.size >= LEAST_PRODUCTS
 
-        theta = y[:-2]
+        theta, at = y[: field.size(y)], field.at(y)
         begun = Krylov.empty(min(PRODUCTS, theta.size), start).restarted(start)
-        krylov = begun.grown(lambda v: field.product(theta, v), settled)
+        krylov = begun.grown(lambda v: field.product(at, v), settled)
         radius, vector = _top(krylov)
-        sound, rounding = math.isfinite(radius), rounding_of_products(memory.rates[:-2], theta)
+        rounding = rounding_of_products(memory.rates[: theta.size], theta)
+        sound = math.isfinite(radius)
         # What is not finite is left to the error control, which sees it too.
         new = {"radius": radius, "vector": vector} if sound else {"radius": 0.0, "vector": start}
         return Ready(

@@ -57,20 +57,23 @@ class HostRKC(AbstractHostMethod):
         rtol: relative tolerance.
         atol: absolute tolerance.
         max_stages: as for `RKC2`.
+        beside: how many numbers of a state come after theta.
     """
 
     rtol: float
     atol: float
     max_stages: int | None = None
+    beside: int = 2
 
     def start(self, field: HostField, y: Vector) -> Start:
         """Two gradients; the first step evaluates its own."""
         step, _ = first_step(field, y, self.rtol, self.atol, _ORDER)
-        return Start(step, Memory.first(y, field.live), 2)
+        return Start(step, Memory.first(y, field.size(y), field.live), 2)
 
     def blank(self, y: Vector) -> Memory:
         """That of the start, of a flow without padding."""
-        return Memory.first(y, y.size - 2)
+        size = y.size - self.beside
+        return Memory.first(y, size, size)
 
     def attempt(self, field: HostField, y: Vector, memory: Memory, h: float) -> Attempt:
         """One attempt, of two tries if it shows that the radius is too small."""
@@ -80,7 +83,7 @@ class HostRKC(AbstractHostMethod):
             tried = self._try(field, y, ready.memory, h)
             stages = tried.stages
             if tried.exceeded:
-                ready = ready.again(field, y, (tried.rates - ready.memory.rates)[:-2])
+                ready = ready.again(field, y, (tried.rates - ready.memory.rates)[: field.size(y)])
                 tried = self._try(field, y, ready.memory, h)
                 stages += tried.stages
             return self._judged(field, y, h, ready, tried, stages)
@@ -91,8 +94,9 @@ class HostRKC(AbstractHostMethod):
         possible = h <= limit
         stages = stages_needed(h * memory.radius) if possible else 1
         increment, rates, loss = chebyshev_step(field, y, memory.rates, h, stages)
-        probe = (rates - memory.rates)[:-2]
-        exceeded = possible and shows_more(increment[:-2], probe, memory.radius, norm(y[:-2]))
+        n = field.size(y)
+        probe = (rates - memory.rates)[:n]
+        exceeded = possible and shows_more(increment[:n], probe, memory.radius, norm(y[:n]))
         return _Try(increment, rates, loss, limit, stages, exceeded)
 
     def _judged(
@@ -101,7 +105,7 @@ class HostRKC(AbstractHostMethod):
         old, candidate = ready.memory, y + tried.increment
         error = -0.8 * tried.increment + 0.4 * h * old.rates + 0.4 * h * tried.rates
         size = np.maximum(np.abs(y), np.abs(candidate))
-        scaled = field.norm((error / field.allowed(self.rtol, self.atol, size))[:-2])
+        scaled = field.norm((error / field.allowed(self.rtol, self.atol, size))[: field.size(y)])
         tiny = float(np.finfo(y.dtype).tiny)
         said = verdict(scaled, h, tried.limit, _ORDER, old.trend, tiny)
         finite = math.isfinite(said.step) and bool(np.isfinite([error, candidate]).all())
@@ -204,12 +208,13 @@ class LeanRKC(AbstractLeanMethod):
     def attempt(self, field: TracedField, y, memory: _Lean, h, constants) -> Traced:
         """One try."""
         limit, stages, increment, rates, loss = self._stages(field, y, memory, h)
-        probe = (rates - memory.rates)[:-2]
-        size = jnp.linalg.norm(y[:-2])
-        exceeded = traced_shows_more(increment[:-2], probe, memory.radius, size) & (h <= limit)
+        n = field.size
+        probe = (rates - memory.rates)[:n]
+        size = jnp.linalg.norm(y[:n])
+        exceeded = traced_shows_more(increment[:n], probe, memory.radius, size) & (h <= limit)
         void = exceeded & ~memory.second
         error = traced.combine((-0.8, 0.4 * h, 0.4 * h), (increment, memory.rates, rates))
-        norm = lambda scaled: field.norm(scaled[:-2])
+        norm = lambda scaled: field.norm(scaled[:n])
         atol = field.absolute(constants["atol"], y.size)
         controller = PredictiveController(constants["rtol"], atol, norm)
         keep, step, trend = controller.verdict(

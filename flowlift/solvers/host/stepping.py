@@ -15,21 +15,48 @@ Dense = Callable[[Vector], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class HostField:
-    """The flow d theta/dt = -grad L as the host calls it, with two integrals along it.
+class Carried:
+    """What a state holds and follows beyond d theta/dt = -grad L and its two integrals.
 
-    A state y is one vector (P + 2,): theta, int |grad L| dt, int |grad L|^2 dt. Where theta stands
-    for coordinates phi = D^(-1/2) theta of a flow with rates, the first integral is that of
-    |D^(1/2) grad L|, the speed of D^(1/2) phi, and absolute tolerances are meant for D^(1/2) phi.
+    A state y is one vector (N,): theta (P,), further vectors (P,) that the field depends on,
+    further numbers, and the two integrals.
+
+    Attributes:
+        size: P.
+        vectors: how many further vectors there are.
+        rates: y -> (L, dy/dt). One evaluation.
+        traced: (leaves, y) -> (L, |grad L|, dy/dt), to be compiled with more around it.
+        friction: y -> g where theta' = v, v' = F(theta) - g v, with v the first vector and a
+            symmetric Jacobian of F; None where theta' = F itself.
+    """
+
+    size: int
+    vectors: int
+    rates: Callable[[Vector], tuple[float, Vector]]
+    traced: Callable[[Sequence[Any], Any], tuple[Any, Any, Any]]
+    friction: Callable[[Vector], float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HostField:
+    """The flow d theta/dt = F as the host calls it, with two integrals along it.
+
+    F = -grad L, and a state y is one vector (P + 2,), theta, int |grad L| dt, int |grad L|^2 dt,
+    unless more is carried. Where theta stands for coordinates phi = D^(-1/2) theta of a flow with
+    rates, the first integral is that of |D^(1/2) grad L|, the speed of D^(1/2) phi, and absolute
+    tolerances are meant for D^(1/2) phi.
 
     Attributes:
         value_and_grad: theta -> (L, grad L), a Python number and an array (P,). One gradient.
-        product: (theta, v) -> H v, arrays (P,). One Hessian-vector product.
+        product: (theta, v) -> H v, arrays (P,), with H = -dF/dtheta. One Hessian-vector product.
+            Where more is carried, of the whole state: see `at`.
         live: how many leading coordinates of theta count; the others are zeros that never move.
         traced: (leaves, theta) -> (L, grad L), to be compiled with more around it.
         leaves: what `traced` is called with.
         equations: the size of the traced gradient.
-        roots: D^(1/2), and 1 for both integrals, (P + 2,); None where D is 1.
+        roots: D^(1/2), also for each vector that is carried, and 1 for numbers and integrals, (N,);
+            None where D is 1.
+        carried: what a state holds beyond theta and the two integrals; None for nothing.
     """
 
     value_and_grad: Callable[[Vector], tuple[float, Vector]]
@@ -39,9 +66,24 @@ class HostField:
     leaves: Sequence[Any]
     equations: int
     roots: Vector | None = None
+    carried: Carried | None = None
+
+    def size(self, y: Vector) -> int:
+        """P, of a state."""
+        return y.size - 2 if self.carried is None else self.carried.size
+
+    def measured(self, y: Vector) -> int:
+        """How many leading numbers of a state errors are controlled on: theta, and the vectors."""
+        return (
+            y.size - 2 if self.carried is None else self.carried.size * (1 + self.carried.vectors)
+        )
+
+    def at(self, y: Vector) -> Vector:
+        """What of a state a product is taken at."""
+        return y[:-2] if self.carried is None else y
 
     def rates(self, y: Vector) -> tuple[float, Vector]:
-        """L and dy/dt = (-grad L, |grad L|, |grad L|^2). One gradient.
+        """L and dy/dt, for the plain flow (-grad L, |grad L|, |grad L|^2). One gradient.
 
         Args:
             y: the state.
@@ -49,6 +91,8 @@ class HostField:
         Returns:
             L, and the rates, with the type of y.
         """
+        if self.carried is not None:
+            return self.carried.rates(y)
         loss, gradient = self.value_and_grad(y[:-2])
         squared = float(gradient @ gradient)
         rates = np.empty(y.size, y.dtype)
@@ -90,13 +134,19 @@ class HostField:
         """Root mean square over the coordinates of theta that count.
 
         Args:
-            vector: (P,) or more; zero beyond the coordinates that count.
+            vector: (P,) or more; zero beyond the coordinates that count. Where vectors are
+                carried, the `measured` part of a state.
 
         Returns:
-            The norm.
+            The norm, the largest of theta's and the vectors'.
         """
         counted = vector[: self.live]
-        return math.sqrt(float(counted @ counted) / self.live)
+        theta = math.sqrt(float(counted @ counted) / self.live)
+        if self.carried is None or not self.carried.vectors or vector.size <= self.carried.size:
+            return theta
+        rest = vector[self.carried.size :].reshape(self.carried.vectors, -1)[:, : self.live]
+        # NaN stays NaN.
+        return float(np.max([theta, *np.sqrt(np.sum(rest * rest, axis=1) / self.live)]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +180,7 @@ class Attempt:
             it was.
         gradients: evaluations that it took.
         products: Hessian-vector products that it took.
-        dense: fractions of the step, in (0, 1], (m,) -> states (m, P + 2) there.
+        dense: fractions of the step, in (0, 1], (m,) -> states (m, N) there.
         finite: whether all that was judged is finite; the candidate is looked at besides.
         loss: L at the candidate, if it came along.
         gradient_norm: |grad L| there, if it came along.
