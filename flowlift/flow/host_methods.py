@@ -131,7 +131,8 @@ def _single(
     tried = method.attempt(field, y, memory, h)
     finite = tried.finite and np.isfinite(tried.step) and bool(np.isfinite(tried.y).all())
     keep = tried.keep and finite
-    stands = keep and np.array_equal(tried.y[:-2], y[:-2])
+    measured = field.measured(y)
+    stands = keep and np.array_equal(tried.y[:measured], y[:measured])
     loss, norm = tried.loss, tried.gradient_norm
     met = keep and loss is not None and loss <= bounds.loss
     met = met or (keep and norm is not None and norm <= bounds.gradient_norm)

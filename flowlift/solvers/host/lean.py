@@ -285,7 +285,7 @@ def _program(
 
         def once(now: _Carry) -> _Carry:
             tried = method.attempt(field, now.y, now.memory, now.h, constants)
-            return _after(now, tried, loss, gradient_norm)
+            return _after(now, tried, loss, gradient_norm, field.measured)
 
         begun = _begin(method, field, y, memory, h, (non_finite, edge != 0), constants)
         last = jax.lax.while_loop(going, once, begun)
@@ -322,7 +322,7 @@ def _begin(method, field, y, memory, h, before, constants) -> _Carry:
     )
 
 
-def _after(now: _Carry, tried: Traced, loss, gradient_norm) -> _Carry:
+def _after(now: _Carry, tried: Traced, loss, gradient_norm, measured: int) -> _Carry:
     finite = tried.finite & jnp.isfinite(tried.step)
     keep = tried.keep & finite & ~tried.void
     step = jnp.where(finite, tried.step, now.h / 2)
@@ -330,7 +330,7 @@ def _after(now: _Carry, tried: Traced, loss, gradient_norm) -> _Carry:
     memory = jax.tree.map(lambda new, old: jnp.where(finite, new, old), tried.rejected, now.memory)
     met = (tried.loss <= loss) | (tried.gradient_norm <= gradient_norm)
     one = jnp.where(tried.void, 0, 1).astype(jnp.int32)
-    stands = keep & (tried.y[:-2] == now.y[:-2]).all()
+    stands = keep & (tried.y[:measured] == now.y[:measured]).all()
     counted = streak(now.non_finite, finite, stands, jnp.where)
     counted = jnp.where(tried.void, now.non_finite, counted)
     return _Carry(
