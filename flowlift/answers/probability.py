@@ -62,6 +62,24 @@ def success_probability(
     return probability_table(table, level)
 
 
+def counted(
+    results: xarray.Dataset, loss: float, time: float | None = None
+) -> tuple[xarray.DataArray, xarray.DataArray, xarray.DataArray]:
+    """The counts of `success_probability` that its interval rests on, without a table.
+
+    Args:
+        results: as given by `load`.
+        loss: eps, a finite number.
+        time: by which flow time; None: by the common end of the flows.
+
+    Returns:
+        Over the further axes and `size`: runs, those that converged, those not observed.
+    """
+    word = _words(results, loss, time).word
+    runs, met, unseen = word != "", word == OUTCOMES[0], word == NOT_OBSERVED
+    return runs.sum("seed"), met.sum("seed"), unseen.sum("seed")
+
+
 def _words(results: xarray.Dataset, loss: float, time: float | None) -> xarray.Dataset:
     """The outcome of every run, disjoint, and why it was not observed where it was not."""
     seen = verdicts(results, loss, time)

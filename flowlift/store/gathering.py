@@ -1,7 +1,8 @@
 """The cells of a study as one labelled dataset, with what has to be said of it."""
 
+import types
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ from ..doing import doing
 from ..studies.grid import Cell, cells
 from ..studies.records import Study
 from ..studies.toml import recorded_study
+from .ahead import Ahead
 from .assembling import assemble
 from .blocks import ORIGIN, ORIGINS, Block, block_of
 from .cells import check_runs, index, read_file
 from .damage import Damage, damages, remark, set_aside
 from .digests import Damaged
 from .folding import fold_many
-from .index import Entry, latest
+from .index import Entry, Watch, latest
 from .later import later, without_values
 from .names import CELLS, STUDY
 
@@ -25,6 +27,11 @@ _REMARKS = "remarks"
 # Of every file: `cells` reads its entry of the index from them, or they place its runs.
 _ALWAYS = ("run", "versions", "result", "reason", "ended", "seconds", "size", "seed")
 _ALWAYS += (ORIGIN, ORIGINS)
+
+
+# What a file holds, by name and with its digest.
+_Read = Mapping[str, tuple[str, Block]]
+_NONE: _Read = types.MappingProxyType({})
 
 
 class NothingStored(FileNotFoundError):
@@ -95,13 +102,24 @@ def _not_there(missing: Collection[str], wanted: Iterable[Cell]) -> str:
     )
 
 
-def load_cells(directory: Path, study: Study, wanted: Sequence[Cell]) -> xarray.Dataset:
+def load_cells(
+    directory: Path,
+    study: Study,
+    wanted: Sequence[Cell],
+    *,
+    variables: Collection[str] | None = None,
+    watch: Watch | None = None,
+    ahead: Ahead | None = None,
+) -> xarray.Dataset:
     """As `load`, of some cells alone: their files are read and no others.
 
     Args:
         directory: the folder of results.
         study: the study.
         wanted: its cells.
+        variables: the variables that are needed, as far as there are such; None: all.
+        watch: tells where they are, where it knows of all; else the index is read.
+        ahead: cells that were read when they were finished; it gives them away.
 
     Returns:
         As `load`, without remarks; a warning names files that are damaged.
@@ -110,7 +128,13 @@ def load_cells(directory: Path, study: Study, wanted: Sequence[Cell]) -> xarray.
         NothingStored: if none of their runs is stored.
         NotRead: if the system refuses to read a file.
     """
-    runs, blocks = _read(directory, wanted, [], None, lazy=False)
+    needed = [run for cell in wanted for run in cell.runs]
+    known = {} if watch is None else watch.entries(needed)
+    if not {run for entry in known.values() for run in entry.runs}.issuperset(needed):
+        known = None
+    read = {} if ahead is None else ahead.given()
+    names = _names(variables)
+    runs, blocks = _read(directory, wanted, [], names, lazy=False, known=known, read=read)
     if not blocks:
         raise NothingStored(f"{str(directory)!r} holds no run of these cells; run the study first.")
     return assemble(blocks.items(), runs, study, wanted)
@@ -140,9 +164,11 @@ def _read(
     names: Collection[str] | None,
     *,
     lazy: bool,
+    known: dict[str, Entry] | None = None,
+    read: _Read = _NONE,
 ) -> tuple[dict[str, str], dict[str, Block]]:
     """The file of each wanted run, and the content of each file; damage is added to `found`."""
-    known, blocks = index(directory, found), {}
+    known, blocks = index(directory, found) if known is None else known, {}
     needed = {run for cell in wanted for run in cell.runs}
     while True:
         runs = {r: e.file for r, (e, _) in latest(known.values()).items() if r in needed}
@@ -153,8 +179,10 @@ def _read(
         gone = False
         for place, name in enumerate(news):
             path = directory / CELLS / name
-            with doing("reading cells", place, len(news)):
-                block = _checked(path, known[name], found, names)
+            digest, block = read.get(name, ("", None))
+            if block is None or digest != known[name].digest:
+                with doing("reading cells", place, len(news)):
+                    block = _checked(path, known[name], found, names)
             if block is None:
                 # A run of it may stand in another file: then that one counts.
                 del known[name]

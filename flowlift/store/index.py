@@ -212,13 +212,28 @@ class Watch:
             Those that a file holds which is there now, as the line of the index says it is. Cost:
             a listing of the index, its new lines, and a look at the files that hold the runs.
         """
-        self._read_on()
+        runs = list(runs)
+        there = self.entries(runs)
         return {
             run
             for run in runs
             for entry in self._entries.get(run, ())
-            if (failures or run not in entry.reasons) and _is_there(self._directory, entry)
+            if there.get(entry.file) is entry and (failures or run not in entry.reasons)
         }
+
+    def entries(self, runs: Iterable[str]) -> dict[str, Entry]:
+        """The files that hold some runs and are there now, as the lines of the index say.
+
+        Args:
+            runs: identities.
+
+        Returns:
+            Entries by file name, with what tells which file counts for a run, and no more. Cost:
+            a listing of the index, its new lines, and a look at each of these files.
+        """
+        self._read_on()
+        found = {id(entry): entry for run in runs for entry in self._entries.get(run, ())}
+        return {e.file: e for e in found.values() if _is_there(self._directory, e)}
 
     def _read_on(self) -> None:
         folder = self._directory / INDEX
@@ -244,10 +259,8 @@ class Watch:
 
 
 def _brief(entry: Entry) -> Entry:
-    """Without what tells nothing of whether a run is stored."""
-    return dataclasses.replace(
-        entry, seeds=(), results=(), seconds=(), ended=(), whole=(), compiling=()
-    )
+    """Without what tells nothing of whether a run is stored, and which file counts for it."""
+    return dataclasses.replace(entry, seeds=(), results=(), seconds=(), whole=(), compiling=())
 
 
 def _is_there(directory: Path, entry: Entry) -> bool:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from ..reserved import RESERVED
 from .records import NOT_IN_A_RUN, Study, Value
@@ -123,6 +123,27 @@ def rows(study: Study) -> Iterator[Row]:
         for size in variant.all_sizes:
             seeds = tuple(variant.seeds_of(size))
             yield Row(axes, size, seeds, _identities(common, size, seeds))
+
+
+def cells_of(
+    study: Study, variant: Mapping[str, Value]
+) -> Callable[[int, Sequence[int]], list[Cell]]:
+    """What makes cells of one variant for any seeds, whatever number of them the study says.
+
+    Args:
+        study: the study with the variant's values, without further axes.
+        variant: the values along the axes.
+
+    Returns:
+        (size, seeds) -> cells of at most `chunk` seeds.
+    """
+    common, at = _common_record(study), tuple(variant.items())
+
+    def make(size: int, seeds: Sequence[int]) -> list[Cell]:
+        parts = [tuple(seeds[i : i + study.chunk]) for i in range(0, len(seeds), study.chunk)]
+        return [Cell(at, size, part, _identities(common, size, part)) for part in parts]
+
+    return make
 
 
 def axis_names(study: Study) -> dict[str, str]:

@@ -100,6 +100,7 @@ def run_cells(
     manner: Manner,
     *,
     progress: bool,
+    on_cell: Callable[[Cell], object] | None = None,
 ) -> Rates:
     """Compute and store cells of a study that has been checked and written.
 
@@ -111,6 +112,7 @@ def run_cells(
         executor: as for `run_study`.
         manner: how.
         progress: show a bar, or lines.
+        on_cell: called with each cell once it is stored, while others are computed.
 
     Returns:
         What runs took by now.
@@ -127,6 +129,8 @@ def run_cells(
             stored = Dispatcher(study, directory, executor, manner).results(ordered)
         for cell in stored:
             bar.finish(cell)
+            if on_cell:
+                on_cell(cell)
     return bar.rates
 
 

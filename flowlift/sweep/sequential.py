@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,13 +11,15 @@ import numpy as np
 import xarray
 
 from ..answers.learning import exact_interval
-from ..answers.probability import success_probability
+from ..answers.probability import counted
+from ..answers.questions import ANSWERED
 from ..doing import say
 from ..store import NothingStored, Rates, load
+from ..store.ahead import Ahead
 from ..store.cells import write_study
 from ..store.gathering import load_cells
 from ..store.index import Watch
-from ..studies.grid import Cell, axis_names, cells
+from ..studies.grid import Cell, axis_names, cells_of
 from ..studies.records import FlowPlan, Question, Study
 from ..studies.toml import variants
 from .run import run_cells, run_study
@@ -66,8 +69,9 @@ def run_until(
     Runs that end before their verdict (a failure, a stopping rule) count either way, so that no
     number of seeds narrows an interval beyond their share: such a size gets no more seeds.
 
-    Cost: a look reads the index and the files that hold the new runs; of a design that goes on
-    these may be folded files, with other runs in them.
+    Cost: a cell is read as it is finished, while others are computed, and of its numbers those that
+    the question asks for; a look counts what was read. Of a design that goes on these may be folded
+    files, with other runs in them.
 
     Args:
         study: the study, with a question.
@@ -118,14 +122,18 @@ class _Looks:
         study: Study,
         directory: Path,
         question: Question,
-        compute: Callable[[Study, list[Cell], Path, Rates], Rates],
+        compute: Callable[..., Rates],
     ):
         self._study, self._directory, self._question = study, directory, question
-        self._compute, self._watch = compute, Watch(directory)
+        self._watch, self._ahead = Watch(directory), Ahead(directory, ANSWERED)
+        # Cells are read while others are computed: workers wait for a count alone.
+        self._compute = partial(compute, on_cell=self._ahead.take)
         self._rates = Rates((), {})
+        made = [(point, cells_of(variant, point), variant) for point, variant in variants(study)]
+        # For each variant and size its place in the grid, its first seed, what makes its cells.
         self._parts = [
-            (tuple(point.items()), variant.of_size(size))
-            for point, variant in variants(study)
+            ((*point.values(), size), variant.first_seed, partial(make, size))
+            for point, make, variant in made
             for size in variant.all_sizes
         ]
         self.counts = np.zeros(len(self._parts), int)
@@ -144,13 +152,11 @@ class _Looks:
 
     def _cells(self, more: np.ndarray) -> list[Cell]:
         """The cells of the next seeds of each variant and size."""
-        found = []
-        for (variant, part), given, count in zip(self._parts, self.counts, more, strict=True):
-            if count:
-                first = part.first_seed + int(given)
-                new = dataclasses.replace(part, first_seed=first, seeds=int(count))
-                found += [dataclasses.replace(cell, variant=variant) for cell in cells(new)]
-        return found
+        return [
+            cell
+            for (_, first, make), given, count in zip(self._parts, self.counts, more, strict=True)
+            for cell in make(range(first + int(given), first + int(given + count)))
+        ]
 
     def _completed(self, wanted: Sequence[Cell]) -> xarray.Dataset:
         """Results of cells, computed where they are missing or, as reading shows, damaged."""
@@ -160,7 +166,14 @@ class _Looks:
             if left:
                 self._rates = self._compute(self._study, left, self._directory, self._rates)
             try:
-                data = load_cells(self._directory, self._study, wanted)
+                data = load_cells(
+                    self._directory,
+                    self._study,
+                    wanted,
+                    variables=ANSWERED,
+                    watch=self._watch,
+                    ahead=self._ahead,
+                )
             except NothingStored:
                 there = set()
                 continue
@@ -171,18 +184,15 @@ class _Looks:
 
     def _count(self, results: xarray.Dataset) -> np.ndarray:
         """Per pair of the question: runs, successes, unobserved, of each variant and size."""
-        new, names = np.zeros_like(self._seen), axis_names(self._study)
-        places = {
-            (*(dict(variant)[key] for key in names), *part.all_sizes): i
-            for i, (variant, part) in enumerate(self._parts)
-        }
+        new, axes = np.zeros_like(self._seen), (*axis_names(self._study).values(), "size")
+        places = {place: i for i, (place, _, _) in enumerate(self._parts)}
+        combinations = itertools.product(*(results[axis].values.tolist() for axis in axes))
+        # Where values along axes make no variant of the study there are no runs.
+        there = [(n, places[c]) for n, c in enumerate(combinations) if c in places]
+        rows, at = np.array(there).T
         for of_pair, (loss, time) in zip(new, self._question.pairs, strict=True):
-            table = success_probability(results, loss, time, level=self._question.level)
-            # Axes in the order of the study, whatever that of the results.
-            at = table.reset_index()[[*names.values(), "lift size"]].itertuples(index=False)
-            numbers = table[["runs", "converged", "not observed"]].to_numpy()
-            for key, row in zip(at, numbers, strict=True):
-                of_pair[:, places[tuple(key)]] = row
+            for of_kind, counts in zip(of_pair, counted(results, loss, time), strict=True):
+                of_kind[at] = counts.transpose(*axes).values.ravel()[rows]
         return new
 
 

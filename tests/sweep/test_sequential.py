@@ -36,7 +36,7 @@ class Coins:
         for cell in studies.cells(study):
             self.stored |= dict.fromkeys(cell.runs, cell.size)
 
-    def run_cells(self, study, missing, directory, rates, executor, manner, *, progress):
+    def run_cells(self, study, missing, directory, rates, executor, manner, *, progress, on_cell):
         self.looks.append([(cell.size, seed) for cell in missing for seed in cell.seeds])
         assert all(len(cell.seeds) <= study.chunk for cell in missing)
         for cell in missing:
@@ -49,7 +49,7 @@ class Coins:
     def load(self, directory, study):
         return self.load_cells(directory, study, list(studies.cells(study)))
 
-    def load_cells(self, directory, study, wanted):
+    def load_cells(self, directory, study, wanted, **_):
         sizes = sorted({cell.size for cell in wanted})
         seeds = sorted({seed for cell in wanted for seed in cell.seeds})
         final = np.full((len(sizes), len(seeds)), np.nan)
@@ -167,7 +167,7 @@ def test_what_reading_finds_damaged_is_computed_again(study, coins, tmp_path, mo
     """A file is set aside as it is read: its runs count as missing again."""
     damaged = []
 
-    def load_cells(directory, study, wanted):
+    def load_cells(directory, study, wanted, **_):
         if not damaged:
             damaged.extend(wanted[0].runs)
             for run in damaged:
