@@ -4,6 +4,8 @@
 # write is among them.
 _COORDINATES = ("time", "observation_time", "size", "seed", "run", "row", "row_origin", "origins")
 _ALONG = ("loss", "gradient_norm", "arc_length", "energy", "distance")
+_HELD_OUT = ("held_out_loss", "accuracy", "held_out_accuracy")
+_HELD_OUT += tuple(f"final_{name}" for name in _HELD_OUT)
 _AT_THE_END = ("end_time", "result", "solver_used", "steps", "rejected", "legs", "seconds")
 _WORK = ("gradients", "hvps", "observation_gradients", "observation_seconds")
 _OF_A_RUN = ("initial_loss", "final_loss", "final_gradient_norm", "final_distance")
@@ -11,4 +13,7 @@ _OF_A_RUN += ("final_arc_length", "parameters", "edges", "graph_hash", "reason",
 _OF_A_RUN += ("versions", "least_eigenvalue", "least_curvature", "certificate_failure")
 _OF_A_RUN += ("gradient_norm_bound", "curvature_bound", "certificate_hvps")
 _OF_A_RUN += ("run_seconds", "compile_seconds")
-RESERVED = frozenset(_COORDINATES + _ALONG + _AT_THE_END + _WORK + _OF_A_RUN)
+# Names that earlier versions did not use: refused where flows begin, not where results are read,
+# whose quantities may bear them.
+LATER = frozenset(_HELD_OUT)
+RESERVED = LATER.union(_COORDINATES, _ALONG, _AT_THE_END, _WORK, _OF_A_RUN)

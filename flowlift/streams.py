@@ -19,6 +19,7 @@ class Purpose(enum.IntEnum):
     TEACHER = 3
     PROBE = 4
     PROJECTIONS = 5
+    HELD_OUT = 6
 
 
 def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

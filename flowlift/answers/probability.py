@@ -7,13 +7,19 @@ import numpy as np
 import pandas
 import xarray
 
+from .held_out import TRAINING
 from .learning import exact_interval, in_counts
 from .summary import by_variant, further_axes, index_of
 from .verdicts import NO, NOT_OBSERVED, YES, outcomes_of, there, verdicts
 
 
 def success_probability(
-    results: xarray.Dataset, loss: float, time: float | None = None, *, level: float = 0.95
+    results: xarray.Dataset,
+    loss: float,
+    time: float | None = None,
+    *,
+    level: float = 0.95,
+    on: str = TRAINING,
 ) -> pandas.DataFrame:
     """P(L <= loss by `time`) per lift size over the draw of graph and weights (theory, section 4).
 
@@ -32,11 +38,15 @@ def success_probability(
     `possible` counts all but the stuck as converged. The probability of the limit t -> infinity
     lies between, and so with confidence `level` at least between `low` and `at most`.
 
+    Of a held-out loss, which may rise again, every count is of what it is **at** that time, and
+    only `at most` says something of the limit.
+
     Args:
         results: as given by `load` or `flowlift.gather`.
         loss: eps, a finite number.
         time: by which flow time; None: by the common end of the flows.
         level: of the intervals.
+        on: which loss: "training", L itself, or "held out".
 
     Returns:
         A table indexed by the further axes, if any, and the lift size, with the columns `runs`,
@@ -44,9 +54,9 @@ def success_probability(
         `at most`, and `why`, in words. Sizes of which no run has been done have no row.
 
     Raises:
-        ValueError: if `loss` is not finite or `time` not positive.
+        ValueError: if `loss` is not finite or `time` not positive, or there is no such loss.
     """
-    counted = _words(results, loss, time)
+    counted = _words(results, loss, time, on)
     rows, index = [], []
     for selection, _ in by_variant(results):
         for size in results["size"].values.tolist():
@@ -63,7 +73,7 @@ def success_probability(
 
 
 def counted(
-    results: xarray.Dataset, loss: float, time: float | None = None
+    results: xarray.Dataset, loss: float, time: float | None = None, *, on: str = TRAINING
 ) -> tuple[xarray.DataArray, xarray.DataArray, xarray.DataArray]:
     """The counts of `success_probability` that its interval rests on, without a table.
 
@@ -71,18 +81,19 @@ def counted(
         results: as given by `load`.
         loss: eps, a finite number.
         time: by which flow time; None: by the common end of the flows.
+        on: which loss: "training" or "held out".
 
     Returns:
         Over the further axes and `size`: runs, those that converged, those not observed.
     """
-    word = _words(results, loss, time).word
+    word = _words(results, loss, time, on).word
     runs, met, unseen = word != "", word == OUTCOMES[0], word == NOT_OBSERVED
     return runs.sum("seed"), met.sum("seed"), unseen.sum("seed")
 
 
-def _words(results: xarray.Dataset, loss: float, time: float | None) -> xarray.Dataset:
+def _words(results: xarray.Dataset, loss: float, time: float | None, on: str) -> xarray.Dataset:
     """The outcome of every run, disjoint, and why it was not observed where it was not."""
-    seen = verdicts(results, loss, time)
+    seen = verdicts(results, loss, time, on=on)
     word = outcomes_of(results, seen, time)
     # In the limit a flow that was not observed is undecided; a table tells the two apart.
     word = xarray.where((seen.verdict == NOT_OBSERVED) & (word != "stuck"), NOT_OBSERVED, word)
@@ -139,7 +150,7 @@ def paired_difference(first: xarray.DataArray, second: xarray.DataArray) -> floa
 
 
 def paired_comparisons(
-    results: xarray.Dataset, loss: float, time: float | None = None
+    results: xarray.Dataset, loss: float, time: float | None = None, *, on: str = TRAINING
 ) -> pandas.DataFrame:
     """Exact McNemar tests between the values of every further axis of a study.
 
@@ -155,13 +166,14 @@ def paired_comparisons(
         results: as given by `load`.
         loss: eps, a finite number.
         time: by which flow time; None: by the common end of each variant's flows.
+        on: which loss: "training" or "held out".
 
     Returns:
         A row per pair of values: `axis`, `first`, `second`, `elsewhere` (the values along the
         other axes), `pairs`, `both`, `only first`, `only second`, `neither`, `not observed`, and
         `p`, the p-value of "both succeed equally often", not adjusted for the number of rows.
     """
-    seen, done = verdicts(results, loss, time).verdict, there(results)
+    seen, done = verdicts(results, loss, time, on=on).verdict, there(results)
     axes, rows = further_axes(results), []
     for axis in axes:
         others = [other for other in axes if other != axis]

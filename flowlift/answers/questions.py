@@ -15,13 +15,14 @@ from ..studies.grid import axis_names
 from ..studies.records import Question, Study
 from ..studies.toml import structure_study, variants
 from .crossing import LogisticCrossing
+from .held_out import EVENTS, TRAINING
 from .learning import LearningNumber, learning_number, not_observed_in_words
 from .probability import success_probability
 from .summary import by_variant
 
 # Of results, the variables that `answers` reads: a large store need not load others.
 ANSWERED = ("loss", "final_loss", "end_time", "result", "final_gradient_norm", "least_eigenvalue")
-ANSWERED += ("gradient_norm_bound", "curvature_bound")
+ANSWERED += ("gradient_norm_bound", "curvature_bound", "held_out_loss", "final_held_out_loss")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,18 +35,22 @@ class Answer:
         table: as given by `success_probability`.
         numbers: per variant of the study, its values along the further axes, the learning number
             with the undecided counted as not converged, and that with them counted as converged.
+        on: which loss: "training", L itself, or "held out".
     """
 
     loss: float
     time: float | None
     table: pandas.DataFrame
     numbers: tuple[tuple[dict[str, Any], LearningNumber, LearningNumber], ...]
+    on: str = TRAINING
 
     @property
     def event(self) -> str:
         """The event whose probability is asked for."""
-        until = "by the end of the flows" if self.time is None else f"by t = {self.time:g}"
-        return f"L ≤ {self.loss:g} {until}"
+        # Once below is always below for the training loss alone.
+        by = "by" if self.on == TRAINING else "at"
+        until = f"{by} the end of the flows" if self.time is None else f"{by} t = {self.time:g}"
+        return f"{EVENTS[self.on]} ≤ {self.loss:g} {until}"
 
     @property
     def not_observed(self) -> str:
@@ -98,6 +103,7 @@ def question_of(
     losses: Sequence[float] = (),
     times: Sequence[float] = (),
     delta: float | None = None,
+    on: str | None = None,
 ) -> Question:
     """The question in the study file of the results, or parts of it asked otherwise.
 
@@ -106,6 +112,7 @@ def question_of(
         losses: instead of the study's.
         times: instead of the study's, or none if only losses are given.
         delta: instead of the study's.
+        on: instead of the study's.
 
     Returns:
         The question.
@@ -125,7 +132,8 @@ def question_of(
         asked = dataclasses.replace(
             asked, losses=tuple(losses) or asked.losses, times=tuple(times) or asked.times
         )
-    return asked if delta is None else dataclasses.replace(asked, delta=delta)
+    asked = asked if delta is None else dataclasses.replace(asked, delta=delta)
+    return asked if on is None else dataclasses.replace(asked, on=on)
 
 
 def answers(results: xarray.Dataset, question: Question) -> tuple[Answer, ...]:
@@ -146,7 +154,8 @@ def answers(results: xarray.Dataset, question: Question) -> tuple[Answer, ...]:
 
 
 def _answer(results, question: Question, loss: float, time: float | None) -> Answer:
-    table = success_probability(results, loss, time, level=question.level)
+    on = question.asked_on
+    table = success_probability(results, loss, time, level=question.level, on=on)
     asked = partial(learning_number, delta=question.delta, level=question.level)
     numbers = tuple(
         (
@@ -156,7 +165,7 @@ def _answer(results, question: Question, loss: float, time: float | None) -> Ans
         )
         for variant, part in parts_of(table)
     )
-    return Answer(loss, time, table, numbers)
+    return Answer(loss, time, table, numbers, on)
 
 
 def parts_of(table: pandas.DataFrame) -> Iterator[tuple[dict[str, Any], pandas.DataFrame]]:

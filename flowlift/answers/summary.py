@@ -9,6 +9,12 @@ import numpy as np
 import pandas
 import xarray
 
+_HELD_OUT = {
+    "final_held_out_loss": "held-out loss",
+    "final_accuracy": "accuracy",
+    "final_held_out_accuracy": "held-out accuracy",
+}
+
 
 def further_axes(results: xarray.Dataset) -> list[str]:
     """The dimensions of a study's grid besides size and seed."""
@@ -55,7 +61,8 @@ def summary(results: xarray.Dataset) -> pandas.DataFrame:
     Returns:
         A table indexed by the study's further axes, if any, and the lift size: median numbers of
         parameters and edges, the final loss as median and range over seeds, the least and the
-        greatest flow time reached, the seconds of all seeds, and how many flows ended how.
+        greatest flow time reached, the seconds of all seeds, and how many flows ended how. Where
+        there are held-out data also the medians of the last loss and accuracies on them.
     """
     rows, index = [], []
     for selection, part in by_variant(results):
@@ -76,11 +83,17 @@ def _row(cell: xarray.Dataset) -> dict[str, object]:
     there = np.isfinite(cell.end_time.values)
     loss, time = cell.final_loss.values[there], cell.end_time.values[there]
     counts = Counter(str(result) for result in cell.result.values[there])
+    held_out = {
+        meaning: f"{np.median(cell[name].values[there]):.4g}"
+        for name, meaning in _HELD_OUT.items()
+        if name in cell and np.isfinite(cell[name].values[there]).any()
+    }
     return {
         "parameters": int(np.median(cell.parameters.values[there])),
         "edges": int(np.median(cell.edges.values[there])),
         "final loss": f"{np.median(loss):.4g}",
         "range": f"{loss.min():.4g} .. {loss.max():.4g}",
+        **held_out,
         "flow time": _span(time),
         "seconds": f"{cell.seconds.values[there].sum():.1f}",
         "result": ", ".join(f"{count} {result}" for result, count in counts.most_common()),

@@ -7,11 +7,17 @@ import pandas
 import xarray
 
 from ..flow import Outcome
+from .held_out import TRAINING
 from .verdicts import stuck, there, time_to_loss
 
 
 def survival(
-    results: xarray.Dataset, loss: float, size: int, *, level: float = 0.95
+    results: xarray.Dataset,
+    loss: float,
+    size: int,
+    *,
+    level: float = 0.95,
+    on: str = TRAINING,
 ) -> pandas.DataFrame:
     """The share of flows of one size that have not met a loss by t (Kaplan & Meier 1958).
 
@@ -27,6 +33,7 @@ def survival(
         loss: eps, a finite number.
         size: the lift size.
         level: of the pointwise interval (log-log transformed).
+        on: which loss: "training", or "held out": the time when that was first seen to be met.
 
     Returns:
         A table with columns `time`, `share` (NaN where it is not known), `least` and `most` that
@@ -36,7 +43,7 @@ def survival(
         are NaN where the share is 0 or 1.
     """
     part = results.sel(size=size)
-    times, met = time_to_loss(part, loss)
+    times, met = time_to_loss(part, loss, on=on)
     done = there(part).values
     times, met = times.values[done], met.values[done]
     at_rest = stuck(part).values[done] & ~met

@@ -1,9 +1,12 @@
 """What was seen of each flow: one predicate on stored results, at any loss and any time."""
 
+from typing import Any
+
 import numpy as np
 import xarray
 
 from ..flow import Outcome
+from .held_out import HELD_OUT, TRAINING, losses_on, side_at
 
 # Times of flows in single precision are rounded: 2^-23 is 1.2e-7, and a horizon is a few sums.
 _SAME_TIME = 5e-7
@@ -11,7 +14,9 @@ YES, NO, NOT_OBSERVED = "yes", "no", "not observed"
 _RULES = (Outcome.LOSS_BELOW, Outcome.GRADIENT_BELOW, Outcome.STAGNATION, Outcome.RULE)
 
 
-def verdicts(results: xarray.Dataset, loss: float, time: float | None = None) -> xarray.Dataset:
+def verdicts(
+    results: xarray.Dataset, loss: float, time: float | None = None, *, on: str = TRAINING
+) -> xarray.Dataset:
     """Whether each flow had a loss of at most `loss` by `time`, as far as that was observed.
 
     Along the exact flow the loss never rises: once below, always below; still above at some time,
@@ -29,10 +34,16 @@ def verdicts(results: xarray.Dataset, loss: float, time: float | None = None) ->
     greatest time at which one ended at its horizon. Where none did, there is no common end: flows
     that neither met the loss nor are certified are not observed.
 
+    A loss on held-out data may rise again, so that once below is not always below. Of it the
+    question is whether it is at most eps **at** time t, or at the common end: "yes" or "no" if a
+    record at that time says so, or the nearest ones before and after it agree; "not observed" if
+    they do not, or the flow had ended before, otherwise than at a certified critical point.
+
     Args:
         results: as given by `load` or `flowlift.gather`.
         loss: eps, a finite number.
         time: t > 0; None: by the common end.
+        on: which loss: "training", L itself, or "held out".
 
     Returns:
         Two words per run: `verdict`, one of the three, and `why`, the reason where it is "not
@@ -40,11 +51,14 @@ def verdicts(results: xarray.Dataset, loss: float, time: float | None = None) ->
         above `loss`, at a certified critical point, whenever that was.
 
     Raises:
-        ValueError: if `loss` is not finite or `time` not positive.
+        ValueError: if `loss` is not finite or `time` not positive, or there is no such loss.
     """
     check_event(loss, time)
-    known = known_times(results, loss)
+    losses_on(results, on)
     until = common_end(results) if time is None else time
+    if on == HELD_OUT:
+        return _held_out(results, loss, until)
+    known = known_times(results, loss)
     # Without a time, what was met at any time was met by the end.
     met = np.isfinite(known.met_from) if time is None else up_to(known.met_from, until)
     no = ~met & from_on(known.above_to, until)
@@ -53,6 +67,18 @@ def verdicts(results: xarray.Dataset, loss: float, time: float | None = None) ->
     why = xarray.where(later, "between save times", reasons(results))
     data = xarray.Dataset({"verdict": word, "why": xarray.where(met | no, "", why)})
     data = xarray.where(there(results), data, "").assign(never=np.isposinf(known.above_to))
+    return data.transpose(*results.final_loss.dims)
+
+
+def _held_out(results: xarray.Dataset, loss: float, time) -> xarray.Dataset:
+    side, apart = side_at(results, loss, time, stuck(results) & there(results))
+    word = xarray.where(side > 0, YES, xarray.where(side < 0, NO, NOT_OBSERVED))
+    why = xarray.where(apart, "between save times", reasons(results))
+    lacking = np.isfinite(results.final_loss) & ~np.isfinite(results.final_held_out_loss)
+    why = xarray.where(side != 0, "", xarray.where(lacking, "no held-out loss", why))
+    data = xarray.Dataset({"verdict": word, "why": why})
+    never = stuck(results) & there(results) & _above(results.final_held_out_loss, loss)
+    data = xarray.where(there(results), data, "").assign(never=never)
     return data.transpose(*results.final_loss.dims)
 
 
@@ -69,10 +95,8 @@ def known_times(results: xarray.Dataset, loss: float) -> xarray.Dataset:
         then it does not hold; infinite for a flow that ended above eps at a certified critical
         point, minus infinity if there is none. Between the two nothing is known.
     """
-    below, above = _at_most(results.loss, loss), _above(results.loss, loss)
-    ended_below, ended_above = (f(results.final_loss, loss) for f in (_at_most, _above))
-    met_on_grid = results.time.where(below, np.inf).min("time", skipna=False)
-    met_from = np.minimum(met_on_grid, results.end_time.where(ended_below, np.inf))
+    above, ended_above = _above(results.loss, loss), _above(results.final_loss, loss)
+    met_from = _first_below(results, loss, TRAINING)
     above_on_grid = results.time.where(above, -np.inf).max("time", skipna=False)
     above_to = np.maximum(above_on_grid, results.end_time.where(ended_above, -np.inf))
     at_rest = stuck(results) & there(results) & ended_above & np.isinf(met_from)
@@ -80,7 +104,16 @@ def known_times(results: xarray.Dataset, loss: float) -> xarray.Dataset:
     return data.transpose(*results.final_loss.dims)
 
 
-def converged(results: xarray.Dataset, loss: float, time: float | None = None) -> xarray.DataArray:
+def _first_below(results: xarray.Dataset, loss: float, on: str) -> Any:
+    """The first save time, or the flow's own end, with a loss of at most eps; infinite if none."""
+    along, final = losses_on(results, on)
+    on_grid = results.time.where(_at_most(along, loss), np.inf).min("time", skipna=False)
+    return np.minimum(on_grid, results.end_time.where(_at_most(final, loss), np.inf))
+
+
+def converged(
+    results: xarray.Dataset, loss: float, time: float | None = None, *, on: str = TRAINING
+) -> xarray.DataArray:
     """Whether a loss of at most `loss` was seen at some time up to `time`.
 
     False says neither that the flow fails nor that it was watched so long: see `verdicts`.
@@ -89,20 +122,23 @@ def converged(results: xarray.Dataset, loss: float, time: float | None = None) -
         results: as given by `load`.
         loss: eps, a finite number.
         time: up to which flow time to look; None: all that was computed.
+        on: "training" or "held out"; a held-out loss may have risen again since.
 
     Returns:
         Booleans over the further axes, `size` and `seed`.
 
     Raises:
-        ValueError: if `loss` is not finite or `time` not positive.
+        ValueError: if `loss` is not finite or `time` not positive, or there is no such loss.
     """
     check_event(loss, time)
-    when = known_times(results, loss).met_from
+    when = _first_below(results, loss, on)
     met = np.isfinite(when) if time is None else np.isfinite(when) & up_to(when, time)
     return met.rename("converged")
 
 
-def outcomes(results: xarray.Dataset, loss: float, time: float | None = None) -> xarray.DataArray:
+def outcomes(
+    results: xarray.Dataset, loss: float, time: float | None = None, *, on: str = TRAINING
+) -> xarray.DataArray:
     """One word for every run: what it did by a time, or what will become of it.
 
     With a time: "converged" and "not yet" are the yes and the no of `verdicts`, and "not observed"
@@ -121,14 +157,16 @@ def outcomes(results: xarray.Dataset, loss: float, time: float | None = None) ->
         results: as given by `load`. Where a store is older than certificates, none is stuck.
         loss: eps, a finite number.
         time: by which flow time; None: ever.
+        on: "training" or "held out". Of a held-out loss "converged" says that it was at most eps at
+            that time, or at the common end, and not that it stays there.
 
     Returns:
         Words over the further axes, `size` and `seed`, empty where no run has been done.
 
     Raises:
-        ValueError: if `loss` is not finite or `time` not positive.
+        ValueError: if `loss` is not finite or `time` not positive, or there is no such loss.
     """
-    return outcomes_of(results, verdicts(results, loss, time), time)
+    return outcomes_of(results, verdicts(results, loss, time, on=on), time)
 
 
 def outcomes_of(
@@ -222,21 +260,25 @@ def _reason(outcome: Outcome) -> str:
     return f"{'failed' if outcome.failed else 'out of'} ({outcome.value})"
 
 
-def time_to_loss(results: xarray.Dataset, loss: float) -> tuple[xarray.DataArray, xarray.DataArray]:
+def time_to_loss(
+    results: xarray.Dataset, loss: float, *, on: str = TRAINING
+) -> tuple[xarray.DataArray, xarray.DataArray]:
     """When each flow first met a loss, to within one save interval, or how long it was watched.
 
     Args:
         results: as given by `load`.
         loss: eps, a finite number.
+        on: "training" or "held out": a held-out loss may have been below between two save times
+            before, and may have risen since.
 
     Returns:
         Times over `size` and `seed`: the first save time with L <= loss (or the flow's own end),
         else the time reached; and whether the loss was met there.
 
     Raises:
-        ValueError: if `loss` is not finite.
+        ValueError: if `loss` is not finite, or there is no such loss.
     """
-    when = known_times(results, loss).met_from
+    when = _first_below(results, loss, on)
     met = np.isfinite(when)
     return when.where(met, results.end_time), met
 

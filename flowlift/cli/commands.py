@@ -93,6 +93,9 @@ class Success:
     """By which flow times; by default those of the study's question, or the end of each flow."""
     delta: float | None = None
     """The failure probability allowed by the learning number; by default the question's, or 0.1."""
+    on: Literal["training", "held out"] | None = None
+    """Which loss: training, L itself, or "held out": whether that is met **at** each time, since it
+    may rise again. By default the question's, or training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +111,8 @@ class Report:
     time: tuple[float, ...] = ()
     """As for `flowlift success`."""
     delta: float | None = None
+    """As for `flowlift success`."""
+    on: Literal["training", "held out"] | None = None
     """As for `flowlift success`."""
     figure: tuple[str, ...] = ()
     """As for `flowlift plot`."""

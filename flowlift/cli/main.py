@@ -303,7 +303,13 @@ def _success(command: Success) -> None:
 def _question(command: Success | Report, results):
     from ..answers import question_of
 
-    return question_of(results, losses=command.loss, times=command.time, delta=command.delta)
+    return question_of(
+        results,
+        losses=command.loss,
+        times=command.time,
+        delta=command.delta,
+        on=command.on,
+    )
 
 
 def _report(command: Report) -> None:
@@ -314,7 +320,7 @@ def _report(command: Report) -> None:
 
     if command.output is not None:
         usable_file(command.output)
-    otherwise = command.loss or command.time or command.delta is not None
+    otherwise = command.loss or command.time or command.delta is not None or command.on
     question = _question(command, load(command.results)) if otherwise else None
     print(write_report(command.results, command.output, question=question, more=command.figure))
 

@@ -26,6 +26,7 @@ from ..fingerprint import fingerprint
 from .choice import Automatic
 from .engine import Engine
 from .forecast import Mark
+from .held_out import HELD_OUT
 from .methods import resolve_method
 from .outcome import Outcome
 from .problem import RECORDED, Problem
@@ -280,15 +281,17 @@ def _records(checkpoint: Checkpoint | None, identity: str) -> Arrays:
 
 def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
     header, times = json.loads(str(arrays[_HEADER])), arrays["times"]
-    none = np.empty(len(times))
+    none = np.full(len(times), np.nan)
     records = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("record/")}
-    observed = {name: values for name, values in records.items() if name not in RECORDED}
+    known = {*RECORDED, *HELD_OUT}
+    observed = {name: values for name, values in records.items() if name not in known}
     return FlowSolution(
         model=None,
         time=float(times[-1]) if len(times) else 0.0,
         result=outcome,
         times=times,
         **{name: records.get(name, none) for name in RECORDED},  # pyright: ignore
+        **{name: records[name] for name in HELD_OUT if name in records},
         observations=observed,
         snapshots={},
         stats=FlowStats(**header["stats"]),

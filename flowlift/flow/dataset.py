@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ..lift import Lift
+from .held_out import HELD_OUT
 from .observers import dims_of, named_leaves
 from .problem import RECORDED
 from .solution import FlowSolution
@@ -65,6 +66,9 @@ def _along_and_end(solution: FlowSolution) -> Variables:
     found: Variables = {"time": (("time",), solution.times, TIME)}
     for name in RECORDED:
         found[name] = (("time",), getattr(solution, name), _attributes(*ALONG[name]))
+    for name, about in HELD_OUT.items():
+        if (values := getattr(solution, name)) is not None:
+            found[name] = (("time",), values, _attributes(*about))
     for name, value in solution.observations.items():
         names = jax.tree.leaves(named_leaves(name, value))
         for variable, values in zip(names, jax.tree.leaves(value), strict=True):
@@ -94,6 +98,8 @@ BOTH_ENDS = {
     "final_gradient_norm": ("gradient_norm", -1),
     "final_distance": ("distance", -1),
     "final_arc_length": ("arc_length", -1),
+    # Where there are held-out data.
+    **{f"final_{name}": (name, -1) for name in HELD_OUT},
 }
 
 
@@ -123,6 +129,8 @@ def record_of(solution: FlowSolution, facts: Mapping[str, Any] | None = None) ->
     found = _along_and_end(solution)
     known = facts_of(solution.model) if facts is None else facts
     for name, (record, place) in BOTH_ENDS.items():
+        if record not in found:
+            continue
         _, values, attributes = found[record]
         found[name] = ((), float(values[place]) if len(values) else float("nan"), attributes)
     for name, missing in _NOT_KNOWN.items():

@@ -37,5 +37,6 @@ def solve_each(
     Returns:
         An iterator over the solutions, in the order of the models.
     """
-    objective = resolve_objective(task)
-    return (solve(model, objective, horizon, **options) for model in models)
+    # A mistake is said at once, and not with the first member.
+    resolve_objective(task)
+    return (solve(model, task, horizon, **options) for model in models)

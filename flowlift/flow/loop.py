@@ -12,6 +12,7 @@ from .choice import STABILISED
 from .ending import ending, named
 from .engine import Engine
 from .forecast import Mark, Spell, outlook
+from .held_out import apart
 from .methods import resolve_method
 from .outcome import FlowError, Outcome
 from .problem import RECORDED
@@ -155,14 +156,16 @@ def _why(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell,
 
 def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:
     own = {name: trace.series(name) for name in settings.problem.dynamics.records}
-    observed = {o.name: jax.tree.map(trace.series, o.variables) for o in settings.observers}
+    seen = {o.name: jax.tree.map(trace.series, o.variables) for o in settings.observers}
+    observations, held_out = apart(seen)
     return FlowSolution(
         model=settings.problem.model_on_host(settings.problem.theta_of(position.seen)),
         time=trace.time,
         result=result,
         times=np.asarray(trace.times),
         **{name: trace.series(name) for name in RECORDED},
-        observations=own | observed,
+        **held_out,
+        observations=own | observations,
         snapshots=dict(trace.snapshots),
         stats=settings.stats(position, trace),
         solver=settings.solver,

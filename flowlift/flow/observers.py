@@ -2,7 +2,7 @@
 
 import abc
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -100,12 +100,13 @@ def watch(observers: Mapping[str, Callable] | None, model: PyTree) -> Observers:
     return tuple(found)
 
 
-def check_name(name: Any, argument: str) -> None:
+def check_name(name: Any, argument: str, taken: Container[str] = RESERVED) -> None:
     """Refuse what cannot be the name of a recorded quantity.
 
     Args:
         name: the candidate.
         argument: the argument that holds it, for the message.
+        taken: the names that results use.
 
     Raises:
         ValueError: for a name that is no text, or that results use themselves.
@@ -115,7 +116,7 @@ def check_name(name: Any, argument: str) -> None:
             f"Argument `{argument}` must have names without dots and slashes, but has {name!r}; "
             "rename it."
         )
-    if name in RESERVED:
+    if name in taken:
         raise ValueError(
             f"Argument `{argument}` must not have a name that results use themselves, but has "
             f"{name!r}; rename it, e.g. {f'my_{name}'!r}."

@@ -66,6 +66,10 @@ class FlowSolution:
         precision: "float64" or "float32".
         engine: what drove the solver, "host" or "graph"; empty where nothing did.
         rates: of all trainable leaves by name, 0 for those that did not flow; None for 1.
+        held_out_loss: the loss on the task's held-out data, which may rise; None without such data.
+        accuracy: the share of training samples with the right label: that of the greatest output,
+            or its sign where labels are +1 and -1. None without held-out data or without labels.
+        held_out_accuracy: the same of held-out samples.
     """
 
     model: PyTree
@@ -85,6 +89,9 @@ class FlowSolution:
     precision: str
     engine: str = ""
     rates: Mapping[str, float] | None = None
+    held_out_loss: Float[np.ndarray, " times"] | None = None
+    accuracy: Float[np.ndarray, " times"] | None = None
+    held_out_accuracy: Float[np.ndarray, " times"] | None = None
     # What `resume` needs; opaque to users.
     checkpoint: object = dataclasses.field(repr=False, compare=False, default=None)
 

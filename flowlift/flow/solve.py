@@ -27,6 +27,7 @@ from .choice import (
 from .dynamics import AbstractDynamics, GradientFlow
 from .dynamics.base import check_apart_from, check_dynamics
 from .engines import on_one_cpu, resolve_engine
+from .held_out import held_out_of
 from .loop import integrate
 from .methods import AUTO, check_solver, resolve_method, serves_dynamics
 from .named import SOLVERS
@@ -88,7 +89,9 @@ def solve(
 
     Args:
         model: a `Lift`, any equinox model, or any pytree that the task accepts.
-        task: a task, an objective, or a callable model -> L.
+        task: a task, an objective, or a callable model -> L. Where a task has held-out data, the
+            loss on them is recorded too, and accuracies where targets are labels: forward passes,
+            counted as observation.
         horizon: the end T > 0.
         solver: a name from `SOLVERS`, any adaptive diffrax solver, or "auto": chosen from the
             size, the horizon, the tolerance, the spectrum at the start (at most 8 Hessian-vector
@@ -152,6 +155,7 @@ def solve(
     _check_room(plan, problem)
     watched = watch(observers, model)
     check_apart_from(observers, dynamics)
+    watched += held_out_of(task, objective, model, precision, memory)
     _check_scale(problem, atol)
     choice = _choice(solver, (model, objective), problem, plan.horizon, rtol, engine)
     name = solver if choice is None else choice.names[-1]

@@ -33,8 +33,7 @@ class ErdosRenyi(AbstractBernoulli):
     kernel: tuple[int, ...] = ()
 
     def __post_init__(self):
-        given = self.kernel if isinstance(self.kernel, list | tuple) else [None]
-        scale, sides = real(self.scale), tuple(map(whole, given))
+        scale, sides = real(self.scale), tuple(map(whole, self.kernel))
         if scale is None or not 0 < scale < math.inf:
             raise ValueError(
                 f"Argument `scale` of ErdosRenyi must be a positive finite number, but is "

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from .. import sources
 from ..answers import Answer, answers, by_variant, further_axes, parts_of, variant_name
+from ..answers.held_out import EVENTS, TRAINING
 from ..doing import doing
 from ..registry import find, known
 from ..studies import Question
@@ -110,18 +111,21 @@ def _function_of(word: str) -> Callable:
 def _of_answer(variants, answer: Answer, question: Question):
     delta, level, loss = question.delta, question.level, answer.loss
     # The event in words would be longer than the axis.
-    name = f"P(L ≤ {loss:g} {'at the end' if answer.time is None else f'by t = {answer.time:g}'})"
+    by = "by" if answer.on == TRAINING else "at"
+    until = "at the end" if answer.time is None else f"{by} t = {answer.time:g}"
+    name = f"P({EVENTS[answer.on]} ≤ {loss:g} {until})"
     yield (
         "success_vs_size",
         "Probability against size",
         lambda: figure_of(success_vs_size(answer.table, name=name, delta=delta, level=level)),
     )
     if answer.time is None or answer.time == (question.times or (None,))[0]:
-        maps = [(variant_name(v), partial(success_map, part, loss)) for v, part in variants]
+        share = partial(success_map, loss=loss, on=answer.on)
+        maps = [(variant_name(v), partial(_drawn, share, part)) for v, part in variants]
         draw = partial(grid, maps, shared=False)
         yield "success_map", "Probability over time and size", draw
         curves = [
-            (variant_name(v), partial(survival_vs_time, part, loss, level=level))
+            (variant_name(v), partial(survival_vs_time, part, loss, level=level, on=answer.on))
             for v, part in variants
         ]
         yield "survival_vs_time", "Time to the loss", partial(grid, curves)

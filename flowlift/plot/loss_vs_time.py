@@ -21,6 +21,8 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     Leaving it out would let the curve rise as the fast flows of a size meet their stopping rule. As
     soon as a median depends on it, other than at a certified critical point, it is dotted: an upper
     bound of the median, which never rises either. A band is drawn while both edges are known.
+    The median of the loss on held-out data, where there are any, is dashed: it may rise, and is
+    drawn while all flows of a size have one.
 
     Args:
         data: `loss` along `time`, and along `size` and `seed` where there are any: the dataset of
@@ -42,8 +44,11 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
             np.atleast_2d(a.sel(at).transpose(..., "time").values) for a in (losses, known)
         )
         bounded |= _band(ax, times, runs, sure, colour, "" if size is None else f"n = {size}")
+        if "held_out_loss" in data:
+            _dashed(ax, data.sel(at), colour)
     ax.set(xscale="log", xlabel=label(data.time))
-    loss_axis(ax.yaxis, losses.values, label(data.loss))
+    beside = [data.held_out_loss.values.ravel()] if "held_out_loss" in data else []
+    loss_axis(ax.yaxis, np.concatenate([losses.values.ravel(), *beside]), label(data.loss))
     floor = tolerance_floor(data) if "study" in data.attrs else 0.0
     shown = floor > 0 and ax.get_ylim()[0] < floor
     if shown:
@@ -53,8 +58,18 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         ax.legend(title="lift size", fontsize=8, title_fontsize=8)
     several = "size" in losses.dims and data.sizes.get("seed", 1) > 1
     seeds = seeds_per_size(losses.max("time")) if several else ""
-    _caption(ax, seeds, bounded, shown)
+    _caption(ax, seeds, bounded, shown, bool(beside))
     return ax
+
+
+def _dashed(ax: Axes, data: xarray.Dataset, colour) -> None:
+    """The median of the held-out loss where all flows that were done have one."""
+    found = data.held_out_loss.where(data.time > 0, drop=True).transpose(..., "time")
+    runs = np.atleast_2d(found.values)
+    runs = runs[np.isfinite(runs).any(axis=1)]
+    whole = np.isfinite(runs).all(axis=0)
+    if len(runs) and whole.any():
+        ax.plot(found.time.values[whole], np.median(runs[:, whole], axis=0), "--", color=colour)
 
 
 def _until_all_have_ended(
@@ -153,7 +168,7 @@ def _with_neighbours(chosen: np.ndarray) -> np.ndarray:
     return chosen | np.append(chosen[1:], False)
 
 
-def _caption(ax: Axes, seeds: str, bounded: bool, floor: bool) -> None:
+def _caption(ax: Axes, seeds: str, bounded: bool, floor: bool, held_out: bool) -> None:
     text = "Loss along the exact gradient flow; it never rises."
     if seeds:
         text += (
@@ -161,6 +176,8 @@ def _caption(ax: Axes, seeds: str, bounded: bool, floor: bool) -> None:
             " curves of larger n lie lower at late times."
         )
     notes = []
+    if held_out:
+        notes.append("Dashed: the loss on held-out data, which may rise.")
     if bounded:
         notes.append(
             "Dotted: an upper bound, as flows had ended before; they keep their last loss."

@@ -186,7 +186,7 @@ def _tables(
             " most: all but the stuck counted as converged. Intervals are exact (Clopper-Pearson).",
             answer.table.reset_index(),
         )
-        if (pairs := paired_comparisons(results, answer.loss, answer.time)).size:
+        if (pairs := paired_comparisons(results, answer.loss, answer.time, on=answer.on)).size:
             yield _table(
                 f"Paired comparisons: {answer.event}",
                 "Exact McNemar tests on runs of the same size and seed; p is not adjusted for the"

@@ -5,21 +5,26 @@ import xarray
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from ..answers import known_times, there
-from ..answers.verdicts import from_on, up_to
+from ..answers import known_times, there, verdicts
+from ..answers.held_out import EVENTS, HELD_OUT, TRAINING
+from ..answers.verdicts import NOT_OBSERVED, YES, from_on, up_to
 from .style import axes_for, caption, figure_of, time_axis
 
 # Before the first flow has met the loss there is nothing to see.
 _BEFORE = 10.0
 
 
-def success_map(data: xarray.Dataset, loss: float, ax: Axes | None = None) -> Axes:
+def success_map(
+    data: xarray.Dataset, loss: float, ax: Axes | None = None, *, on: str = TRAINING
+) -> Axes:
     """The share of flows with L <= eps by t, over (t, n), as colours; 1/2 and 9/10 as contours.
 
     Args:
         data: a study's results, of one variant.
         loss: eps.
         ax: axes to draw into; a new figure if None.
+        on: which loss: "training", or "held out": then the share that is below it **at** t, which
+            may fall again.
 
     Returns:
         The axes. Sizes are rows of equal height, in order. Where some flows were not observed the
@@ -27,7 +32,8 @@ def success_map(data: xarray.Dataset, loss: float, ax: Axes | None = None) -> Ax
         after the last flow has ended are not drawn, nor contours through what is hatched.
     """
     ax = axes_for(ax)
-    times, shares, sizes, unseen = success_shares(data, loss)
+    times, shares, sizes, unseen = success_shares(data, loss, on=on)
+    event = f"{EVENTS[on]} ≤ {loss:g} {'by' if on == TRAINING else 'at'}"
     between = np.sqrt(times[:-1] * times[1:])
     first = times[0] ** 2 / between[0] if between.size else times[0] / _BEFORE
     edges = np.concatenate([[first], between, [times[-1]]])
@@ -52,10 +58,10 @@ def success_map(data: xarray.Dataset, loss: float, ax: Axes | None = None) -> Ax
     if met.size:
         ax.set_xlim(max(edges[0], times[met[0]] / _BEFORE), edges[-1])
     ax.set_yticks(rows, [str(n) for n in sizes])
-    figure_of(ax).colorbar(mesh, ax=ax, label=f"share with L ≤ {loss:g} by t")
+    figure_of(ax).colorbar(mesh, ax=ax, label=f"share with {event} t")
     caption(
         ax,
-        f"Share of flows with L ≤ {loss:g} by time t, per lift size. Lines, where reached: 1/2"
+        f"Share of flows with {event} time t, per lift size. Lines, where reached: 1/2"
         " (dashed) and 9/10. If larger lifts learn sooner, they bend to the left upwards.",
         ["Hatched: at least this share, as some flows had ended, unobserved; no colour: all had."]
         if unseen.any()
@@ -72,26 +78,29 @@ def _hatch(ax: Axes, edges: np.ndarray, unseen: np.ndarray) -> None:
 
 
 def success_shares(
-    data: xarray.Dataset, loss: float
+    data: xarray.Dataset, loss: float, *, on: str = TRAINING
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Shares of flows that have met a loss, over save times and sizes.
 
     Args:
         data: a study's results, of one variant.
         loss: eps.
+        on: "training", or "held out": shares that are below it at each time.
 
     Returns:
         Positive times up to the end of the last flow; shares (sizes, times) of flows that are known
         to have met the loss; sizes with a finished run, increasing; and shares of flows that were
         not observed.
     """
-    known, done = known_times(data, loss), there(data)
+    known, done = known_times(data, loss) if on == TRAINING else None, there(data)
     # Times that no flow of this variant was saved at, and those after all ends, say nothing.
     saved = data.loss.notnull().any(("size", "seed")).values & (data.time.values > 0)
     time, end = data.time.values[saved], float(data.end_time.max())
     time = np.append(time, end) if not time.size or end > time[-1] else time
     sizes = np.sort([n for n in data["size"].values if bool(done.sel(size=n).any())])
     met, unseen = [], []
+    if known is None:
+        return time, *_at_each(data, loss, time, sizes)
     for size in sizes:
         here = known.sel(size=size).isel(seed=done.sel(size=size).values)
         yes = up_to(here.met_from.values[:, None], time)
@@ -99,3 +108,14 @@ def success_shares(
         met.append(yes.mean(axis=0))
         unseen.append((~yes & ~no).mean(axis=0))
     return time, np.array(met), sizes, np.array(unseen)
+
+
+def _at_each(
+    data: xarray.Dataset, loss: float, time: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shares below a held-out loss at each time, sizes, and shares not observed."""
+    words = [verdicts(data, loss, t, on=HELD_OUT).verdict.sel(size=sizes) for t in time]
+    word = xarray.concat(words, "time").transpose("size", "time", "seed").values
+    runs = (word != "").sum(axis=-1)
+    share = lambda which: (word == which).sum(axis=-1) / runs
+    return share(YES), sizes, share(NOT_OBSERVED)

@@ -5,11 +5,17 @@ import xarray
 from matplotlib.axes import Axes
 
 from ..answers import survival, there
+from ..answers.held_out import EVENTS, TRAINING
 from .style import axes_for, caption, ordered_colours, time_axis
 
 
 def survival_vs_time(
-    data: xarray.Dataset, loss: float, ax: Axes | None = None, *, level: float = 0.95
+    data: xarray.Dataset,
+    loss: float,
+    ax: Axes | None = None,
+    *,
+    level: float = 0.95,
+    on: str = TRAINING,
 ) -> Axes:
     """The share of flows that have not met a loss by t, per size, with pointwise bands.
 
@@ -18,6 +24,7 @@ def survival_vs_time(
         loss: eps.
         ax: axes to draw into; a new figure if None.
         level: of the bands.
+        on: which loss: "training", or "held out": until it was first seen to be met.
 
     Returns:
         The axes; small ticks on the curves are flows that ended before they met the loss. Where
@@ -28,7 +35,7 @@ def survival_vs_time(
     sizes = [n for n in np.sort(data["size"].values) if bool(done.sel(size=n).any())]
     least, first, bounded = float(data.time.values[data.time.values > 0].min()), np.inf, False
     for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
-        curve = survival(data, loss, size, level=level)
+        curve = survival(data, loss, size, level=level, on=on)
         times = np.maximum(curve["time"].to_numpy(), least)
         time = np.concatenate([[least], times])
         share, low, high = (np.concatenate([[1.0], curve[c]]) for c in ("share", "low", "high"))
@@ -47,14 +54,14 @@ def survival_vs_time(
     if np.isfinite(first):
         # Before the first flow has met the loss there is nothing to see.
         ax.set_xlim(left=max(least, first / 10))
-    ax.set_ylabel(f"share that has not met L ≤ {loss:g}")
+    ax.set_ylabel(f"share that has not met {EVENTS[on]} ≤ {loss:g}")
     ax.grid(alpha=0.25)
     ax.legend(title="lift size", fontsize=8, title_fontsize=8, loc="lower left")
     caption(
         ax,
-        f"Kaplan-Meier curves of the time to L ≤ {loss:g}, with pointwise {100 * level:g}% bands;"
-        " ticks: flows that ended before. A curve that levels off above 0 says that a share of"
-        " the lifts does not get there.",
+        f"Kaplan-Meier curves of the time to {EVENTS[on]} ≤ {loss:g}, with pointwise"
+        f" {100 * level:g}% bands; ticks: flows that ended before. A curve that levels off above"
+        " 0 says that a share of the lifts does not get there.",
         ["Dotted: between these, as flows were stopped or failed; the bands hold either way."]
         if bounded
         else (),

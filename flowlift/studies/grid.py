@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from ..reserved import RESERVED
+from ..reserved import LATER, RESERVED
 from .records import NOT_IN_A_RUN, Study, Value
 from .rows import Row
 from .toml import axis_values, plain, sources_named, variants
@@ -162,7 +162,8 @@ def axis_names(study: Study) -> dict[str, str]:
     """
     last = {key: key.rpartition(".")[2] for key in axis_values(study)}
     observed = list(study.observe.quantities) if study.observe else []
-    taken = {*RESERVED, *observed, *(f"{name}_gradients" for name in observed)}
+    # Axes keep the names that they have in earlier results.
+    taken = {*(RESERVED - LATER), *observed, *(f"{name}_gradients" for name in observed)}
     clash = [key for key, word in last.items() if list(last.values()).count(word) > 1]
     names = {key: key if key in clash or word in taken else word for key, word in last.items()}
     for name in names.values():

@@ -25,6 +25,7 @@ from ..flow.dataset import TIME
 from ..flow.observers import check_name, dims_of
 from ..leaves import mask
 from ..registry import register
+from ..reserved import LATER, RESERVED
 from ..streams import Purpose, stream
 from ..tasks import SquaredLoss, Supervised, Task
 from .kinds import AbstractChoice, Quantity, kind_of
@@ -209,7 +210,7 @@ class ObservationPlan:
             )
         beside = {f"{n}_{word}" for n in self.quantities for word in ("gradients", "uncertainty")}
         for name in self.quantities:
-            check_name(name, "quantities")
+            check_name(name, "quantities", RESERVED - LATER)
             if not name.isidentifier() or name in beside:
                 raise ValueError(
                     f"Argument `quantities` must have names of letters that results do not use, "
@@ -233,14 +234,16 @@ class ObservationPlan:
         return np.append(0.0, LogTimes(self.per_decade, self.first_time).times(horizon))
 
     def check(self, task: Task) -> None:
-        """Refuse quantities that the task's loss does not have.
+        """Refuse quantities that the task's loss does not have, and names that runs use.
 
         Args:
             task: the study's task.
 
         Raises:
-            ValueError: for a quantity of squared loss on another one.
+            ValueError: for a quantity of squared loss on another one, or such a name.
         """
+        for name in self.quantities:
+            check_name(name, "quantities")
         objective = task.objective
         squared = isinstance(objective, Supervised) and isinstance(objective.loss, SquaredLoss)
         wrong = [n for n, q in self.quantities.items() if kind_of(q, "observer") in _SQUARED]

@@ -78,6 +78,8 @@ def _check_models(study: Study, task: Task) -> None:
     for size in sizes:
         model = make(size, study.first_seed)
         resolve_objective(task).check(model)
+        if task.held_out is not None:
+            task.held_out.check(model)
         flows = flowing(model, study.frozen or ())
         named_rates(model, flows, study.rates_of(model, size))
         if study.observe:
@@ -248,7 +250,9 @@ def study_task(study: Study) -> Task:
             "loss of its own; take it out."
         )
     loss = resolve_loss(built(study.loss))
-    return dataclasses.replace(task, objective=dataclasses.replace(task.objective, loss=loss))
+    objective = dataclasses.replace(task.objective, loss=loss)
+    further = task.held_out and dataclasses.replace(task.held_out, loss=loss)
+    return dataclasses.replace(task, objective=objective, held_out=further)
 
 
 def _flow(

@@ -191,7 +191,8 @@ class _Looks:
         there = [(n, places[c]) for n, c in enumerate(combinations) if c in places]
         rows, at = np.array(there).T
         for of_pair, (loss, time) in zip(new, self._question.pairs, strict=True):
-            for of_kind, counts in zip(of_pair, counted(results, loss, time), strict=True):
+            found = counted(results, loss, time, on=self._question.asked_on)
+            for of_kind, counts in zip(of_pair, found, strict=True):
                 of_kind[at] = counts.transpose(*axes).values.ravel()[rows]
         return new
 

@@ -137,7 +137,8 @@ def _changed(coarse, fine, question: Question | None, done: xarray.DataArray) ->
     """How many verdicts changed at each size."""
     changed = xarray.zeros_like(done, dtype=int)
     for pair in question.pairs if question else ():
-        one, two = (verdicts(data, *pair).verdict for data in (coarse, fine))
+        on = question.asked_on if question else "training"
+        one, two = (verdicts(data, *pair, on=on).verdict for data in (coarse, fine))
         changed = changed + ((one != two) & (one != NOT_OBSERVED) & (two != NOT_OBSERVED) & done)
     return changed.sum("seed")
 

@@ -5,16 +5,20 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..lift import Lift
 from ..memory import check_memory
 from ..modules import Hidden, InnerProduct, Pointwise, edge_name
-from ..numbers import plain_numbers
+from ..numbers import plain_numbers, whole
 from ..precision import check_precision
 from ..protocols import AbstractSmoothness
 from ..registry import register
-from .task import AbstractObjective, Task
+from ..streams import Purpose, stream
+from .held_out import held_out_count, provenance_of
+from .losses import PerSample
+from .task import AbstractObjective, Supervised, Task
 
 Rows = Float[Array, "n d"]
 
@@ -72,7 +76,11 @@ class GaussianCommittee(AbstractObjective, AbstractSmoothness):
 @register("task")
 @plain_numbers
 def gaussian_committee(
-    teachers: int, *, inputs: int | None = None, precision: str = "float64"
+    teachers: int,
+    *,
+    inputs: int | None = None,
+    held_out: int | None = None,
+    precision: str = "float64",
 ) -> Task:
     """Learn sum_j relu(x_j), j = 1 .. k, of x ~ N(0, I_d), in the population: no samples.
 
@@ -83,6 +91,8 @@ def gaussian_committee(
     Args:
         teachers: k.
         inputs: d >= k; None for k.
+        held_out: how many samples a flow's loss 1/2 (F - f*)^2 is recorded on, always the same
+            ones: their mean is L to within its random error. None for none.
         precision: "float64" or "float32".
 
     Returns:
@@ -101,13 +111,28 @@ def gaussian_committee(
                 "give at least one teacher, and an input for each."
             )
     check_memory("teachers", teachers, 4 * teachers * d, f"teachers of {d} numbers each")
+    # There is no number of samples that a fraction could be meant of.
+    count = held_out_count(held_out if held_out is None or whole(held_out) else "a fraction", 0)
     rows = jnp.eye(teachers, d, dtype=precision)
     return Task(
         "gaussian-committee",
         GaussianCommittee(rows),
-        {"source": "arXiv 1712.08968", "teachers": teachers, "inputs": d},
+        {"source": "arXiv 1712.08968", "teachers": teachers, "inputs": d, **provenance_of(count)},
         {"least loss": 0.0, "directions": rows},
+        _samples(teachers, d, count, precision) if count else None,
     )
+
+
+def _samples(teachers: int, d: int, count: int, precision: str) -> Supervised:
+    """The same loss as a mean over samples."""
+    # One seed: the task has none of its own.
+    x = stream(0, Purpose.HELD_OUT).standard_normal((count, d)).astype(precision)
+    targets = np.maximum(x[:, :teachers], 0).sum(axis=1)
+    return Supervised(jnp.asarray(x), jnp.asarray(targets), PerSample(_half_square))
+
+
+def _half_square(output: Array, target: Array) -> Array:
+    return jnp.sum((output - target) ** 2) / 2
 
 
 def students_of(model: PyTree) -> Rows:

@@ -9,7 +9,8 @@ from ..numbers import whole
 from ..precision import check_precision
 from ..registry import register
 from ..streams import Purpose, stream
-from .arguments import count, mapping, number, several, with_noise
+from .arguments import count, number, with_noise
+from .held_out import HeldOut, held_out_count, provenance_of
 from .hermite import hermite
 from .task import Task, supervised
 
@@ -24,6 +25,7 @@ def single_index(
     samples: int,
     seed: int,
     noise: float = 0.0,
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Learn f(x) = sum_k c_k he_k(<w, x>) of x ~ N(0, I_d), with squared loss.
@@ -38,6 +40,8 @@ def single_index(
         samples: n.
         seed: seeds inputs and noise, and, by another stream, w.
         noise: standard deviation of Gaussian noise added to the targets.
+        held_out: how many further samples, or which fraction of `samples`, a flow's loss is
+            recorded on; None for none. They have a stream of their own.
         precision: "float64" or "float32".
 
     Returns:
@@ -51,13 +55,15 @@ def single_index(
     """
     terms = {
         (_degree("coefficients", k),): number(f"coefficients[{k}]", c)
-        for k, c in mapping("coefficients", coefficients, "{2: 1.0}").items()
+        for k, c in coefficients.items()
     }
     _check_terms("coefficients", terms, len(coefficients), "{2: 1.0}")
     recorded = {k: c for (k,), c in terms.items()}
     data = {"source": "arXiv 2003.10409", "coefficients": recorded}
     facts = {"information exponent": _information_exponent(terms)}
-    return _task("single-index", inputs, terms, samples, seed, noise, precision, data, facts)
+    return _task(
+        "single-index", inputs, terms, samples, seed, noise, held_out, precision, data, facts
+    )
 
 
 @register("task")
@@ -68,6 +74,7 @@ def multi_index(
     samples: int,
     seed: int,
     noise: float = 0.0,
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Learn f(x) = sum_a c_a prod_j he_{a_j}(<w_j, x>) of x ~ N(0, I_d), with squared loss.
@@ -84,6 +91,8 @@ def multi_index(
         samples: n.
         seed: seeds inputs and noise, and, by another stream, the frame.
         noise: standard deviation of Gaussian noise added to the targets.
+        held_out: how many further samples, or which fraction of `samples`, a flow's loss is
+            recorded on; None for none. They have a stream of their own.
         precision: "float64" or "float32".
 
     Returns:
@@ -96,13 +105,14 @@ def multi_index(
             directions than inputs, numbers that are not finite, or samples that exceed the
             machine's memory.
     """
-    given = mapping("terms", terms, '{"1 0": 1.0}')
-    found = {_degrees(key): number(f"terms[{key!r}]", c) for key, c in given.items()}
+    found = {_degrees(key): number(f"terms[{key!r}]", c) for key, c in terms.items()}
     _check_terms("terms", found, len(terms), '{"1 0": 1.0, "1 1": 1.0}')
     recorded = {" ".join(map(str, a)): c for a, c in found.items()}
     data = {"source": "arXiv 2302.11055", "terms": recorded}
     facts = {"information exponent": _information_exponent(found), "leap": leap(found)}
-    return _task("multi-index", inputs, found, samples, seed, noise, precision, data, facts)
+    return _task(
+        "multi-index", inputs, found, samples, seed, noise, held_out, precision, data, facts
+    )
 
 
 def leap(terms: Mapping[Degrees, float]) -> int | None:
@@ -128,25 +138,32 @@ def leap(terms: Mapping[Degrees, float]) -> int | None:
     return max(steps, default=None)
 
 
-def _task(name, inputs, terms, samples, seed, noise, precision, data, facts) -> Task:
+def _task(name, inputs, terms, samples, seed, noise, held_out, precision, data, facts) -> Task:
     check_precision(precision)
     r = len(next(iter(terms)))
     d, n, sigma = count("inputs", inputs, r), count("samples", samples), number("noise", noise, 0)
     # Inputs in float64, and at least half as much again in the precision asked for.
     check_memory("samples", n, 12 * d * n, f"inputs of {d} numbers each")
     frame = _frame(r, d, seed)
-    rng = stream(seed, Purpose.DATA)
-    x = rng.standard_normal((n, d))
-    targets = _values(terms, x @ frame.T)
+    kept = held_out_count(held_out, n)
+
+    def draw(samples: int, purpose: Purpose) -> tuple[np.ndarray, np.ndarray]:
+        rng = stream(seed, purpose)
+        x = rng.standard_normal((samples, d))
+        targets = _values(terms, x @ frame.T)
+        return x.astype(precision), with_noise(targets, sigma, rng, precision)
+
     power = sum(c**2 for c in terms.values())
     mean = sum(c for a, c in terms.items() if not any(a))
     known = {"directions": frame, "target power": power, "target variance": power - mean**2}
     return supervised(
-        x.astype(precision),
-        with_noise(targets, sigma, rng, precision),
+        *draw(n, Purpose.DATA),
         name=name,
-        provenance=data | {"inputs": d, "samples": n, "seed": seed, "noise": sigma},
+        provenance=data
+        | {"inputs": d, "samples": n, "seed": seed, "noise": sigma}
+        | provenance_of(kept),
         facts=facts | known | ({} if sigma else {"least loss": 0.0}),
+        held_out=draw(kept, Purpose.HELD_OUT) if kept else None,
     )
 
 
@@ -170,8 +187,8 @@ def _information_exponent(terms: Mapping[Degrees, float]) -> int | None:
 
 
 def _degrees(key: object) -> Degrees:
-    parts = key.split() if isinstance(key, str) else several("terms", key, '"1 0"')
-    found = [int(p) if isinstance(p, str) and p.isdigit() else p for p in parts]
+    parts = key.split() if isinstance(key, str) else key
+    found = [int(p) if isinstance(p, str) and p.isdigit() else p for p in parts]  # pyright: ignore
     return tuple(_degree("terms", k) for k in found)
 
 

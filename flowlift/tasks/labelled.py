@@ -1,11 +1,10 @@
 """Real data as tasks: what the data sets share, and labels as scores or as classes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..numbers import whole
-from ..streams import Purpose, stream
+from .held_out import provenance_of
 from .task import Task, supervised
 
 PROBLEMS = ("regression", "classification")
@@ -66,30 +65,6 @@ def check_problem(problem: str) -> None:
         )
 
 
-def choose_samples(samples: int | None, total: int, seed: int) -> np.ndarray:
-    """Indices of some of the samples, drawn without replacement.
-
-    Args:
-        samples: how many; None for all, in random order too.
-        total: how many there are.
-        seed: of the draw.
-
-    Returns:
-        The indices.
-
-    Raises:
-        ValueError: if `samples` is no integer from 1 to `total`.
-    """
-    count = total if samples is None else samples
-    count = whole(count)
-    if count is None or not 1 <= count <= total:
-        raise ValueError(
-            f"Argument `samples` must be an integer from 1 to {total}, but is {samples!r}; "
-            "give fewer, or None for all."
-        )
-    return stream(seed, Purpose.DATA).permutation(total)[:count]
-
-
 def labelled(
     inputs: np.ndarray,
     labels: np.ndarray,
@@ -99,6 +74,7 @@ def labelled(
     name: str,
     provenance: Mapping[str, object],
     facts: Mapping[str, object] | None = None,
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Task:
     """A task from labelled samples.
 
@@ -111,14 +87,14 @@ def labelled(
         name: of the data.
         provenance: where they come from.
         facts: exact facts known of them.
+        held_out: further samples with their labels; none are held out if there are none.
 
     Returns:
         The task, called name-problem.
     """
-    given = {"name": f"{name}-{problem}", "provenance": provenance, "facts": facts}
-    if problem == "classification":
-        return supervised(inputs, labels, "cross-entropy", **given)
-    return supervised(inputs, np.eye(classes, dtype=inputs.dtype)[labels], **given)
+    classify = problem == "classification"
+    targets = lambda of: of if classify else np.eye(classes, dtype=inputs.dtype)[of]
+    return _with_targets(name, problem, inputs, labels, targets, provenance, facts, held_out)
 
 
 def two_classes(
@@ -129,6 +105,7 @@ def two_classes(
     name: str,
     provenance: Mapping[str, object],
     facts: Mapping[str, object] | None = None,
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Task:
     """A task from samples of two classes.
 
@@ -140,14 +117,34 @@ def two_classes(
         name: of the data.
         provenance: where they come from.
         facts: exact facts known of them.
+        held_out: further samples with what they are; none are held out if there are none.
 
     Returns:
         The task, called name-problem.
     """
-    given = {"name": f"{name}-{problem}", "provenance": provenance, "facts": facts}
-    if problem == "classification":
-        return supervised(inputs, positive.astype(int), "cross-entropy", **given)
-    return supervised(inputs, np.where(positive, 1, -1).astype(inputs.dtype), **given)
+    classify = problem == "classification"
+    sign = lambda of: np.where(of, 1, -1).astype(inputs.dtype)
+    targets = lambda of: of.astype(int) if classify else sign(of)
+    return _with_targets(name, problem, inputs, positive, targets, provenance, facts, held_out)
+
+
+def _with_targets(
+    name: str, problem: str, inputs, labels, targets: Callable, provenance, facts, held_out
+) -> Task:
+    """A task whose targets are a function of labels, those of held-out samples too."""
+    further = None
+    if held_out is not None and len(held_out[1]):
+        further = held_out[0], targets(held_out[1])
+        provenance = {**provenance, **provenance_of(held_out[1])}
+    return supervised(
+        inputs,
+        targets(labels),
+        "cross-entropy" if problem == "classification" else "squared",
+        name=f"{name}-{problem}",
+        provenance=provenance,
+        facts=facts,
+        held_out=further,
+    )
 
 
 def constant_loss(labels: np.ndarray, problem: str, *, signs: bool = False) -> float:

@@ -7,7 +7,8 @@ from ..numbers import real
 from ..precision import check_precision
 from ..registry import register
 from ..streams import Purpose, stream
-from .arguments import count, number, several, with_noise
+from .arguments import count, number, with_noise
+from .held_out import HeldOut, held_out_count, provenance_of
 from .linear_fits import least_linear_loss
 from .task import Task, supervised
 
@@ -23,6 +24,7 @@ def linear_teacher(
     samples: int | None = None,
     seed: int = 0,
     noise: float = 0.0,
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Learn y = <w*, x>, x of covariance diag(lambda_k), with squared loss.
@@ -42,6 +44,9 @@ def linear_teacher(
             x x^T is the covariance itself: linear and deep linear models then flow as on all x.
         seed: seeds inputs and noise.
         noise: standard deviation of Gaussian noise added to the targets.
+        held_out: how many further samples, or which fraction of `samples`, a flow's loss is
+            recorded on; None for none, as without samples. They have a stream
+            of their own.
         precision: "float64" or "float32".
 
     Returns:
@@ -55,11 +60,9 @@ def linear_teacher(
     check_precision(precision)
     d, sigma = count("inputs", inputs), number("noise", noise, 0)
     n = d if samples is None else count("samples", samples)
-    if samples is None and sigma:
-        raise ValueError(
-            f"Argument `noise` must be 0 without samples, but is {noise!r}: the exact design has "
-            "none; give a number of samples."
-        )
+    kept = held_out_count(held_out, n)
+    if samples is None:
+        _check_exact(noise if sigma else 0, held_out)
     # Inputs in float64, and in the precision asked for.
     name, value = ("inputs", d) if samples is None else ("samples", n)
     check_memory(name, value, 12 * d * n, f"{n} inputs of {d} numbers each")
@@ -85,9 +88,28 @@ def linear_teacher(
             "powers": _recorded(powers),
             "seed": seed,
             "noise": sigma,
+            **provenance_of(kept),
         },
         facts=facts | exact,
+        held_out=_further(kept, values, weights, sigma, seed, precision) if kept else None,
     )
+
+
+def _check_exact(noise: float, held_out: HeldOut) -> None:
+    """Refuse what the exact design has not."""
+    for name, value, none in (("noise", noise, 0), ("held_out", held_out, None)):
+        if value != none:
+            raise ValueError(
+                f"Argument `{name}` must be {none} without samples, but is {value!r}: the exact "
+                "design has none; give a number of samples."
+            )
+
+
+def _further(count: int, values, weights, noise: float, seed: int, precision: str):
+    """Held-out inputs and targets, by a stream of their own."""
+    rng = stream(seed, Purpose.HELD_OUT)
+    x = rng.standard_normal((count, len(values))) * np.sqrt(values)
+    return x.astype(precision), with_noise(x @ weights, noise, rng, precision)
 
 
 _EXACT = {"linear loss": 0.0, "least loss": 0.0}
@@ -99,7 +121,7 @@ def _law(name: str, given: Law, d: int, *, positive: bool) -> np.ndarray:
         with np.errstate(over="ignore", under="ignore"):
             values = np.arange(1, d + 1) ** -number(name, exponent)
     else:
-        values = np.array([number(name, value) for value in several(name, given, "[1.0, 0.5]")])
+        values = np.array([number(name, value) for value in given])  # pyright: ignore
     low = values <= 0 if positive else values < 0
     if values.shape != (d,) or low.any() or not np.isfinite(values).all():
         raise ValueError(

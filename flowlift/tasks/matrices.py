@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ from ..precision import check_precision
 from ..protocols import AbstractSamplewise, AbstractSmoothness
 from ..registry import register
 from ..streams import Purpose, stream
-from .arguments import count, number, one_of, several
+from .arguments import count, number, one_of
+from .held_out import HeldOut, held_out_count, provenance_of
 from .task import Task, supervised
 
 Pairs = Int[Array, "samples 2"]
@@ -130,6 +132,7 @@ def matrix_completion(
     singular_values: tuple[float, ...] = (),
     symmetric: bool = False,
     noise: float = 0.0,
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Recover a low-rank matrix M from some of its entries, all of them for factorisation.
@@ -149,6 +152,8 @@ def matrix_completion(
             M_ij^2 equal to 1.
         symmetric: whether M = U diag(s) U^T.
         noise: standard deviation of Gaussian noise added to the observed entries.
+        held_out: how many entries that are not observed, or which fraction of all entries, a flow's
+            loss is recorded on; None for none. With 1 - `observed` they are all others.
         precision: "float64" or "float32".
 
     Returns:
@@ -169,19 +174,19 @@ def matrix_completion(
     seen = _seen(observed, m * n)
     matrix = _low_rank(m, n, values, symmetric, seed)
     rng = stream(seed, Purpose.DATA)
-    chosen = np.sort(rng.permutation(m * n)[:seen])
+    order = rng.permutation(m * n)
+    kept = held_out_count(held_out, m * n, m * n - seen)
+    chosen, others = np.sort(order[:seen]), np.sort(order[m * n - kept :])
     targets = matrix.ravel()[chosen]
     if sigma:
         targets = targets + sigma * rng.standard_normal(seen)
-    places = np.stack(np.divmod(chosen, n), axis=1).astype(np.int32)
+    places = lambda of: np.stack(np.divmod(of, n), axis=1).astype(np.int32)
+    theirs = matrix.ravel()[others]
+    if sigma:
+        theirs = theirs + sigma * stream(seed, Purpose.HELD_OUT).standard_normal(kept)
     facts = {"matrix": matrix, "singular values": values}
-    if not sigma:
-        facts |= {"least loss": 0.0}
-    if not sigma and seen == m * n:
-        tails = np.append(np.cumsum(np.sort(values**2))[::-1], 0.0)
-        facts |= {"losses by rank": tails / (m * n)}
     return supervised(
-        places,
+        places(chosen),
         targets.astype(precision),
         name="matrix-completion" if seen < m * n else "matrix-factorisation",
         provenance={
@@ -194,18 +199,26 @@ def matrix_completion(
             "symmetric": symmetric,
             "noise": sigma,
             "seed": seed,
+            **provenance_of(kept),
         },
-        facts=facts,
+        facts=facts | ({} if sigma else _exact(values, m * n, whole=seen == m * n)),
+        held_out=(places(others), theirs.astype(precision)) if kept else None,
     )
 
 
+def _exact(values: np.ndarray, entries: int, *, whole: bool) -> dict[str, Any]:
+    """What is known without noise."""
+    tails = np.append(np.cumsum(np.sort(values**2))[::-1], 0.0)
+    return {"least loss": 0.0} | ({"losses by rank": tails / entries} if whole else {})
+
+
 def _singular_values(given: tuple[float, ...], rank: int, entries: int) -> np.ndarray:
-    if len(several("singular_values", given, "[2.0, 1.0]")) not in (0, rank):
+    if len(given) not in (0, rank):
         raise ValueError(
             f"Argument `singular_values` must hold {rank} numbers, as the rank says, or none, but "
             f"is {given!r:.60}; correct one of them."
         )
-    if not len(given):
+    if not given:
         return np.full(rank, math.sqrt(entries / rank))
     return np.array([number("singular_values", s, 0, above=True) for s in given])
 

@@ -1,6 +1,7 @@
 """Gaussian clusters: opposite or orthogonal centres, one for each class, and XOR."""
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from ..precision import check_precision
 from ..registry import register
 from ..streams import Purpose, stream
 from .arguments import count, number
+from .held_out import HeldOut, held_out_count
 from .labelled import check_problem, labelled, two_classes
 from .task import Task
 
@@ -23,6 +25,7 @@ def gaussian_mixture(
     classes: int = 2,
     noise: float = 1.0,
     problem: str = "regression",
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Tell apart Gaussian clusters N(mu_c, noise^2 I_d), all equally likely.
@@ -41,6 +44,8 @@ def gaussian_mixture(
         noise: standard deviation of every coordinate, positive.
         problem: "regression", squared loss with targets 1 and -1 of two classes, one-hot in R^c of
             more; "classification", labels and softmax cross-entropy of c logits.
+        held_out: how many further samples, or which fraction of `samples`, a flow's loss and
+            accuracy are recorded on; None for none. They have a stream of their own.
         precision: "float64" or "float32".
 
     Returns:
@@ -54,17 +59,18 @@ def gaussian_mixture(
     d, n = _checked(inputs, 1 if c == 2 else c, samples, problem, precision)
     far, sigma = number("distance", distance, 0, above=True), number("noise", noise, 0, above=True)
     rows = np.concatenate([np.eye(1, d), -np.eye(1, d)]) if c == 2 else np.eye(c, d)
-    rng = stream(seed, Purpose.DATA)
-    labels = rng.integers(0, c, n)
-    x = (far * rows[labels] + sigma * rng.standard_normal((n, d))).astype(precision)
+    kept = held_out_count(held_out, n)
+    draw = partial(_draw, far * rows, sigma, seed, precision)
+    (x, labels), further = draw(n, Purpose.DATA), draw(kept, Purpose.HELD_OUT)
     given = {
         "name": "gaussian-mixture",
         "provenance": {"classes": c} | _provenance(d, n, far, sigma, seed),
         "facts": {"centres": far * rows, "least error": mixture_error(far / sigma, c)},
     }
     if c == 2:
-        return two_classes(x, labels == 0, problem, **given)
-    return labelled(x, labels, c, problem, **given)
+        held = further[0], further[1] == 0
+        return two_classes(x, labels == 0, problem, **given, held_out=held)
+    return labelled(x, labels, c, problem, **given, held_out=further)
 
 
 @register("task")
@@ -76,6 +82,7 @@ def xor_clusters(
     seed: int,
     noise: float = 1.0,
     problem: str = "regression",
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Tell the clusters at +-distance e_1 (positive) from those at +-distance e_2 (negative).
@@ -94,6 +101,8 @@ def xor_clusters(
         noise: standard deviation of every coordinate, positive.
         problem: "regression", targets 1 and -1, squared loss; "classification", labels 1 and 0,
             softmax cross-entropy of two logits.
+        held_out: how many further samples, or which fraction of `samples`, a flow's loss and
+            accuracy are recorded on; None for none. They have a stream of their own.
         precision: "float64" or "float32".
 
     Returns:
@@ -106,9 +115,9 @@ def xor_clusters(
     d, n = _checked(inputs, 2, samples, problem, precision)
     far, sigma = number("distance", distance, 0, above=True), number("noise", noise, 0, above=True)
     centres = far * np.repeat(np.eye(2, d), 2, axis=0) * np.array([1, -1, 1, -1])[:, None]
-    rng = stream(seed, Purpose.DATA)
-    clusters = rng.integers(0, 4, n)
-    x = (centres[clusters] + sigma * rng.standard_normal((n, d))).astype(precision)
+    kept = held_out_count(held_out, n)
+    draw = partial(_draw, centres, sigma, seed, precision)
+    (x, clusters), further = draw(n, Purpose.DATA), draw(kept, Purpose.HELD_OUT)
     half = far / sigma / math.sqrt(2)
     return two_classes(
         x,
@@ -117,7 +126,18 @@ def xor_clusters(
         name="xor-clusters",
         provenance={"source": "arXiv 2102.11742, 2202.07626"} | _provenance(d, n, far, sigma, seed),
         facts={"centres": centres, "least error": 2 * _below(half) * _below(-half)},
+        held_out=(further[0], further[1] < 2),
     )
+
+
+def _draw(
+    centres: np.ndarray, sigma: float, seed: int, precision: str, n: int, purpose: Purpose
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points of clusters, and which."""
+    rng = stream(seed, purpose)
+    of = rng.integers(0, len(centres), n)
+    noise = sigma * rng.standard_normal((n, centres.shape[1]))
+    return (centres[of] + noise).astype(precision), of
 
 
 def mixture_error(m: float, classes: int) -> float:

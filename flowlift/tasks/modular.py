@@ -6,7 +6,8 @@ from ..memory import check_memory
 from ..precision import check_precision
 from ..registry import register
 from .arguments import count, number, one_of
-from .labelled import check_problem, choose_samples, constant_loss, labelled
+from .held_out import HeldOut, split_samples
+from .labelled import check_problem, constant_loss, labelled
 from .task import Task
 
 FORMS = ("one-hot", "tokens")
@@ -20,6 +21,7 @@ def modular_addition(
     inputs: str = "one-hot",
     problem: str = "regression",
     seed: int = 0,
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Learn (a, b) -> a + b mod p from a fraction of the table of all p^2 pairs.
@@ -35,6 +37,8 @@ def modular_addition(
         problem: "regression", one-hot targets in R^p and squared loss (summed over the p outputs,
             mean over samples); "classification", labels and softmax cross-entropy.
         seed: seeds the choice of pairs.
+        held_out: how many further pairs, or which fraction of all p^2, a flow's loss and accuracy
+            are recorded on; None for none. With 1 - `fraction` they are all others.
         precision: "float64" or "float32".
 
     Returns:
@@ -57,11 +61,16 @@ def modular_addition(
         )
     # Two one-hot inputs and a one-hot target of p numbers each, in float32 at least.
     check_memory("modulus", p, 12 * p * samples, f"one-hot vectors of {samples} pairs")
-    pairs = np.stack(np.divmod(choose_samples(samples, p * p, seed), p), axis=1)
+    chosen, others = split_samples(samples, held_out, p * p, seed)
+    pairs, further = (np.stack(np.divmod(of, p), axis=1) for of in (chosen, others))
     labels = pairs.sum(1) % p
-    x = np.eye(p, dtype=precision)[pairs]
+
+    def given(pairs: np.ndarray) -> np.ndarray:
+        x = np.eye(p, dtype=precision)[pairs]
+        return x.reshape(len(pairs), 2 * p) if inputs == "one-hot" else x
+
     return labelled(
-        x.reshape(samples, -1) if inputs == "one-hot" else x,
+        given(pairs),
         labels,
         p,
         problem,
@@ -77,4 +86,5 @@ def modular_addition(
             "least loss": 0.0,
             "constant loss": constant_loss(labels, problem),
         },
+        held_out=(given(further), further.sum(1) % p),
     )

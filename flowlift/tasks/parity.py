@@ -7,6 +7,7 @@ from ..precision import check_precision
 from ..registry import register
 from ..streams import Purpose, stream
 from .arguments import count
+from .held_out import HeldOut, held_out_count
 from .labelled import check_problem, constant_loss, two_classes
 from .task import Task
 
@@ -19,6 +20,7 @@ def sparse_parity(
     samples: int | None = None,
     seed: int = 0,
     problem: str = "regression",
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Learn x -> x_1 ... x_k, for x uniform on {-1, 1}^d.
@@ -35,6 +37,9 @@ def sparse_parity(
         seed: seeds the draw.
         problem: "regression", targets -1 and 1, squared loss; "classification", labels 0 and 1,
             softmax cross-entropy of two logits.
+        held_out: how many further points, or which fraction of `samples`, a flow's loss and
+            accuracy are recorded on; None for none, as with all 2^d. They have a stream of their
+            own, and may coincide with training points.
         precision: "float64" or "float32".
 
     Returns:
@@ -52,11 +57,17 @@ def sparse_parity(
     # The bits as bytes at first, then in the precision asked for.
     name, value = ("inputs", d) if samples is None else ("samples", n)
     check_memory(name, value, 5 * n * d, f"{'all ' if samples is None else ''}points of {d} signs")
-    bits = _cube(d) if samples is None else _drawn(n, d, seed)
-    x = (1 - 2 * bits.astype(np.int8)).astype(precision)
-    even = bits[:, :k].sum(1) % 2 == 0
+    if held_out is not None and samples is None:
+        raise ValueError(
+            f"Argument `held_out` must be None for all points, but is {held_out!r}; give `samples`."
+        )
+    further = _drawn(held_out_count(held_out, n), d, seed, Purpose.HELD_OUT)
+    bits = _cube(d) if samples is None else _drawn(n, d, seed, Purpose.DATA)
+    signs = lambda bits: (1 - 2 * bits.astype(np.int8)).astype(precision)
+    parity = lambda bits: bits[:, :k].sum(1) % 2 == 0
+    even = parity(bits)
     return two_classes(
-        x,
+        signs(bits),
         even,
         problem,
         name="sparse-parity",
@@ -72,6 +83,7 @@ def sparse_parity(
             "least loss": 0.0,
             "constant loss": constant_loss(even, problem, signs=True),
         },
+        held_out=(signs(further), parity(further)),
     )
 
 
@@ -82,5 +94,5 @@ def _cube(d: int) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def _drawn(n: int, d: int, seed: int) -> np.ndarray:
-    return stream(seed, Purpose.DATA).integers(0, 2, (n, d), dtype=np.uint8)
+def _drawn(n: int, d: int, seed: int, purpose: Purpose) -> np.ndarray:
+    return stream(seed, purpose).integers(0, 2, (n, d), dtype=np.uint8)

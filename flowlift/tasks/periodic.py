@@ -9,6 +9,8 @@ from ..memory import check_memory
 from ..numbers import real, whole
 from ..precision import check_precision, check_real
 from ..registry import register
+from ..streams import Purpose, stream
+from .held_out import HeldOut, held_out_count, provenance_of
 from .task import Task, supervised
 
 
@@ -18,6 +20,7 @@ def periodic(
     *,
     samples: int = 256,
     embedding: str = "circle",
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Learn f*(s) = sum_k a_k sin(2 pi k s) + b_k cos(2 pi k s) on s = 0, 1/n, ..., (n-1)/n.
@@ -29,6 +32,8 @@ def periodic(
         harmonics: frequency k >= 0 to a_k or (a_k, b_k).
         samples: grid points n, more than twice the largest frequency.
         embedding: "circle", inputs (cos 2 pi s, sin 2 pi s), d = 2; "line", inputs 2 s - 1, d = 1.
+        held_out: how many further points, or which fraction of `samples`, a flow's loss is recorded
+            on; None for none. They are uniform on [0, 1), off the grid, always the same ones.
         precision: "float64" or "float32".
 
     Returns:
@@ -49,25 +54,37 @@ def periodic(
     _check_harmonics(coefficients, samples, embedding)
     # The grid, its angles, the circle and the targets: five float64 a sample.
     check_memory("samples", samples, 40 * samples, "five numbers a sample")
-    s = np.arange(samples) / samples
+    count = held_out_count(held_out, samples)
+    signal = lambda s: _signal(s, coefficients, embedding)
+    x, targets = signal(np.arange(samples) / samples)
+    # One seed: the task has none of its own.
+    further = signal(stream(0, Purpose.HELD_OUT).uniform(0, 1, count)) if count else None
+    return supervised(
+        x.astype(precision),
+        targets.astype(precision),
+        name="periodic",
+        provenance={
+            "harmonics": {int(k): [float(a), float(b)] for k, (a, b) in coefficients.items()},
+            "samples": samples,
+            "embedding": embedding,
+            **provenance_of(count),
+        },
+        facts={"target power": float(np.mean(np.square(targets)))},
+        held_out=further and (further[0].astype(precision), further[1].astype(precision)),
+    )
+
+
+def _signal(
+    s: np.ndarray, coefficients: dict[int, np.ndarray], embedding: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets at some s."""
     targets = sum(
         a * np.sin(2 * np.pi * k * s) + b * np.cos(2 * np.pi * k * s)
         for k, (a, b) in coefficients.items()
     )
     angle = 2 * np.pi * s
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    x = circle if embedding == "circle" else (2 * s - 1)[:, None]
-    return supervised(
-        x.astype(precision),
-        np.asarray(targets).astype(precision),
-        name="periodic",
-        provenance={
-            "harmonics": {int(k): [float(a), float(b)] for k, (a, b) in coefficients.items()},
-            "samples": samples,
-            "embedding": embedding,
-        },
-        facts={"target power": float(np.mean(np.square(targets)))},
-    )
+    return circle if embedding == "circle" else (2 * s - 1)[:, None], np.asarray(targets)
 
 
 def _whole_frequencies(harmonics: Mapping[Any, Any]) -> dict[int, np.ndarray]:

@@ -8,6 +8,7 @@ from ..precision import check_precision
 from ..registry import register
 from ..streams import Purpose, stream
 from .arguments import count, one_of
+from .held_out import HeldOut, held_out_count, provenance_of
 from .linear_fits import least_linear_loss
 from .task import Task, supervised
 
@@ -24,6 +25,7 @@ def random_labels(
     directions: str = "isotropic",
     norms: Range = (1.0, 2.0),
     labels: Range = (1.0, 2.0),
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Learn labels of random sign on isotropic or orthogonal inputs, with squared loss.
@@ -41,6 +43,8 @@ def random_labels(
         directions: "isotropic", independent; "orthogonal", a uniform frame, n <= d.
         norms: the interval of |x_i|, (1, 1) for unit vectors.
         labels: the interval of |y_i|, (1, 1) for signs.
+        held_out: how many further samples, or which fraction of `samples`, a flow's loss is
+            recorded on; None for none. They have a stream of their own.
         precision: "float64" or "float32".
 
     Returns:
@@ -58,9 +62,15 @@ def random_labels(
     radii, sizes = _interval("norms", norms), _interval("labels", labels)
     # Directions in float64, and inputs in the precision asked for.
     check_memory("samples", n, 12 * d * n, f"inputs of {d} numbers each")
-    rng = stream(seed, Purpose.DATA)
-    x = _unit_vectors(n, d, directions, rng) * rng.uniform(*radii, (n, 1))
-    y = rng.choice([-1.0, 1.0], n) * rng.uniform(*sizes, n)
+    kept = held_out_count(held_out, n, d if directions == "orthogonal" else None)
+
+    def draw(count: int, purpose: Purpose) -> tuple[np.ndarray, np.ndarray]:
+        rng = stream(seed, purpose)
+        x = _unit_vectors(count, d, directions, rng) * rng.uniform(*radii, (count, 1))
+        return x, rng.choice([-1.0, 1.0], count) * rng.uniform(*sizes, count)
+
+    x, y = draw(n, Purpose.DATA)
+    further = draw(kept, Purpose.HELD_OUT)
     return supervised(
         x.astype(precision),
         y.astype(precision),
@@ -73,8 +83,10 @@ def random_labels(
             "directions": directions,
             "norms": list(radii),
             "labels": list(sizes),
+            **provenance_of(kept),
         },
         facts={"least loss": 0.0, "linear loss": 0.0 if n <= d else least_linear_loss(x, y)},
+        held_out=(further[0].astype(precision), further[1].astype(precision)) if kept else None,
     )
 
 

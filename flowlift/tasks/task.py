@@ -186,12 +186,15 @@ class Task:
         objective: the loss L.
         provenance: where the data come from, seeds included, enough to make them again.
         facts: exact facts that tests and diagnostics may use, e.g. "least loss".
+        held_out: the mean of a loss over samples that have no part in L: a flow records it beside
+            L, and accuracies where targets are labels. None for none.
     """
 
     name: str
     objective: AbstractObjective
     provenance: Mapping[str, object] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    held_out: Supervised | None = None
 
 
 def supervised(
@@ -204,6 +207,7 @@ def supervised(
     samplewise: bool = False,
     provenance: Mapping[str, object] | None = None,
     facts: Mapping[str, object] | None = None,
+    held_out: tuple[PyTree, Array | np.ndarray] | None = None,
 ) -> Task:
     """A task from data.
 
@@ -220,29 +224,50 @@ def supervised(
             samples be cut into chunks (`memory` of `solve`) or spread over devices (`shard`).
         provenance: where the data come from.
         facts: exact facts known of it.
+        held_out: further inputs and targets, of the same shapes but for their number, on which
+            the same loss is recorded along the flow; they have no part in L.
 
     Returns:
         The task.
 
     Raises:
         ValueError: if the data are no arrays of numbers, not finite, or their numbers of samples
-            differ or are zero.
+            differ or are zero; or held-out samples have other shapes.
     """
-    arrays = {"targets": targets}
-    leaves = jax.tree_util.tree_leaves_with_path(inputs)
-    arrays |= {f"inputs{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
-    _check_data(arrays)
+    _check_samples(inputs, targets, "inputs", "targets")
     _check_static("apply", apply)
     _check_static("loss", loss)
     keep_compilations()
-    objective = Supervised(
-        jax.tree.map(jnp.asarray, inputs),
-        jnp.asarray(targets),
-        resolve_loss(loss),
-        apply,
-        samplewise=samplewise,
-    )
-    return Task(name, objective, provenance or {}, facts or {})
+    objective = _of_samples(inputs, targets, resolve_loss(loss), apply, samplewise)
+    if held_out is None:
+        return Task(name, objective, provenance or {}, facts or {})
+    further = _held_out(held_out, objective)
+    return Task(name, objective, provenance or {}, facts or {}, further)
+
+
+def _of_samples(inputs: PyTree, targets, loss, apply, samplewise: bool) -> Supervised:
+    arrays = jax.tree.map(jnp.asarray, inputs), jnp.asarray(targets)
+    return Supervised(*arrays, loss, apply, samplewise=samplewise)
+
+
+def _held_out(pair: Any, training: Supervised) -> Supervised:
+    """The loss of a task on further samples."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(
+            "Argument `held_out` must be a pair (inputs, targets), but is "
+            f"{type(pair).__name__}; give both."
+        )
+    inputs, targets = pair
+    _check_samples(inputs, targets, "held_out[0]", "held_out[1]")
+    shape = lambda tree: jax.tree.map(lambda leaf: np.shape(leaf)[1:], tree)
+    found, wanted = shape((inputs, targets)), shape((training.inputs, training.targets))
+    if found != wanted:
+        raise ValueError(
+            "Argument `held_out` must hold samples of the shapes of the others, inputs and "
+            f"targets {wanted}, but holds {found}; reshape them."
+        )
+    settings = training.loss, training.apply, training.samplewise
+    return _of_samples(inputs, targets, *settings)
 
 
 def population(
@@ -302,7 +327,16 @@ def _check_static(name: str, value: object) -> None:
             ) from None
 
 
-def _check_data(arrays: Mapping[str, Any]) -> None:
+def _check_samples(inputs: PyTree, targets: Any, *names: str) -> None:
+    """Refuse data that are no samples with targets."""
+    first, second = names
+    leaves = jax.tree_util.tree_leaves_with_path(inputs)
+    arrays = {second: targets}
+    arrays |= {f"{first}{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
+    _check_data(arrays, f"Arguments `{first}` and `{second}`")
+
+
+def _check_data(arrays: Mapping[str, Any], both: str) -> None:
     for name, array in arrays.items():
         if not hasattr(array, "__array__"):
             raise ValueError(
@@ -317,7 +351,7 @@ def _check_data(arrays: Mapping[str, Any]) -> None:
     lengths = {name: np.shape(array)[:1] for name, array in arrays.items()}
     if len(set(lengths.values())) != 1 or next(iter(lengths.values())) in ((), (0,)):
         raise ValueError(
-            "Arguments `inputs` and `targets` must hold equally many samples, at least one, on "
+            f"{both} must hold equally many samples, at least one, on "
             f"their first axis, but hold {lengths}; reshape or drop samples."
         )
     for name, array in arrays.items():

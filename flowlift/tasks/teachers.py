@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from ..lift import Complete, Gaussian, GaussianFanIn, sample
 from ..memory import check_memory
@@ -12,6 +12,7 @@ from ..numbers import whole
 from ..precision import check_precision
 from ..registry import register
 from ..streams import Purpose, stream
+from .held_out import HeldOut, held_out_count, provenance_of
 from .outputs import predict
 from .task import Task, supervised
 
@@ -56,6 +57,7 @@ def student_teacher(
     inputs: str = "gaussian",
     copies: int = 1,
     noise: float = 0.0,
+    held_out: HeldOut = None,
     precision: str = "float64",
 ) -> Task:
     """Learn the outputs of a teacher on random inputs, with squared loss.
@@ -67,6 +69,8 @@ def student_teacher(
         inputs: "gaussian", N(0, 1) entries; "sphere", uniform of norm sqrt(d); "uniform", [-1, 1].
         copies: hidden copies of a teacher drawn from a module.
         noise: standard deviation of Gaussian noise added to the targets.
+        held_out: how many further samples, or which fraction of `samples`, with noise of the same
+            law, a flow's loss is recorded on; None for none. They have a stream of their own.
         precision: "float64" or "float32".
 
     Returns:
@@ -81,19 +85,30 @@ def student_teacher(
     samples = int(samples)
     if isinstance(teacher, PerceptronModule):
         teacher = draw_teacher(teacher, copies=copies, seed=seed, precision=precision)
-    rng = stream(seed, Purpose.DATA)
-    x = _draw_inputs(teacher.module.inputs, samples, inputs, rng).astype(precision)
-    targets = np.asarray(predict(teacher, x))
-    targets = targets + noise * rng.standard_normal(targets.shape).astype(precision)
+    count = held_out_count(held_out, samples)
+
+    def draw(count: int, purpose: Purpose) -> tuple[np.ndarray, np.ndarray]:
+        rng = stream(seed, purpose)
+        x = _draw_inputs(teacher.module.inputs, count, inputs, rng).astype(precision)
+        targets = np.asarray(predict(teacher, x))
+        return x, targets + noise * rng.standard_normal(targets.shape).astype(precision)
+
     provenance = {
         "seed": seed,
         "inputs": inputs,
         "samples": samples,
         "noise": noise,
         "teacher graph": teacher.graph_hash,
+        **provenance_of(count),
     }
     facts = {"teacher": teacher} | ({"least loss": 0.0} if noise == 0 else {})
-    return supervised(x, targets, name="student-teacher", provenance=provenance, facts=facts)
+    return supervised(
+        *draw(samples, Purpose.DATA),
+        name="student-teacher",
+        provenance=provenance,
+        facts=facts,
+        held_out=draw(count, Purpose.HELD_OUT) if count else None,
+    )
 
 
 def _check_teacher(samples: int, inputs: str, noise: float) -> None:
@@ -115,7 +130,7 @@ def _check_teacher(samples: int, inputs: str, noise: float) -> None:
         )
 
 
-def _draw_inputs(vertices: tuple[Input, ...], samples: int, law: str, rng) -> Array:
+def _draw_inputs(vertices: tuple[Input, ...], samples: int, law: str, rng) -> np.ndarray:
     if len(vertices) != 1:
         raise ValueError(
             f"Argument `teacher` must have one input vertex, but has {len(vertices)}; "
