@@ -194,7 +194,8 @@ def _fractions(drop, times: np.ndarray, horizon: float) -> list[float]:
             f"at least one, but is {times.tolist()}; leave out both ends."
         )
     alone = real(drop)
-    shares = [alone] * len(times) if alone is not None else [real(share) for share in drop]
+    given = drop if isinstance(drop, list | tuple | np.ndarray) else []
+    shares = [alone] * len(times) if alone is not None else [real(share) for share in given]
     if len(shares) != len(times) or any(share is None for share in shares):
         raise ValueError(
             f"Argument `drop` must be a fraction, or one for each of {len(times)} times, but is "

@@ -8,6 +8,7 @@ import numpy as np
 from ..lift import Lift, Purpose, densified, rewirable, stream, with_edges
 from ..lift.rewiring import Edges
 from ..memory import check_memory
+from ..numbers import real
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .problem import make_problem
 from .programs import host_field
@@ -174,7 +175,8 @@ def check_rewiring(
             f"{edges!r}; give their law fewer than all pairs, or correct the names."
         )
     for share in drop:
-        if not 0 < share < 1 or not any(_count(lift, name, share) for name in names):
+        known = real(share)
+        if known is None or not 0 < known < 1 or not any(_count(lift, n, known) for n in names):
             raise ValueError(
                 "Argument `drop` must be a fraction above 0 and below 1 that drops an edge, but is "
                 f"{share!r}; change it."

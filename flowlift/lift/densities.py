@@ -33,7 +33,8 @@ class ErdosRenyi(AbstractBernoulli):
     kernel: tuple[int, ...] = ()
 
     def __post_init__(self):
-        scale, sides = real(self.scale), tuple(map(whole, self.kernel))
+        given = self.kernel if isinstance(self.kernel, list | tuple) else [None]
+        scale, sides = real(self.scale), tuple(map(whole, given))
         if scale is None or not 0 < scale < math.inf:
             raise ValueError(
                 f"Argument `scale` of ErdosRenyi must be a positive finite number, but is "

@@ -1,6 +1,7 @@
 """Arguments that tasks share, refused in a sentence each."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -55,6 +56,48 @@ def number(name: str, value: object, least: float = -math.inf, *, above: bool = 
             f"Argument `{name}` must be a finite number{bound}, but is {value!r:.60}; give one."
         )
     return found
+
+
+def mapping(name: str, value: object, example: str) -> Mapping:
+    """Refuse what is no mapping.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        example: one that is.
+
+    Returns:
+        The mapping.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            f"Argument `{name}` must be a mapping, but is {value!r:.60}; give e.g. {example}."
+        )
+    return value
+
+
+def several(name: str, value: object, example: str) -> tuple:
+    """Refuse what is neither a list nor a tuple.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        example: one that is.
+
+    Returns:
+        Its items.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise ValueError(
+            f"Argument `{name}` must be a list, but is {value!r:.60}; give e.g. {example}."
+        )
+    return tuple(value)
 
 
 def one_of(name: str, value: object, known: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from ..numbers import whole
 from ..precision import check_precision
 from ..registry import register
 from ..streams import Purpose, stream
-from .arguments import count, number, with_noise
+from .arguments import count, mapping, number, several, with_noise
 from .held_out import HeldOut, held_out_count, provenance_of
 from .hermite import hermite
 from .task import Task, supervised
@@ -55,7 +55,7 @@ def single_index(
     """
     terms = {
         (_degree("coefficients", k),): number(f"coefficients[{k}]", c)
-        for k, c in coefficients.items()
+        for k, c in mapping("coefficients", coefficients, "{2: 1.0}").items()
     }
     _check_terms("coefficients", terms, len(coefficients), "{2: 1.0}")
     recorded = {k: c for (k,), c in terms.items()}
@@ -105,7 +105,8 @@ def multi_index(
             directions than inputs, numbers that are not finite, or samples that exceed the
             machine's memory.
     """
-    found = {_degrees(key): number(f"terms[{key!r}]", c) for key, c in terms.items()}
+    given = mapping("terms", terms, '{"1 0": 1.0}')
+    found = {_degrees(key): number(f"terms[{key!r}]", c) for key, c in given.items()}
     _check_terms("terms", found, len(terms), '{"1 0": 1.0, "1 1": 1.0}')
     recorded = {" ".join(map(str, a)): c for a, c in found.items()}
     data = {"source": "arXiv 2302.11055", "terms": recorded}
@@ -187,8 +188,8 @@ def _information_exponent(terms: Mapping[Degrees, float]) -> int | None:
 
 
 def _degrees(key: object) -> Degrees:
-    parts = key.split() if isinstance(key, str) else key
-    found = [int(p) if isinstance(p, str) and p.isdigit() else p for p in parts]  # pyright: ignore
+    parts = key.split() if isinstance(key, str) else several("terms", key, '"1 0"')
+    found = [int(p) if isinstance(p, str) and p.isdigit() else p for p in parts]
     return tuple(_degree("terms", k) for k in found)
 
 

@@ -7,7 +7,7 @@ from ..numbers import real
 from ..precision import check_precision
 from ..registry import register
 from ..streams import Purpose, stream
-from .arguments import count, number, with_noise
+from .arguments import count, number, several, with_noise
 from .held_out import HeldOut, held_out_count, provenance_of
 from .linear_fits import least_linear_loss
 from .task import Task, supervised
@@ -121,7 +121,7 @@ def _law(name: str, given: Law, d: int, *, positive: bool) -> np.ndarray:
         with np.errstate(over="ignore", under="ignore"):
             values = np.arange(1, d + 1) ** -number(name, exponent)
     else:
-        values = np.array([number(name, value) for value in given])  # pyright: ignore
+        values = np.array([number(name, value) for value in several(name, given, "[1.0, 0.5]")])
     low = values <= 0 if positive else values < 0
     if values.shape != (d,) or low.any() or not np.isfinite(values).all():
         raise ValueError(

@@ -14,7 +14,7 @@ from ..precision import check_precision
 from ..protocols import AbstractSamplewise, AbstractSmoothness
 from ..registry import register
 from ..streams import Purpose, stream
-from .arguments import count, number, one_of
+from .arguments import count, number, one_of, several
 from .held_out import HeldOut, held_out_count, provenance_of
 from .task import Task, supervised
 
@@ -213,12 +213,12 @@ def _exact(values: np.ndarray, entries: int, *, whole: bool) -> dict[str, Any]:
 
 
 def _singular_values(given: tuple[float, ...], rank: int, entries: int) -> np.ndarray:
-    if len(given) not in (0, rank):
+    if len(several("singular_values", given, "[2.0, 1.0]")) not in (0, rank):
         raise ValueError(
             f"Argument `singular_values` must hold {rank} numbers, as the rank says, or none, but "
             f"is {given!r:.60}; correct one of them."
         )
-    if not given:
+    if not len(given):
         return np.full(rank, math.sqrt(entries / rank))
     return np.array([number("singular_values", s, 0, above=True) for s in given])
 

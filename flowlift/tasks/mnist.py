@@ -8,7 +8,7 @@ import numpy as np
 
 from ..precision import check_precision
 from ..registry import register
-from .arguments import count
+from .arguments import count, several
 from .held_out import HeldOut, split_samples
 from .labelled import check_problem, check_shape, labelled, two_classes
 from .task import Task
@@ -86,7 +86,9 @@ def mnist(
 
 
 def _check_positive(positive: tuple[int, ...]) -> tuple[int, ...]:
-    digits = tuple(count("positive", digit, 0, 9) for digit in positive)
+    digits = tuple(
+        count("positive", digit, 0, 9) for digit in several("positive", positive, "(3,)")
+    )
     if len(set(digits)) != len(digits) or len(digits) == 10:
         raise ValueError(
             f"Argument `positive` must hold different digits, not all ten, but is {positive}; give "

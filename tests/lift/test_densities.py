@@ -68,6 +68,7 @@ def test_kernels_of_a_module_are_found():
     [
         (lambda: lift.ErdosRenyi(0.0), "`scale` of ErdosRenyi must be a positive"),
         (lambda: lift.ErdosRenyi(1.0, kernel=(0,)), "`kernel` of ErdosRenyi must hold integers"),
+        (lambda: lift.ErdosRenyi(1.0, kernel=3), "`kernel` of ErdosRenyi must hold integers"),
         (lambda: lift.erdos_renyi(modules.mlp(3), 4, 0.0), "`density` must be a number above 0"),
         (lambda: lift.erdos_renyi(modules.mlp(3, depth=1), 4, 0.5), "that are not complete"),
     ],

@@ -175,6 +175,7 @@ def test_mnist_without_its_package_is_refused_with_the_remedy(monkeypatch):
         (lambda: tasks.mnist(shape=(27, 29)), "`shape` must hold 784 numbers"),
         (lambda: tasks.mnist(patch=5), "`patch` must divide 28, but is 5"),
         (lambda: tasks.mnist(positive=(3, 3)), "must hold different digits"),
+        (lambda: tasks.mnist(positive=3), "`positive` must be a list, but is 3"),
         (lambda: tasks.mnist(positive=(10,)), "`positive` must be an integer from 0 to 9"),
     ],
 )

@@ -176,6 +176,8 @@ def test_a_seed_says_everything(make):
         (lambda: tasks.single_index(9, {1: 1.0}, samples=10**12, seed=0), "this machine's memory"),
         (lambda: tasks.multi_index(3, {"1": 1, "1 1": 1}, samples=4, seed=0), "every direction"),
         (lambda: tasks.multi_index(3, {"1 x": 1}, samples=4, seed=0), "degrees of at least 0"),
+        (lambda: tasks.single_index(3, [1.0], samples=4, seed=0), "`coefficients` must be a map"),
+        (lambda: tasks.multi_index(3, {3: 1.0}, samples=4, seed=0), "`terms` must be a list"),
         (lambda: tasks.multi_index(1, {"1 1": 1}, samples=4, seed=0), "integer of at least 2"),
         (lambda: tasks.sparse_parity(4, 5), "`degree` must be an integer from 1 to 4, but is 5"),
         (lambda: tasks.sparse_parity(60, 2), "`inputs` must fit into this machine's memory"),

@@ -143,6 +143,8 @@ def test_products_of_matrices_are_models_of_a_study(tmp_path):
             "`spectrum` must be an exponent, or 3",
         ),
         (lambda: linear(2, spectrum=(1.0, 0.0), powers=1.0), "2 positive numbers"),
+        (lambda: linear(2, spectrum=None, powers=1.0), "`spectrum` must be a list"),
+        (lambda: tasks.matrix_completion(3, 4, 1, seed=0, singular_values=2.0), "must be a list"),
         (lambda: linear(2, spectrum=1.0, powers=(1.0, -1.0)), "not negative, but is"),
         (lambda: linear(2, spectrum=1.0, powers=1.0, noise=0.1), "must be 0 without samples"),
         (lambda: linear(10**6, spectrum=1.0, powers=1.0), "`inputs` must fit into this machine's"),
