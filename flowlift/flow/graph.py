@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ..solvers import RKC2, Halt
-from ..solvers.host.lean import Bounds, Burst
+from ..solvers.host.bursts import Bounds, Burst
 from ..solvers.host.stepping import Dense, HostField, Start, Vector
 from ..static import Static, split
 from .between import has_accurate_interpolant, interior
@@ -45,6 +45,11 @@ class GraphRunner(AbstractRunner):
     nodes: int
     sees_end: bool
     knows_end: bool = True
+
+    @property
+    def keeps(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Where its interpolant is as accurate as its steps."""
+        return self.dense
 
     @staticmethod
     def of(settings: Settings, stops: Sequence[Stop]) -> "GraphRunner":
@@ -85,17 +90,18 @@ class GraphRunner(AbstractRunner):
             h, *bounds[:5], bounds.attempts, bounds.gradients, bounds.non_finite, bounds.edge
         )
         run = advancing(self.static, self.asked)
-        found = run(self.arrays, y, Memory(*split(memory)), np.array(numbers, y.dtype))
-        after, new, dense, lengths, counts = found
-        after, lengths, counts = jax.device_get((after, lengths, counts))
+        saves, given = np.asarray(bounds.saves, y.dtype), np.array(numbers, y.dtype)
+        found = run(self.arrays, y, Memory(*split(memory)), given, saves)
+        after, new, dense, *rest = found
+        after, lengths, counts, rows = jax.device_get((after, *rest))
         step, time, taken = (float(number) for number in lengths)
-        attempts, accepted, gradients, products, non_finite, edge, code = counts.tolist()
+        attempts, accepted, gradients, products, non_finite, edge, code, count = counts.tolist()
         halt = Halt(code)
         return Burst(
             after, new.parts, step, time, taken, self._dense(dense, taken, y),
             attempts, accepted, gradients, non_finite, bool(edge), halt == Halt.CONDITION, False,
             products, Halt.NONE if halt in _NOT_FAULTS else halt,
-            accepted if any(self.asked) else 0,
+            accepted if any(self.asked) else 0, rows[:count],
         )  # fmt: skip
 
     def _dense(self, dense: Any, taken: float, y: Vector) -> Dense:

@@ -8,9 +8,10 @@ import numpy as np
 
 from ..solvers import BDF, RKC2, ExpRosenbrock, Halt
 from ..solvers.host.bdf import HostBDF
+from ..solvers.host.bursts import Bounds, Burst
 from ..solvers.host.explicit import HostExplicit, LeanExplicit, Tableau
 from ..solvers.host.exprb import HostExprb
-from ..solvers.host.lean import AbstractLeanMethod, Bounds, Burst
+from ..solvers.host.lean import AbstractLeanMethod
 from ..solvers.host.rkc import HostRKC, LeanRKC
 from ..solvers.host.stepping import AbstractHostMethod, HostField, Start, Vector
 from ..solvers.streak import streak
@@ -44,6 +45,11 @@ class HostRunner(AbstractRunner):
     knows_end: bool
     sees_end: bool
     nodes: int = 0
+
+    @property
+    def keeps(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Where it runs in bursts."""
+        return self.lean is not None and self.dense
 
     def start(self, field: HostField, y: Vector) -> Start:
         """As the method begins."""

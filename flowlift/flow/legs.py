@@ -17,6 +17,7 @@ from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float, PyTree
 
 from ..solvers import Halt, Work, WorkState, counted
+from ..solvers.host.bursts import keep_passed
 from ..static import Static, split
 from .dynamics.base import State, flat
 from .limits import Limits
@@ -57,7 +58,7 @@ class Memory(eqx.Module):
 
 
 class Numbers(NamedTuple):
-    """When a leg ends, see `flowlift.solvers.host.lean.Bounds`: in the precision of the flow."""
+    """When a leg ends, see `flowlift.solvers.host.bursts.Bounds`: in the precision of the flow."""
 
     h: Any
     end: Any
@@ -107,6 +108,8 @@ class _Carry(NamedTuple):
     h: Array
     time: Array
     taken: Array
+    rows: Array
+    kept: Array
 
 
 @lru_cache(maxsize=256)
@@ -118,18 +121,20 @@ def advancing(static: Static, asked: tuple[bool, bool]) -> Callable:
         asked: whether there are thresholds of the loss and of the gradient's norm.
 
     Returns:
-        (arrays, y, memory, numbers) -> (y, memory, what interpolates the last accepted step,
-        (next step, time gained, length of that step), counts).
+        (arrays, y, memory, numbers, save times (m,)) -> (y, memory, what interpolates the last
+        accepted step, (next step, time gained, length of that step), counts, states at the first
+        of the save times (m, P + 2)).
     """
 
-    def advance(arrays: list[Any], y, memory: Memory, numbers: Float[Array, " k"]):
+    def advance(arrays: list[Any], y, memory: Memory, numbers: Float[Array, " k"], saves):
         problem, method = static.joined(arrays)
         bounds = Numbers(*numbers)
         thresholds = (bounds.loss, bounds.gradient_norm)
         limits = Limits(*(t if a else None for t, a in zip(thresholds, asked, strict=True)))
         memory = _allowed(memory, bounds)
         attempt = _attempt(method, (problem, limits), memory.static)
-        once, begun = _loop(attempt, problem.dynamics.state(y), memory, bounds.h)
+        once, begun = _loop(attempt, problem.dynamics.state(y), memory, bounds.h, saves)
+        within = _interpolated(method.solver)
 
         def going(now: _Carry):
             control = now.memory.parts[1]
@@ -137,14 +142,21 @@ def advancing(static: Static, asked: tuple[bool, bool]) -> Callable:
             ahead = ahead & (now.h > bounds.resolution) & (control.halt == Halt.NONE)
             return (control.attempts == 0) | ahead
 
-        last = jax.lax.while_loop(going, once, begun)
+        def once_and_saved(now: _Carry) -> _Carry:
+            after = once(now)
+            inside = lambda fraction: within(after.dense, after.taken, fraction)
+            passed = (after.time, after.taken, after.kept, after.rows)
+            count, rows = keep_passed(inside, saves, *passed)
+            return after._replace(kept=count, rows=rows)
+
+        last = jax.lax.while_loop(going, once_and_saved, begun)
         before, after = memory.parts[1], last.memory.parts[1]
         counts = (after.attempts, after.accepted - before.accepted)
         counts += (after.work.gradients, after.work.hvps)
-        counts += (after.non_finite, after.edge, after.halt)
+        counts += (after.non_finite, after.edge, after.halt, last.kept)
         lengths = jnp.stack([last.h, last.time, last.taken])
         whole = jnp.stack([jnp.asarray(n, int) for n in counts])
-        return flat(last.state), last.memory, last.dense, lengths, whole
+        return flat(last.state), last.memory, last.dense, lengths, whole, last.rows
 
     return jax.jit(advance)
 
@@ -191,7 +203,7 @@ def _attempt(method: Method, args: tuple[Problem, Limits], static: Static) -> Ca
     return attempt
 
 
-def _loop(attempt: Callable, state: State, memory: Memory, h) -> tuple[Callable, _Carry]:
+def _loop(attempt: Callable, state: State, memory: Memory, h, saves) -> tuple[Callable, _Carry]:
     """The body of the loop, and what it begins with."""
     # Traced once: a solver's step takes longer to trace than a flow to run.
     given = (state, memory.arrays, h)
@@ -210,11 +222,24 @@ def _loop(attempt: Callable, state: State, memory: Memory, h) -> tuple[Callable,
             step,
             now.time + jnp.where(keep, now.h, 0),
             chosen(now.h, now.taken),
+            now.rows,
+            now.kept,
         )
 
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[3])
     zero = jnp.zeros_like(h)
-    return once, _Carry(state, memory, blank, h, zero, zero)
+    rows = jnp.zeros((saves.size, flat(state).size), h.dtype)
+    return once, _Carry(state, memory, blank, h, zero, zero, rows, jnp.zeros((), int))
+
+
+def _interpolated(solver: Any) -> Callable:
+    """(what interpolates a step, its length, fraction of it) -> the state there."""
+
+    def within(dense: PyTree, taken, fraction):
+        local = solver.interpolation_cls(t0=jnp.zeros_like(taken), t1=taken, **dense)
+        return flat(local.evaluate(fraction * taken))
+
+    return within
 
 
 @lru_cache(maxsize=256)
@@ -229,8 +254,7 @@ def interpolating(static: Static) -> Callable:
     """
 
     def interpolate(arrays: list[Any], dense: PyTree, taken, fractions: Float[Array, " m"]):
-        solver = static.joined(arrays)
-        within = solver.interpolation_cls(t0=jnp.zeros_like(taken), t1=taken, **dense)
-        return jax.vmap(lambda fraction: flat(within.evaluate(fraction * taken)))(fractions)
+        within = _interpolated(static.joined(arrays))
+        return jax.vmap(lambda fraction: within(dense, taken, fraction))(fractions)
 
     return jax.jit(interpolate)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ..solvers import Halt
-from ..solvers.host.lean import Bounds, Burst
+from ..solvers.host.bursts import NO_SAVES, Bounds, Burst, relative, rows_at_most
 from ..solvers.host.stepping import HostField
 from ..solvers.pace import HOPELESS
 from ..solvers.pace import WINDOW as WINDOW_OF_PACE
@@ -87,6 +87,11 @@ class March:
             float(at_most(gradient.threshold, settings.precision)) if gradient else -math.inf
         )
         self.judging = loss is not None or gradient is not None
+        # Else they pass them, and keep the states.
+        size = self.seen.size
+        self.rows = 0
+        if runner.keeps and not self.careful:
+            self.rows = rows_at_most(size, len(plan.times))
         # Records that nothing waits for are made in batches.
         alone = self.asked or self.judging or len(plan.times) - self.next < _MANY
         self.pending: list[Passed] | None = None if alone else []
@@ -157,11 +162,16 @@ class March:
             return done
         back = {"y": before.y, "memory": before.memory, "step": done.taken / 2, "time": 0.0}
         back |= {"taken": 0.0, "accepted": 0, "met": False, "edge": True, "halt": Halt.NONE}
+        back |= {"rows": NO_SAVES}
         return done._replace(non_finite=non_finite + 1, **back)
 
     def _bounds(self, before: Place, h: float) -> Bounds:
         control, times = self.control, self.plan.times
-        pause = float(times[self.next]) - before.time if self.next < len(times) else math.inf
+        # The burst ends with the last save time that it may pass; the horizon is the march's.
+        last = self.next + max(self.rows, 1) - 1
+        pause = float(times[last]) - before.time if last < len(times) else math.inf
+        ahead = times[self.next : min(last + 1, len(times) - 1)] - before.time
+        saves = relative(ahead, self.rows, before.y.dtype) if self.rows else NO_SAVES
         end = self.plan.horizon - _slack(self.plan.horizon) - before.time
         judged = self.judging and self._seen_within(before)
         alone = (self.judging and not judged) or (self.careful and h >= pause)
@@ -177,6 +187,7 @@ class March:
             gradients=max(1.0, control.max_gradients - control.work.gradients),
             non_finite=control.non_finite,
             edge=control.edge,
+            saves=saves,
         )
 
     def _seen_within(self, before: Place) -> bool:
@@ -229,10 +240,8 @@ class March:
         upto = int(np.searchsorted(self.plan.times, time, side="right"))
         due = self.plan.times[self.next : upto]
         self.next = max(self.next, upto)
-        rows = max(1, _AT_A_TIME // done.y.size)
-        for first in range(0, len(due), rows):
-            times = due[first : first + rows]
-            passed = Passed(times, self._states(before, done, time, times), [(0, before)])
+        for times, states in self._parts(before, done, time, due):
+            passed = Passed(times, states, [(0, before)])
             if self.pending is None:
                 if self._record(passed, over):
                     return True
@@ -245,6 +254,16 @@ class March:
         if time >= self.trace.time:
             self.seen, self.trace.time = done.y, time
         return False
+
+    def _parts(self, before: Place, done: Burst, time: float, due: np.ndarray):
+        """The states at the save times that are due, by parts: kept ones, then within the step."""
+        kept = len(done.rows)
+        if kept:
+            yield due[:kept], done.rows
+        rows = max(1, _AT_A_TIME // done.y.size)
+        for first in range(kept, len(due), rows):
+            times = due[first : first + rows]
+            yield times, self._states(before, done, time, times)
 
     def _record(self, passed: "Passed", over: Callable[[], bool]) -> bool:
         """Record states; whether the flow ends at one, after which none stays."""

@@ -3,7 +3,7 @@
 import abc
 from typing import Any
 
-from ..solvers.host.lean import Bounds, Burst
+from ..solvers.host.bursts import Bounds, Burst
 from ..solvers.host.stepping import HostField, Start, Vector
 
 
@@ -15,6 +15,7 @@ class AbstractRunner(abc.ABC):
 
     Attributes:
         dense: whether its interpolant is as accurate as its steps.
+        keeps: whether a burst keeps states at the save times that it passes.
         nodes: states inside of a step, by shorter steps, from which on a polynomial through them
             and both ends is as accurate as its steps; 0 for none.
         knows_end: whether bursts judge by themselves whether L at the end of a step, or its
@@ -23,6 +24,7 @@ class AbstractRunner(abc.ABC):
     """
 
     dense: bool
+    keeps: bool
     nodes: int
     knows_end: bool
     sees_end: bool

@@ -21,6 +21,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from flowlift.kernels.fibre import Fibre
+from flowlift.kernels.members import rows_side_by_side, side_by_side, weights_side_by_side
 from flowlift.kernels.products import PRODUCTS
 from flowlift.kernels.taps import TAPPED, Offsets, span
 
@@ -203,15 +204,20 @@ def _transpose(name: str) -> Callable[..., Any]:
     return rule
 
 
+# Methods whose products are dense: batched ones are JAX's own.
+_BATCHED_AS_THEY_ARE = ("dense", "complete")
+
+
 def _batch(name: str) -> Callable[..., Any]:
     def rule(args, dims, **static):
         structure_free = all(d is None for d in dims[2:])
         one_window = static["offsets"] in (None, (0,))
         if name != "edge" and dims[0] is None and structure_free and one_window:
             return _fold_columns(name, args, dims, static)
-        moved = [x if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(args, dims, strict=True)]
-        mapped = [d is not None for d in dims]
-        return _loop(name, moved, mapped, static), 0
+        if static["method"] in _BATCHED_AS_THEY_ARE:
+            one = lambda *operands: _implementation(name)(*operands, **static)
+            return jax.vmap(one, in_axes=tuple(dims))(*args), 0
+        return _fold_members(name, args, dims, static), 0
 
     return rule
 
@@ -225,15 +231,21 @@ def _fold_columns(name, args, dims, static):
     return out.reshape(*out.shape[:-1], size, columns), out.ndim - 1
 
 
-def _loop(name, moved, mapped, static):
-    """One product after the other: faster on a CPU than a batched one, and lean."""
+def _fold_members(name, args, dims, static):
+    """A batch of fibres is one fibre with more copies."""
+    size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
 
-    def one(batched):
-        rest = iter(batched)
-        full = [next(rest) if m else x for x, m in zip(moved, mapped, strict=True)]
-        return _bind_flat(name, full[:2], full[2:], **static)
+    def in_front(x, d):
+        return jnp.broadcast_to(x, (size, *x.shape)) if d is None else jnp.moveaxis(x, d, 0)
 
-    return jax.lax.map(one, [x for x, m in zip(moved, mapped, strict=True) if m])
+    a, b, *leaves = map(in_front, args, dims)
+    fibres = jax.tree.unflatten(static["tree"], leaves)
+    first = rows_side_by_side(a) if name == "edge" else weights_side_by_side(fibres, a)
+    leaves, tree = jax.tree.flatten(side_by_side(fibres))
+    given = static | {"tree": tree}
+    out = _bind_flat(name, (first, rows_side_by_side(b)), leaves, **given)
+    out = out.reshape(size, -1, *out.shape[1:])
+    return jax.vmap(Fibre.live)(fibres, out) if name == "edge" else out
 
 
 def _register(name: str) -> None:

@@ -28,7 +28,13 @@ class Killed(BaseException):
 
 PROBLEM = problems.Quadratic.draw(4, 50.0)
 MODEL = problems.Vector(jnp.asarray(PROBLEM.start))
-GIVEN = {"snapshots": [1.0, 15.0], "stops": [LossBelow(1e-6)], "max_gradients": 5000}
+# So tight that a flow takes several legs.
+GIVEN = {
+    "rtol": 1e-8,
+    "snapshots": [1.0, 15.0],
+    "stops": [LossBelow(1e-6)],
+    "max_gradients": 50_000,
+}
 
 
 def flow(**options):
@@ -66,13 +72,14 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "legs"),
     [
-        ("tsit5", 6),
+        # A leg passes many save times where bursts keep the states there.
+        ("tsit5", 2),
         pytest.param("dopri8", 6, marks=SLOW),
         pytest.param("kvaerno5", 6, marks=SLOW),
-        pytest.param("rkc2", 6, marks=SLOW),
+        pytest.param("rkc2", 2, marks=SLOW),
         pytest.param("exprb", 6, marks=SLOW),
         pytest.param("bdf", 1, marks=SLOW),
-        pytest.param("auto", 6, marks=SLOW),
+        pytest.param("auto", 2, marks=SLOW),
     ],
 )
 def test_a_killed_flow_goes_on_with_the_same_bits(tmp_path, solver, legs):
@@ -94,7 +101,7 @@ def test_a_killed_flow_goes_on_with_the_same_bits(tmp_path, solver, legs):
 def test_a_takeover_survives_a_kill(tmp_path):
     """A flow whose solver was changed goes on with the solver that had taken over."""
     path = tmp_path / "flow.npz"
-    killed_after(3, path, solver="auto")
+    killed_after(2, path, solver="auto")
     arrays = dict(np.load(path))
     text = str(arrays["header"])
     assert '"names": ["tsit5"]' in text
@@ -116,7 +123,7 @@ def test_the_clock_decides_only_when_a_file_is_written(tmp_path):
 )
 def test_a_checkpoint_of_another_flow_is_refused(tmp_path, change):
     path = tmp_path / "flow.npz"
-    killed_after(4, path)
+    killed_after(2, path)
     with pytest.raises(ForeignCheckpoint, match="must name a file of this very flow"):
         flow(checkpoints=Checkpoints(path), **change)
 
@@ -251,7 +258,7 @@ def test_what_cannot_be_known_needs_a_word_of_the_caller(tmp_path):
 
 def test_a_torn_checkpoint_is_refused_and_left_alone(tmp_path):
     path = tmp_path / "flow.npz"
-    killed_after(4, path)
+    killed_after(2, path)
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(ForeignCheckpoint, match="must name a readable checkpoint"):
         flow(checkpoints=Checkpoints(path))

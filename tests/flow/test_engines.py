@@ -219,7 +219,8 @@ def test_many_records_in_batches_are_those_of_few(solver, engine):
     shared = np.isin(many.times, few.times)
     np.testing.assert_allclose(many.loss[shared], few.loss, rtol=1e-13)
     np.testing.assert_allclose(many.gradient_norm[shared], few.gradient_norm, rtol=1e-11)
-    np.testing.assert_array_equal(many.energy[shared], few.energy)
+    # A burst counts the times of its records from its own start: a unit or two in the last place.
+    np.testing.assert_allclose(many.energy[shared], few.energy, rtol=1e-13)
     kept = valley(many.snapshots[float(times[1000])])
     np.testing.assert_allclose(kept, many.loss[1001], rtol=1e-13)
 

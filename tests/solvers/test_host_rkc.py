@@ -14,8 +14,8 @@ from host_graph import PROBLEMS, SIZE, begun, compared, loss, theta_of
 from flowlift.solvers import RKC2, Halt
 from flowlift.solvers import chebyshev as in_graph
 from flowlift.solvers.host import chebyshev
+from flowlift.solvers.host.bursts import Bounds
 from flowlift.solvers.host.explicit import HostExplicit, Tableau
-from flowlift.solvers.host.lean import Bounds
 from flowlift.solvers.host.radius import Ready
 from flowlift.solvers.host.rkc import HostRKC, LeanRKC, serves
 

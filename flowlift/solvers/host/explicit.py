@@ -172,19 +172,27 @@ class LeanExplicit(AbstractLeanMethod):
             gradient_norm=norm, dense=slopes, leave=no, void=no,
         )  # fmt: skip
 
-    def interpolate(self, before: Vector, after: Vector, taken: float, dense: Any) -> Dense:
+    def interpolate(self, before, after, taken, dense: Any, fraction):
         """The pair's own interpolant."""
-        return _dense(self.tableau, before, dense, taken)
+        return _within(self.tableau, before, dense, taken, fraction)
+
+
+def _within(tableau: Tableau, before, slopes, h, fraction):
+    """The state within a step, of NumPy's arrays or of JAX's."""
+    assert tableau.weights is not None
+    weights = tableau.weights.astype(before.dtype)
+    # By Horner's rule, highest power first.
+    combined = weights[:, -1]
+    for row in weights.T[-2::-1]:
+        combined = row + fraction * combined
+    return before + h * ((fraction * combined) @ slopes)
 
 
 def _dense(tableau: Tableau, before: Vector, slopes: np.ndarray, h: float) -> Dense:
     def states(fractions: Vector) -> np.ndarray:
-        weights = tableau.weights
-        assert weights is not None
-        powers = fractions[:, None] ** np.arange(1, weights.shape[1] + 1)
         # Row by row: a state must not depend, by rounding, on which others are asked for.
-        rows = [(weights @ row).astype(before.dtype) for row in powers]
-        return before + h * np.stack([row @ slopes for row in rows])
+        given = np.asarray(fractions, before.dtype)
+        return np.stack([_within(tableau, before, slopes, h, x) for x in given])
 
     return states
 

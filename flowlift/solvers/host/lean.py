@@ -1,8 +1,9 @@
 """Bursts of attempts in one compiled loop, for methods whose steps are many and cheap.
 
 One while loop, one copy of the gradient in it: it costs little to compile and nothing between
-attempts. It ends where the host is wanted: with the step that passes a save time, before one that
-would pass the end, at a threshold or limit, and where a method asks for it.
+attempts. States at save times are kept as they are passed. It ends where the host is wanted: with
+the step that passes the last save time that it was given, before one that would pass the end, at a
+threshold or limit, and where a method asks for it.
 """
 
 import abc
@@ -15,106 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..streak import NON_FINITE_ATTEMPTS, streak
-from ..work import Halt
+from .bursts import Bounds, Burst, keep_passed
 from .stepping import Dense, HostField, Vector
 from .traced import TracedField, traced_field
-
-
-class Bounds(NamedTuple):
-    """When a burst ends; times are counted from its start.
-
-    Attributes:
-        end: a step that would reach it is not attempted, but for the first.
-        pause: the burst ends with the accepted step that reaches it.
-        resolution: it ends when the next step is no longer than this.
-        loss: it ends with the accepted step at which L is at most this.
-        gradient_norm: likewise |grad L|.
-        attempts: most attempts.
-        gradients: it ends when so many are counted.
-        non_finite: attempts in a row, before, that were not finite.
-        edge: whether the last rejected attempt, before, was one of them.
-    """
-
-    end: float
-    pause: float
-    resolution: float
-    loss: float
-    gradient_norm: float
-    attempts: int
-    gradients: float
-    non_finite: int
-    edge: bool
-
-    def after(self, burst: "Burst") -> "Bounds":
-        """These bounds for a burst that goes on from another.
-
-        Args:
-            burst: the other one.
-
-        Returns:
-            What it left of them.
-        """
-        return self._replace(
-            end=self.end - burst.time,
-            pause=self.pause - burst.time,
-            attempts=self.attempts - burst.attempts,
-            gradients=self.gradients - burst.gradients,
-            non_finite=burst.non_finite,
-            edge=burst.edge,
-        )
-
-
-class Burst(NamedTuple):
-    """What a burst came to.
-
-    Attributes:
-        y: after the last accepted step.
-        memory: the method's memory there.
-        step: the next step to attempt.
-        time: the time gained.
-        taken: length of the last accepted step.
-        dense: as for `Attempt`, of the last accepted step.
-        attempts: attempted steps.
-        accepted: accepted ones.
-        gradients: evaluations.
-        non_finite: attempts in a row, at the end, that were not finite.
-        edge: whether the last rejected attempt was one of them.
-        met: whether a threshold is met at y.
-        left: whether the method asked for the host, and nothing else ended the burst.
-        products: Hessian-vector products.
-        halt: a `Halt` if the method cannot go on.
-        observations: evaluations that only judged thresholds.
-    """
-
-    y: Vector
-    memory: Any
-    step: float
-    time: float
-    taken: float
-    dense: Dense
-    attempts: int
-    accepted: int
-    gradients: int
-    non_finite: int
-    edge: bool
-    met: bool
-    left: bool
-    products: int = 0
-    halt: Halt = Halt.NONE
-    observations: int = 0
-
-    def followed(self, other: "Burst") -> "Burst":
-        """This burst and another that went on from it, as one.
-
-        Args:
-            other: the other one.
-
-        Returns:
-            Both.
-        """
-        sums = ("time", "attempts", "accepted", "gradients", "products", "observations")
-        both = other._replace(**{name: getattr(self, name) + getattr(other, name) for name in sums})
-        return both if other.accepted else both._replace(taken=self.taken, dense=self.dense)
 
 
 class Traced(NamedTuple):
@@ -169,14 +73,15 @@ class AbstractLeanMethod(abc.ABC):
         """
 
     @abc.abstractmethod
-    def interpolate(self, before: Vector, after: Vector, taken: float, dense: Any) -> Dense:
-        """The interpolant of an accepted step, on the host.
+    def interpolate(self, before: Any, after: Any, taken: Any, dense: Any, fraction: Any) -> Any:
+        """The state within an accepted step, of NumPy's arrays or of JAX's.
 
         Args:
             before: the state at its start.
             after: the state at its end.
             taken: its length.
             dense: what `Traced.dense` held.
+            fraction: of the step, in [0, 1].
         """
 
     def run(
@@ -219,6 +124,8 @@ class _Carry(NamedTuple):
     edge: Any
     met: Any
     left: Any
+    rows: Any
+    kept: Any
 
 
 def burst(
@@ -249,17 +156,28 @@ def burst(
     traced = field.traced if carried is None else carried.traced
     run = _program(method, traced, names, carried and (carried.size, carried.vectors))
     floats = (h, *bounds[:5], *(constants[name] for name in names))
+    saves = np.asarray(bounds.saves, y.dtype)
     most = int(min(bounds.gradients, np.iinfo(np.int32).max))
     whole = np.array([bounds.attempts, most, bounds.non_finite, bounds.edge, field.live], np.int32)
-    out = run(field.leaves, y, memory, np.array(floats, y.dtype), whole, field.roots)
-    after, new, before, dense, numbers, counts = jax.device_get(out)
+    given = np.array(floats, y.dtype)
+    out = run(field.leaves, y, memory, given, whole, field.roots, saves)
+    after, new, before, dense, numbers, counts, rows = jax.device_get(out)
     step, time, taken = (float(number) for number in numbers)
-    attempts, accepted, gradients, non_finite, edge, met, left = counts.tolist()
-    interpolant = method.interpolate(before, after, taken, dense)
+    attempts, accepted, gradients, non_finite, edge, met, left, count = counts.tolist()
     return Burst(
-        after, new, step, time, taken, interpolant,
+        after, new, step, time, taken, _interpolant(method, before, after, taken, dense),
         attempts, accepted, gradients, non_finite, bool(edge), bool(met), bool(left),
+        rows=rows[:count],
     )  # fmt: skip
+
+
+def _interpolant(method: AbstractLeanMethod, before: Vector, after: Vector, taken, dense) -> Dense:
+    def states(fractions: Vector) -> np.ndarray:
+        # One by one: a state must not depend, by rounding, on which others are asked for.
+        within = lambda x: method.interpolate(before, after, taken, dense, x)
+        return np.stack([within(x) for x in np.asarray(fractions, before.dtype)])
+
+    return states
 
 
 @lru_cache(maxsize=256)
@@ -269,7 +187,7 @@ def _program(
     names: Sequence[str],
     carried: tuple[int, int] | None,
 ) -> Callable:
-    def run(leaves, y, memory, floats, counts, roots):
+    def run(leaves, y, memory, floats, counts, roots, saves):
         h, end, pause, resolution, loss, gradient_norm = floats[:6]
         constants = dict(zip(names, floats[6:], strict=True))
         most_attempts, most_gradients, non_finite, edge, live = counts
@@ -285,21 +203,28 @@ def _program(
 
         def once(now: _Carry) -> _Carry:
             tried = method.attempt(field, now.y, now.memory, now.h, constants)
-            return _after(now, tried, loss, gradient_norm, field.measured)
+            after = _after(now, tried, loss, gradient_norm, field.measured)
+            return _saved(method, after, saves)
 
-        begun = _begin(method, field, y, memory, h, (non_finite, edge != 0), constants)
+        begun = _begin(method, field, y, memory, h, (non_finite, edge != 0), constants, saves)
         last = jax.lax.while_loop(going, once, begun)
         numbers = jnp.stack([last.h, last.time, last.taken])
         tallies = (last.attempts, last.accepted, last.gradients, last.non_finite)
         # The host is wanted only where attempts would follow.
         flags = (last.edge, last.met, last.left & going(last._replace(left=jnp.asarray(False))))
-        whole = jnp.stack([jnp.asarray(n, jnp.int32) for n in (*tallies, *flags)])
-        return last.y, last.memory, last.before, last.dense, numbers, whole
+        whole = jnp.stack([jnp.asarray(n, jnp.int32) for n in (*tallies, *flags, last.kept)])
+        return last.y, last.memory, last.before, last.dense, numbers, whole, last.rows
 
     return jax.jit(run)
 
 
-def _begin(method, field, y, memory, h, before, constants) -> _Carry:
+def _saved(method: AbstractLeanMethod, now: _Carry, saves) -> _Carry:
+    within = lambda x: method.interpolate(now.before, now.y, now.taken, now.dense, x)
+    count, rows = keep_passed(within, saves, now.time, now.taken, now.kept, now.rows)
+    return now._replace(kept=count, rows=rows)
+
+
+def _begin(method, field, y, memory, h, before, constants, saves) -> _Carry:
     shapes = jax.eval_shape(lambda: method.attempt(field, y, memory, h, constants))
     dense = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.dense)
     none, no, zero = jnp.zeros((), jnp.int32), jnp.asarray(False), jnp.zeros((), y.dtype)
@@ -319,6 +244,8 @@ def _begin(method, field, y, memory, h, before, constants) -> _Carry:
         edge=edge,
         met=no,
         left=no,
+        rows=jnp.zeros((saves.size, y.size), y.dtype),
+        kept=none,
     )
 
 
@@ -348,4 +275,6 @@ def _after(now: _Carry, tried: Traced, loss, gradient_norm, measured: int) -> _C
         edge=jnp.where(keep | tried.void, now.edge, ~finite),
         met=keep & met,
         left=tried.leave,
+        rows=now.rows,
+        kept=now.kept,
     )

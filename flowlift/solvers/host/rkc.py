@@ -13,14 +13,15 @@ from ..predictive import Memory as TracedTrend
 from ..rkc import ESTIMATE_AFTER, RKC2
 from ..rkc import shows_more as traced_shows_more
 from ..work import Halt
+from .bursts import Bounds, Burst
 from .chebyshev import chebyshev_step, longest_step, stages_needed
 from .explicit import first_step
-from .hermite import hermite
+from .hermite import hermite, within
 from .krylov import norm
-from .lean import AbstractLeanMethod, Bounds, Burst, Traced, TracedField, burst
+from .lean import AbstractLeanMethod, Traced, TracedField, burst
 from .predictive import Trend, verdict
 from .radius import Memory, Ready, shows_more
-from .stepping import AbstractHostMethod, Attempt, Dense, HostField, Start, Vector
+from .stepping import AbstractHostMethod, Attempt, HostField, Start, Vector
 
 # Of the error estimate: O(h^3).
 _ORDER = 3
@@ -254,9 +255,10 @@ class LeanRKC(AbstractLeanMethod):
         )
         return limit, stages, increment[0], *slope
 
-    def interpolate(self, before: Vector, after: Vector, taken: float, dense: Any) -> Dense:
+    def interpolate(self, before, after, taken, dense: Any, fraction):
         """Cubic Hermite."""
-        return hermite(before, after, taken, *dense)
+        rates, new = dense
+        return within(before, after, taken, rates, new, fraction)
 
     def run(
         self,
