@@ -259,7 +259,8 @@ class March:
         """The states at the save times that are due, by parts: kept ones, then within the step."""
         kept = len(done.rows)
         if kept:
-            yield due[:kept], done.rows
+            # What a program returned is read-only, and may be replaced.
+            yield due[:kept], done.rows.copy()
         rows = max(1, _AT_A_TIME // done.y.size)
         for first in range(kept, len(due), rows):
             times = due[first : first + rows]
