@@ -2,10 +2,8 @@
 
 import dataclasses
 import math
-from bisect import bisect_right
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from ..solvers import Halt
@@ -16,6 +14,7 @@ from ..solvers.pace import WINDOW as WINDOW_OF_PACE
 from ..solvers.streak import NON_FINITE_ATTEMPTS
 from .between import lobatto, polynomial
 from .host_position import HostPosition, Place, Tally
+from .passed import Passed, joined
 from .problem import RECORDED
 from .programs import BATCH
 from .records import Plan, Settings, keep_snapshot
@@ -266,7 +265,7 @@ class March:
             times = due[first : first + rows]
             yield times, self._states(before, done, time, times)
 
-    def _record(self, passed: "Passed", over: Callable[[], bool]) -> bool:
+    def _record(self, passed: Passed, over: Callable[[], bool]) -> bool:
         """Record states; whether the flow ends at one, after which none stays."""
         times, states = passed.times, passed.states
         together = 1 if self.asked else len(times)
@@ -292,7 +291,7 @@ class March:
         self.pending.clear()
         return self._record(passed, lambda: False)
 
-    def _again(self, passed: "Passed", i: int) -> np.ndarray:
+    def _again(self, passed: Passed, i: int) -> np.ndarray:
         """A state by real steps: an interpolant may leave the domain of L where they do not."""
         reached = self._reach(passed.before(i), float(passed.times[i]), beside=True)
         return reached if np.isfinite(reached).all() else passed.states[i]
@@ -359,46 +358,6 @@ class March:
                 return done.y
             place = Place(done.y, done.memory, done.step, place.time + done.time)
         return np.full_like(place.y, np.nan)
-
-
-@dataclasses.dataclass(frozen=True)
-class Passed:
-    """Save times that steps have passed, to be recorded.
-
-    Attributes:
-        times: (m,), increasing.
-        states: as the steps' interpolants give them, (m, N).
-        places: where those steps began, each with the number of its first time.
-    """
-
-    times: np.ndarray
-    states: np.ndarray
-    places: list[tuple[int, Place]]
-
-    def before(self, i: int) -> Place:
-        """Where the step of a time began."""
-        return self.places[bisect_right(self.places, i, key=lambda each: each[0]) - 1][1]
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers are kept for it."""
-        memories = jax.tree.leaves([place.memory for _, place in self.places])
-        return self.states.size + sum(np.size(leaf) for leaf in memories)
-
-
-def joined(parts: list[Passed]) -> Passed:
-    """Several as one.
-
-    Args:
-        parts: in the order of time.
-
-    Returns:
-        All of them.
-    """
-    firsts = np.cumsum([0, *(len(part.times) for part in parts)]).tolist()
-    places = [(f + k, at) for f, part in zip(firsts, parts, strict=False) for k, at in part.places]
-    times = np.concatenate([part.times for part in parts])
-    return Passed(times, np.concatenate([part.states for part in parts]), places)
 
 
 def _slack(time: float) -> float:
