@@ -5,7 +5,7 @@ from typing import Any
 import xarray
 
 from ..studies.records import Study
-from ..sweep.cell import check_study, model_maker, study_task
+from ..sweep.cell import check_study, dynamics_of, model_maker, study_task
 from .curves import checked_whole, compare
 
 
@@ -34,6 +34,11 @@ def compare_on_study(
     check_study(study if size is None else study.of_size(size))
     size = study.all_sizes[0] if size is None else size
     seed = study.first_seed if seed is None else seed
+    if not dynamics_of(study).plain:
+        raise ValueError(
+            f"Argument `study` must flow plainly to be compared with other solvers, but flows by "
+            f"{dynamics_of(study).title}; leave [flow.dynamics] out."
+        )
     model, task = model_maker(study)(size, seed), study_task(study)
     rates = study.rates_of(model, size)
     horizon, precision = study.flow.horizon, study.precision

@@ -2,6 +2,7 @@
 
 from .checkpoints import Checkpoints, ForeignCheckpoint
 from .dataset import dataset
+from .dynamics import Adam, GradientFlow, HeavyBall, LogLoss, Nesterov, RMSProp
 from .ensemble import solve_each
 from .gather import gather
 from .methods import AUTO
@@ -14,7 +15,7 @@ from .rewiring import Change, rewire
 from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
 from .solve import ATOL, RTOL, check_settings, resume, solve
-from .stops import AbstractRule, GradientNormBelow, LossBelow, Stagnation
+from .stops import AbstractRule, GradientNormBelow, LogLossBelow, LossBelow, Stagnation
 from .trajectory import Trajectory, trajectory
 
 __all__ = [
@@ -24,17 +25,24 @@ __all__ = [
     "SOLVERS",
     "AbstractObserver",
     "AbstractRule",
+    "Adam",
     "Change",
     "Checkpoints",
     "FlowError",
     "FlowSolution",
     "FlowStats",
     "ForeignCheckpoint",
+    "GradientFlow",
     "GradientNormBelow",
+    "HeavyBall",
+    "LogLoss",
+    "LogLossBelow",
     "LogTimes",
     "LossBelow",
+    "Nesterov",
     "Outcome",
     "Power",
+    "RMSProp",
     "Rates",
     "Rewired",
     "Stagnation",

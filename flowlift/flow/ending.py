@@ -97,7 +97,8 @@ def _threshold_met(trace: Trace, stops: tuple[Stop, ...]) -> Outcome | None:
 
 def _holds(rule: AbstractRule, trace: Trace, first: int, plan: Plan) -> bool:
     """Whether a rule holds at any save time that has not been judged."""
-    records = {"time": np.asarray(trace.times)} | {name: trace.series(name) for name in RECORDED}
+    names = (*RECORDED, *rule.reads)
+    records = {"time": np.asarray(trace.times)} | {name: trace.series(name) for name in names}
     # Where a limit or a fault halts the flow between two of them, nobody asked for the record.
     asked = np.isin(records["time"][first:], [0.0, *plan.times])
     ends = first + 1 + np.flatnonzero(asked)

@@ -206,7 +206,7 @@ class Engine:
             "arc_length": states[:, -2].copy(),
             "energy": states[:, -1].copy(),
             "distance": np.linalg.norm(moved, axis=1),
-            COST: np.ones(len(times), int) + repeated,
+            COST: np.full(len(times), 1 + problem.dynamics.record_cost) + repeated,
         }
         records |= problem.dynamics.recorded(problem, thetas, further)
         if settings.observers:

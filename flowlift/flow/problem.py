@@ -193,13 +193,27 @@ def make_problem(
     if not isinstance(objective, Supervised | Population):
         # The objectives of others, which may check less.
         check_value(objective, model)
-    arranged = in_precision(chunk_samples(model, objective, memory), precision)
+    if dynamics is not None:
+        dynamics.check(objective)
+    if dynamics is not None and dynamics.whole:
+        _check_in_one_piece(objective, memory, dynamics)
+        arranged = objective
+    else:
+        arranged = in_precision(chunk_samples(model, objective, memory), precision)
     kinds = number_kinds((rest, objective))
     coordinates = Coordinates.of(model, theta0, found)
     moves = GradientFlow() if dynamics is None else in_precision_of(dynamics, precision)
-    problem = Problem(theta0, rest, arranged, coordinates, kinds, moves)
-    moves.check(problem)
-    return problem
+    return Problem(theta0, rest, arranged, coordinates, kinds, moves)
+
+
+def _check_in_one_piece(
+    objective: AbstractObjective, memory: int | None, dynamics: AbstractDynamics
+) -> None:
+    if memory is not None or getattr(objective, "devices", ()):
+        raise ValueError(
+            f"Argument `memory` must be left out, and samples on one device, for {dynamics.title}, "
+            f"whose loss is no sum over chunks of samples, but is {memory!r}; use fewer samples."
+        )
 
 
 def split_trainable(model: PyTree, trainable: PyTree | Callable) -> tuple[PyTree, PyTree]:

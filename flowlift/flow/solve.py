@@ -39,7 +39,7 @@ from .records import Checkpoint, Plan, Settings
 from .schedule import LogTimes, check_apart, resolve_snapshots, resolve_times
 from .sharpness import decided, spectrum, spectrum_on_host
 from .solution import FlowSolution
-from .stops import Stop, check_stops
+from .stops import Stop, check_readable, check_stops
 from .trace import Trace
 
 # Counts are compared with limits as floating-point numbers, which hold every integer up to here.
@@ -151,6 +151,7 @@ def solve(
     _check_checkpoints(checkpoints)
     _check_trainable(model, trainable)
     check_dynamics(dynamics)
+    check_readable(plan.stops, dynamics.records)
     problem = make_problem(model, objective, precision, trainable, memory, rates, dynamics)
     _check_room(plan, problem)
     watched = watch(observers, model)
@@ -221,6 +222,7 @@ def resume(
     past = solution.snapshots
     precision = solution.precision
     plan = _plan(after, horizon, save, snapshots, stops, max_gradients, precision, past)
+    check_readable(plan.stops, checkpoint.settings.problem.dynamics.records)
     _check_room(plan, checkpoint.settings.problem)
     return integrate(checkpoint, plan, throw)
 

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -18,13 +18,16 @@ class AbstractRule(abc.ABC):
     a kill. Asking costs no gradient.
     """
 
+    # Records beyond the usual ones that it reads, such as those of a dynamics.
+    reads: ClassVar[tuple[str, ...]] = ()
+
     @abc.abstractmethod
     def holds(self, records: Mapping[str, np.ndarray]) -> bool:
         """Whether the flow is to end at the last save time.
 
         Args:
             records: "time", "loss", "gradient_norm", "arc_length", "energy" and "distance" at the
-                save times so far, from t = 0.
+                save times so far, from t = 0; and what `reads` names.
         """
 
 
@@ -110,6 +113,36 @@ class Stagnation(AbstractRule):
         return bool(before - last <= max(self.relative * (first - last), rounding))
 
 
+@register("stop")
+@dataclasses.dataclass(frozen=True)
+class LogLossBelow(AbstractRule):
+    """Stop at a save time with log L <= threshold, where L itself has underflowed; no cost.
+
+    For the dynamics `LogLoss`, which records log L.
+
+    Attributes:
+        threshold: log eps, any finite number.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("log_loss",)
+
+    threshold: float
+
+    def __post_init__(self):
+        _check(self, "threshold", -np.inf, "finite", "the logarithm of the loss to stop at")
+
+    def holds(self, records: Mapping[str, np.ndarray]) -> bool:
+        """Whether log L is that small at the last time.
+
+        Args:
+            records: of the save times so far.
+
+        Returns:
+            The verdict.
+        """
+        return bool(records["log_loss"][-1] <= self.threshold)
+
+
 Stop = LossBelow | GradientNormBelow | AbstractRule
 Kind = TypeVar("Kind", LossBelow, GradientNormBelow)
 
@@ -122,6 +155,25 @@ def find(stops: tuple[Stop, ...], kind: type[Kind]) -> Kind | None:
 def asked_at_save_times(stops: Iterable[Stop]) -> list[AbstractRule]:
     """The rules that are asked at save times, in their order."""
     return [stop for stop in stops if isinstance(stop, AbstractRule)]
+
+
+def check_readable(stops: Iterable[Stop], records: Iterable[str]) -> None:
+    """Refuse rules that read what a flow does not record.
+
+    Args:
+        stops: the rules.
+        records: what its dynamics records.
+
+    Raises:
+        ValueError: for one that does.
+    """
+    for rule in asked_at_save_times(stops):
+        missing = [name for name in rule.reads if name not in tuple(records)]
+        if missing:
+            raise ValueError(
+                f"Argument `stops` must hold rules that read what the flow records, but {rule!r} "
+                f"reads {missing[0]!r}; give the dynamics that records it, or leave the rule out."
+            )
 
 
 def at_most(threshold: float, precision: str) -> Any:

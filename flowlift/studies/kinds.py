@@ -46,6 +46,7 @@ EdgeLaw = Annotated[Any, Kind("edge_law")]
 WeightLaw = Annotated[Any, Kind("weight_law")]
 Quantity = Annotated[Any, Kind("observer")]
 SolverChoice = Annotated[Any, Kind("solver")]
+DynamicsChoice = Annotated[Any, Kind("dynamics")]
 StopChoice = Annotated[Any, Kind("stop")]
 
 

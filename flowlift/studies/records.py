@@ -10,6 +10,7 @@ from ..flow.stops import Stop
 from ..lift import Gaussian, copies_for_count
 from ..modules import PerceptronModule
 from .kinds import (
+    DynamicsChoice,
     EdgeLaw,
     LossChoice,
     ModelChoice,
@@ -147,6 +148,8 @@ class FlowPlan:
     """... and one to be stuck at if no Hessian eigenvalue is below minus this. Give both."""
     rules: dict[str, StopChoice] | None = None
     """Stopping rules of one's own, by a name of one's own."""
+    dynamics: DynamicsChoice | None = None
+    """How theta moves, such as { kind = "heavy-ball", friction = 1.0 }; none: the gradient flow."""
 
     def __post_init__(self):
         """Refuse half a certificate.

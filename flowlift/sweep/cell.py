@@ -14,8 +14,10 @@ from jaxtyping import PyTree
 
 from ..flow import Checkpoints, FlowSolution, check_settings, solve
 from ..flow.dataset import TIME, Variables, facts_of, record_of
+from ..flow.dynamics import AbstractDynamics, GradientFlow
+from ..flow.methods import check_served
 from ..flow.rates import named_rates
-from ..flow.stops import check_stops
+from ..flow.stops import check_readable, check_stops
 from ..leaves import flowing
 from ..lift import check_plan, sample
 from ..modules import PerceptronModule
@@ -59,7 +61,11 @@ def _check_variant(study: Study) -> None:
         )
     plan.schedule.times(plan.horizon)
     check_stops(plan.stops)
+    dynamics = dynamics_of(study)
+    check_readable(plan.stops, dynamics.records)
+    check_served(dynamics, built(plan.solver))
     task = study_task(study)
+    dynamics.check(resolve_objective(task))
     if study.observe:
         study.observe.times(plan.horizon)
         study.observe.check(task)
@@ -255,6 +261,19 @@ def study_task(study: Study) -> Task:
     return dataclasses.replace(task, objective=objective, held_out=further)
 
 
+def dynamics_of(study: Study) -> AbstractDynamics:
+    """How theta moves in the flows of a study.
+
+    Args:
+        study: the study, without further axes.
+
+    Returns:
+        The dynamics.
+    """
+    named = study.flow.dynamics
+    return GradientFlow() if named is None else built(named)
+
+
 def _flow(
     study: Study,
     model: PyTree,
@@ -278,6 +297,7 @@ def _flow(
         precision=study.precision,
         trainable=flowing(model, study.frozen or ()),
         rates=rates,
+        dynamics=dynamics_of(study),
         checkpoints=checkpoints,
     )
 

@@ -7,8 +7,16 @@ from .gaussian_committee import GaussianCommittee, gaussian_committee
 from .hermite import hermite, hermite_coefficients
 from .index_models import leap, multi_index, single_index
 from .linear_teachers import linear_teacher
+from .logarithmic import ExponentialLoss, LogisticLoss, LogOf
 from .logistic import LogisticExperiment, linear_model, logistic
-from .losses import AbstractLoss, CrossEntropy, PerSample, SquaredLoss, resolve_loss
+from .losses import (
+    AbstractLogarithmicLoss,
+    AbstractLoss,
+    CrossEntropy,
+    PerSample,
+    SquaredLoss,
+    resolve_loss,
+)
 from .matrices import MatrixProduct, SymmetricProduct, matrix_completion, matrix_product
 from .mixtures import gaussian_mixture, xor_clusters
 from .mnist import mnist
@@ -32,11 +40,15 @@ from .task import (
 from .teachers import draw_teacher, student_teacher
 
 __all__ = [
+    "AbstractLogarithmicLoss",
     "AbstractLoss",
     "AbstractObjective",
     "CrossEntropy",
+    "ExponentialLoss",
     "GaussianCommittee",
+    "LogOf",
     "LogisticExperiment",
+    "LogisticLoss",
     "MatrixProduct",
     "PerSample",
     "Population",

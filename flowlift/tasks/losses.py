@@ -42,6 +42,37 @@ class AbstractLoss(abc.ABC):
         self.check(outputs.shape, targets.shape)
 
 
+class AbstractLogarithmicLoss(AbstractLoss):
+    """A positive loss that says its logarithm, also where its value underflows."""
+
+    @abc.abstractmethod
+    def log_per_sample(self, outputs: Array, targets: Array) -> Float[Array, " samples"]:
+        """log of the loss of every sample, from outputs and targets (samples, ...)."""
+
+    def has_logarithm(self, targets: Array) -> bool:
+        """Whether it does so for such targets."""
+        del targets
+        return True
+
+
+# Below, log log(1 + e^x) = x - e^x / 2 to 5/24 e^2x: rounding in both precisions.
+_FAR = -20.0
+
+
+def log_softplus(x: Array) -> Array:
+    """log log(1 + e^x), where e^x underflows as well.
+
+    Args:
+        x: any array.
+
+    Returns:
+        The same shape.
+    """
+    far = x < _FAR
+    low, high = jnp.where(far, x, _FAR), jnp.where(far, _FAR, x)
+    return jnp.where(far, low - 0.5 * jnp.exp(low), jnp.log(jax.nn.softplus(high)))
+
+
 @register("loss", "squared")
 class SquaredLoss(eqx.Module, AbstractLoss):
     """|F(x) - f*(x)|^2: the sum over outputs of squared residuals, without a factor 1/2.
@@ -77,7 +108,7 @@ class SquaredLoss(eqx.Module, AbstractLoss):
 
 
 @register("loss", "cross-entropy")
-class CrossEntropy(eqx.Module, AbstractLoss):
+class CrossEntropy(eqx.Module, AbstractLogarithmicLoss):
     """Softmax cross-entropy -log softmax(F(x))[label], in nats; outputs are logits.
 
     Targets are integer labels 0 .. C - 1, (samples,), or probabilities (samples, classes C).
@@ -89,6 +120,16 @@ class CrossEntropy(eqx.Module, AbstractLoss):
         if targets.ndim == 1:
             return -jnp.take_along_axis(log_probability, targets[:, None], axis=-1)[:, 0]
         return -jnp.sum(_exact(targets, log_probability) * log_probability, axis=-1)
+
+    def log_per_sample(self, outputs: Array, targets: Array) -> Float[Array, " samples"]:
+        """log log(1 + sum over the other classes of exp(F_k - F_label)), of labels."""
+        wrong = 1 - jax.nn.one_hot(targets, outputs.shape[-1], dtype=outputs.dtype)
+        right = jnp.take_along_axis(outputs, targets[:, None], axis=-1)
+        return log_softplus(jax.scipy.special.logsumexp(outputs - right, axis=-1, b=wrong))
+
+    def has_logarithm(self, targets: Array) -> bool:
+        """Of labels: with probabilities the least loss is their entropy."""
+        return targets.ndim == 1
 
     def check(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
         """Refuse anything but (samples, classes) logits with fitting targets.

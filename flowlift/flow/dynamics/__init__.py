@@ -1,6 +1,17 @@
 """Flows of the parameters: the gradient flow, and those with momentum, averages, other clocks."""
 
+from .adaptive import Adam, RMSProp
 from .base import AbstractDynamics, GradientFlow, Rates
+from .log_loss import LogLoss
 from .momentum import HeavyBall, Nesterov
 
-__all__ = ["AbstractDynamics", "GradientFlow", "HeavyBall", "Nesterov", "Rates"]
+__all__ = [
+    "AbstractDynamics",
+    "Adam",
+    "GradientFlow",
+    "HeavyBall",
+    "LogLoss",
+    "Nesterov",
+    "RMSProp",
+    "Rates",
+]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ...numbers import real
 from ...registry import register
 
 
@@ -77,6 +78,8 @@ class AbstractDynamics(eqx.Module):
             respect to theta is symmetric.
         second_order: whether theta' = v, v' = F(theta) - g v with v the first vector and F of
             symmetric Jacobian; g is then its `damping`.
+        whole: whether it needs the objective in one piece, not in chunks of samples.
+        record_cost: evaluations that its own records cost at each time.
         clock: what time means.
     """
 
@@ -85,6 +88,8 @@ class AbstractDynamics(eqx.Module):
     records: ClassVar[tuple[str, ...]] = ()
     symmetric: ClassVar[bool] = False
     second_order: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
+    record_cost: ClassVar[int] = 0
     clock: ClassVar[str] = "t"
 
     @property
@@ -92,11 +97,11 @@ class AbstractDynamics(eqx.Module):
         """Its name in sentences."""
         return type(self).__name__
 
-    def check(self, problem: Any) -> None:
-        """Refuse a problem that this dynamics has no meaning for; nothing is computed.
+    def check(self, objective: Any) -> None:
+        """Refuse an objective that this dynamics has no meaning for; nothing is computed.
 
         Args:
-            problem: the problem, a `flowlift.flow.problem.Problem`.
+            objective: L.
 
         Raises:
             ValueError: if it has none.
@@ -300,6 +305,28 @@ def check_dynamics(dynamics: Any) -> None:
             f"Argument `dynamics` must be a dynamics such as flowlift.flow.HeavyBall(friction=1.0),"
             f" but is {dynamics!r:.80}; see flowlift.flow.dynamics, or leave it out."
         )
+
+
+def check_number(name: str, value: Any, least: float, *, strictly: bool = False) -> None:
+    """Refuse a number of a dynamics that is out of range.
+
+    Args:
+        name: of the field.
+        value: its value.
+        least: the least number.
+        strictly: whether that one is refused too.
+
+    Raises:
+        ValueError: if it is no finite number in range.
+    """
+    number = real(value)
+    if number is None or not (number > least if strictly else number >= least):
+        rule = "a positive number" if strictly else f"a number of at least {least:g}"
+        raise ValueError(
+            f"Argument `{name}` must be {rule}, but is {value!r}; see flowlift.flow.dynamics."
+        )
+    if number == float("inf"):
+        raise ValueError(f"Argument `{name}` must be finite, but is {value!r}; lower it.")
 
 
 def check_apart_from(observers: Mapping[str, Any] | None, dynamics: AbstractDynamics) -> None:

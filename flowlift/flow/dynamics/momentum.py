@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...numbers import real
 from ...registry import register
-from .base import AbstractDynamics, Further, Rates
+from .base import AbstractDynamics, Further, Rates, check_number
 
 
 class AbstractMomentum(AbstractDynamics):
@@ -76,7 +75,7 @@ class HeavyBall(AbstractMomentum):
         Raises:
             ValueError: if it is no number of at least 0.
         """
-        _check_number("friction", self.friction, 0.0)
+        check_number("friction", self.friction, 0.0)
 
     def damping(self, further: Mapping[str, Any]) -> Any:
         """g."""
@@ -103,7 +102,7 @@ class Nesterov(AbstractMomentum):
         Raises:
             ValueError: if `friction` is none.
         """
-        _check_number("friction", self.friction, 0.0, strictly=True)
+        check_number("friction", self.friction, 0.0, strictly=True)
 
     def damping(self, further: Mapping[str, Any]) -> Any:
         """c / t; infinite at 0."""
@@ -117,14 +116,3 @@ class Nesterov(AbstractMomentum):
         found = super()._rates(loss, gradient, velocity, later)
         fall = jnp.where(still, -gradient / (1 + self.friction), found.further["velocity"])
         return found._replace(further={**found.further, "velocity": fall, "clock": one})
-
-
-def _check_number(name: str, value: Any, least: float, *, strictly: bool = False) -> None:
-    number = real(value)
-    if number is None or not (number > least if strictly else number >= least):
-        rule = "a positive number" if strictly else f"a number of at least {least:g}"
-        raise ValueError(
-            f"Argument `{name}` must be {rule}, but is {value!r}; see flowlift.flow.dynamics."
-        )
-    if number == float("inf"):
-        raise ValueError(f"Argument `{name}` must be finite, but is {value!r}; lower it.")
