@@ -22,7 +22,9 @@ def net(law=None, *, seed=0, copies=6, precision="float64", depth=2):
     )  # fmt: skip
 
 
-LAWS = [lift.FixedInDegree(2), lift.BernoulliInDegree(2.0)]
+BERNOULLI = lift.BernoulliInDegree(2.0)
+# A sibling: the layout of its start alone differs.
+LAWS = [BERNOULLI, pytest.param(lift.FixedInDegree(2), marks=pytest.mark.slow)]
 
 
 def dense(model, name=INNER):
@@ -73,7 +75,7 @@ def test_the_smallest_leave_and_as_many_enter_at_zero(law, grow):
 
 def test_the_steepest_absent_pairs_grow():
     """Against differences of L of the dense network, pair by pair."""
-    model = net(lift.BernoulliInDegree(2.0), seed=1)
+    model = net(BERNOULLI, seed=1)
     _, changes = flow.rewire(model, TASK, drop=0.5, grow="gradient", seed=0)
     change, matrix = changes[INNER], dense(model)
     matrix[change.dropped[1], change.dropped[0]] = np.nan
@@ -91,11 +93,12 @@ def test_the_steepest_absent_pairs_grow():
 
 
 def test_slopes_of_pairs_are_the_gradient_where_there_are_edges():
-    model = net()
+    model = net(BERNOULLI)
     gradient = jax.jit(jax.grad(lambda w: TASK.objective(_with_weights(model, w))))(model.weights)
     slopes = slopes_of_pairs(model, TASK, (INNER,))[INNER].reshape(6, 6)
     sources, targets, _ = model.edges(INNER)
-    np.testing.assert_allclose(slopes[targets, sources], np.abs(gradient[INNER]), rtol=1e-12)
+    found = np.abs(gradient[INNER])[: len(sources)]
+    np.testing.assert_allclose(slopes[targets, sources], found, rtol=1e-12)
 
 
 def _with_weights(model, weights):
@@ -107,7 +110,7 @@ def _with_weights(model, weights):
 @pytest.fixture(scope="module")
 def run():
     return flow.solve_rewired(
-        net(lift.BernoulliInDegree(2.0)), TASK, 6.0, times=[1.0, 2.5], drop=[0.5, 0.25],
+        net(BERNOULLI), TASK, 6.0, times=[1.0, 2.5], drop=[0.5, 0.25],
         grow="gradient", seed=0, solver="tsit5", rtol=1e-9, atol=1e-12,
         observers={"norm": lambda m: sum((w**2).sum() for w in m.weights.values())},
     )  # fmt: skip
@@ -204,7 +207,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_another_graph(grow, preci
 @pytest.mark.parametrize("taken", [np.array([0, 3, 4]), np.array([*range(25), 29])])
 def test_random_pairs_are_uniform_among_the_absent(taken):
     """Each of the absent numbers below 30 is drawn equally often, within 5 standard deviations."""
-    rng, count, turns = np.random.default_rng(0), 3, 4000
+    rng, count, turns = np.random.default_rng(0), 3, 1000
     drawn = [absent_at_random(30, taken, count, rng) for _ in range(turns)]
     assert all(len(set(one.tolist())) == count for one in drawn)
     often = np.bincount(np.concatenate(drawn), minlength=30)
@@ -239,11 +242,11 @@ def test_the_energy_identity_holds_with_rates():
 
 def test_a_spent_budget_or_a_rule_ends_the_flow_in_its_leg():
     given = {"times": [0.5, 1.0], "drop": 0.3, "grow": "random", "seed": 0, "solver": "tsit5"}
-    short = flow.solve_rewired(net(), TASK, 2.0, max_gradients=40, **given)
+    short = flow.solve_rewired(net(BERNOULLI), TASK, 2.0, max_gradients=40, **given)
     assert short.result == flow.Outcome.BUDGET
     assert short.stats.gradients <= 40 + 7
-    high = float(TASK.objective(net()))
-    ruled = flow.solve_rewired(net(), TASK, 2.0, stops=[flow.LossBelow(2 * high)], **given)
+    high = float(TASK.objective(net(BERNOULLI)))
+    ruled = flow.solve_rewired(net(BERNOULLI), TASK, 2.0, stops=[flow.LossBelow(2 * high)], **given)
     assert ruled.result == flow.Outcome.LOSS_BELOW
     assert len(ruled.legs) == 1
     assert ruled.changes == ()

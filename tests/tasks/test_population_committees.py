@@ -68,8 +68,17 @@ def task_of(kind, teachers, **given):
     return tasks.polynomial_committee(teachers, HERMITE, **given)
 
 
-@pytest.mark.parametrize("kind", ["erf", "polynomial"])
-@pytest.mark.parametrize("trained", [False, pytest.param(True, marks=pytest.mark.slow)])
+# Siblings of the first, each with a program of its own.
+@pytest.mark.parametrize(
+    ("kind", "trained"),
+    [
+        ("erf", False),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [("erf", True), ("polynomial", False), ("polynomial", True)]
+        ),
+    ],
+)
 def test_the_loss_is_the_mean_over_gaussian_inputs(kind, trained):
     model, task = committee(kind, 3, 4, trained=trained), task_of(kind, 2, inputs=4)
     task.objective.check(model)
