@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..leaves import leaf_names, named_by
-from ..lift import Lift
+from ..lift import PARAMETRISATIONS, Lift, parametrised_rates
 from ..numbers import real
 
 
@@ -130,7 +130,7 @@ def rates_of(model: PyTree, rates: Rates) -> list[float]:
 
     Args:
         model: any pytree whose floating-point arrays flow, None where they do not.
-        rates: see `rates_at`.
+        rates: see `rates_at`; or, for a lift, the name of a parametrisation.
 
     Returns:
         Numbers, in the order of the leaves.
@@ -139,7 +139,7 @@ def rates_of(model: PyTree, rates: Rates) -> list[float]:
         ValueError: for a name of no leaf that flows, two that name one leaf with different rates,
             or no positive rate.
     """
-    names, given = leaf_names(model), rates_at(rates, size_of(model))
+    names, given = leaf_names(model), rates_at(_of_parametrisation(model, rates), size_of(model))
     for pattern in given:
         if pattern != "*" and not any(named_by(name, pattern) for name in names):
             raise ValueError(
@@ -153,6 +153,20 @@ def rates_of(model: PyTree, rates: Rates) -> list[float]:
             f"{', '.join(names)}; give one of them a positive rate."
         )
     return found
+
+
+def _of_parametrisation(model: PyTree, rates: Rates) -> Rates:
+    """The rates that a parametrisation gives the edges of a lift that flow; others stay."""
+    if not (isinstance(rates, str) and rates in PARAMETRISATIONS):
+        return rates
+    if not isinstance(model, Lift):
+        raise ValueError(
+            f"Argument `rates` must not be a parametrisation for a model that is no lift, but is "
+            f"{rates!r}; read the network by flowlift.lift.read_equinox, or give numbers."
+        )
+    names = leaf_names(model)
+    found = parametrised_rates(model, rates)
+    return {f"weights.{edge}": d for edge, d in found.items() if f"weights.{edge}" in names}
 
 
 def _rate_of(name: str, given: Mapping[str, float]) -> float:

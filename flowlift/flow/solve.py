@@ -119,7 +119,8 @@ def solve(
             paths of leaves such as "layers.0.weight" or their ends; * and ? stand for any letters,
             and "*" alone is the default of all others. 0 freezes a leaf. A rate of a lift may also
             be a function of its size n, the largest number of copies of a hidden vertex: a text
-            such as "1/n", `Power(factor, power)`, or any n -> d.
+            such as "1/n", `Power(factor, power)`, or any n -> d; and the whole the name of a
+            parametrisation, "standard", "ntk", "mean field" or "mup".
         memory: bound in bytes on the activations of one gradient, on each device: samples are
             processed in chunks that keep it. None for no bound.
         dynamics: how theta moves: by the gradient flow, or by another dynamics of

@@ -14,6 +14,7 @@ from .edge_laws import (
 )
 from .export import from_arrays, load_safetensors, save_safetensors, to_arrays, to_scipy
 from .lift import Lift, graph_digest
+from .parametrisation import PARAMETRISATIONS, parametrised_rates
 from .plant import Planting, plant
 from .reading import read_equinox
 from .rewiring import densified, flexible, rewirable, with_edges
@@ -29,6 +30,7 @@ from .weight_laws import (
 )
 
 __all__ = [
+    "PARAMETRISATIONS",
     "AbstractBernoulli",
     "AbstractEdgeLaw",
     "AbstractWeightLaw",
@@ -58,6 +60,7 @@ __all__ = [
     "from_edges",
     "graph_digest",
     "load_safetensors",
+    "parametrised_rates",
     "plant",
     "read_equinox",
     "resolve_copies",

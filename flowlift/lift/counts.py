@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from ..modules import PerceptronModule
-from .edge_laws import AbstractBernoulli, AbstractEdgeLaw
+from .edge_laws import AbstractEdgeLaw, expected_pairs
 from .sampling import resolve_copies, resolve_edge_laws
 
 
@@ -34,7 +34,7 @@ def expected_counts(
     laws = resolve_edge_laws(module, edges, sizes, check=False)
     found = {"edges": 0.0, "parameters": 0.0}
     for name, edge in module.edge_by_name.items():
-        pairs = _expected_pairs(laws[name], sizes[edge.source], sizes[edge.target])
+        pairs = expected_pairs(laws[name], sizes[edge.source], sizes[edge.target])
         found["edges"] += pairs
         found["parameters"] += pairs * math.prod(module.weight_shape(edge))
     return found
@@ -80,9 +80,3 @@ def copies_for_count(
             f"is far from the nearest, {expected(nearest):g} with {nearest} copies; change it."
         )
     return nearest
-
-
-def _expected_pairs(law: AbstractEdgeLaw, n_sources: int, n_targets: int) -> float:
-    if isinstance(law, AbstractBernoulli):
-        return n_sources * n_targets * law.probability(n_sources, n_targets)
-    return float(law.capacity(n_sources, n_targets))

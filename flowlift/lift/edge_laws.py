@@ -210,6 +210,22 @@ class OneToOne(AbstractEdgeLaw):
         return 1
 
 
+def expected_pairs(law: AbstractEdgeLaw, n_sources: int, n_targets: int) -> float:
+    """The expected number of edges of a law.
+
+    Args:
+        law: the law.
+        n_sources: copies of u.
+        n_targets: copies of v.
+
+    Returns:
+        n_u n_v p for a Bernoulli law, the law's own number otherwise.
+    """
+    if isinstance(law, AbstractBernoulli):
+        return n_sources * n_targets * law.probability(n_sources, n_targets)
+    return float(law.capacity(n_sources, n_targets))
+
+
 def _positive(name: str, value: float, owner: str) -> float:
     """The number as Python's own: an integer stays one, as identities of runs hold it."""
     number = whole(value)

@@ -56,6 +56,8 @@ def read_equinox(
     shape: Sequence[int] | None = None,
     kinked: bool = False,
     method: str = "auto",
+    parametrisation: str | None = None,
+    seed: int = 0,
 ) -> Lift:
     """The dense lift that is an equinox network, weight for weight.
 
@@ -76,13 +78,17 @@ def read_equinox(
             convolution.
         kinked: whether functions that have no name in `POINTWISE` are not twice differentiable.
         method: as for `flowlift.sample`.
+        parametrisation: as for `flowlift.sample`: the network's shape with weights drawn anew by
+            the laws of a table, instead of its own.
+        seed: of these weights.
 
     Returns:
-        The lift, in the precision of the network's weights, its seed -1. Its inputs and outputs
-        have the shapes that the network's have.
+        The lift, in the precision of the network's weights, its seed -1 if they are its own. Its
+        inputs and outputs have the shapes that the network's have.
 
     Raises:
-        ValueError: for a layer that cannot be read, named by its place; or if `shape` is missing.
+        ValueError: for a layer that cannot be read, named by its place; if `shape` is missing; or
+            for what is no parametrisation of the network.
     """
     layers = _layers(network)
     stages = _stages(layers, shape, kinked)
@@ -97,15 +103,19 @@ def read_equinox(
             values[f"1->{name}"] = stage.bias
         before = name
     precision = str(np.result_type(*values.values()))
+    laws = None if parametrisation else dict.fromkeys(module.edge_by_name, Zero())
     lift = sample(
         module,
         copies=copies,
         edges={"*": Complete()},
-        weights=dict.fromkeys(module.edge_by_name, Zero()),
-        seed=0,
+        weights=laws,
+        parametrisation=parametrisation,
+        seed=seed,
         precision=precision,
         method=method,
     )
+    if parametrisation:
+        return lift
     weights = {
         name: jnp.asarray(values[name], precision).reshape(w.shape) if name in values else w
         for name, w in lift.weights.items()

@@ -15,6 +15,7 @@ from ..precision import check_precision, check_real
 from ..streams import Purpose, check_seed, stream
 from .edge_laws import AbstractEdgeLaw, Complete, OneToOne
 from .lift import Lift, graph_digest
+from .parametrisation import check_parametrisation, parametrised_laws
 from .weight_laws import AbstractWeightLaw, Gaussian, Zero
 
 Sizes = dict[str, int]
@@ -30,6 +31,7 @@ def sample(
     edges: AbstractEdgeLaw | Mapping[str, AbstractEdgeLaw],
     seed: int,
     weights: AbstractWeightLaw | Mapping[str, AbstractWeightLaw] | None = None,
+    parametrisation: str | None = None,
     precision: str = "float64",
     method: str = "auto",
 ) -> Lift:
@@ -52,6 +54,9 @@ def sample(
         weights: None for `Gaussian(1)` and zero read-outs [choice]; one law for all edges but
             read-outs; or a dict of laws by edge name, in which "*" stands for all edges but
             read-outs. Edges of the constant follow the same rule.
+        parametrisation: "standard", "ntk", "mean field" or "mup": the weight laws of a table (see
+            `flowlift.lift.parametrisation`), of which `weights` may still name single edges; give
+            `rates` of `solve` the same name for its rates.
         precision: "float64" or "float32".
         method: how fibres are summed; "auto" chooses by measured thresholds.
 
@@ -69,6 +74,9 @@ def sample(
     edge_laws = resolve_edge_laws(module, edges, sizes)
     _check_fits(module, sizes, edge_laws)
     weight_laws = _resolve_weight_laws(module, weights)
+    if parametrisation is not None:
+        weight_laws = parametrised_laws(module, sizes, edge_laws, parametrisation)
+        weight_laws |= _named_weight_laws(weights)
     pairs = _draw_graph(module, sizes, edge_laws, seed)
     values = _draw_weights(module, sizes, weight_laws, pairs, seed)
     return _assemble(module, sizes, edge_laws, pairs, values, seed, precision, method)
@@ -80,6 +88,7 @@ def check_plan(
     copies: int | Mapping[str, int],
     edges: AbstractEdgeLaw | Mapping[str, AbstractEdgeLaw],
     weights: AbstractWeightLaw | Mapping[str, AbstractWeightLaw] | None = None,
+    parametrisation: str | None = None,
 ) -> None:
     """Refuse what `sample` would refuse of copies and laws, without drawing anything.
 
@@ -88,6 +97,7 @@ def check_plan(
         copies: as for `sample`.
         edges: as for `sample`.
         weights: as for `sample`.
+        parametrisation: as for `sample`.
 
     Raises:
         ValueError: as for `sample`.
@@ -95,6 +105,9 @@ def check_plan(
     sizes = resolve_copies(module, copies)
     _check_fits(module, sizes, resolve_edge_laws(module, edges, sizes))
     _resolve_weight_laws(module, weights)
+    if parametrisation is not None:
+        check_parametrisation(parametrisation, module)
+        _named_weight_laws(weights)
 
 
 def _check_fits(module: PerceptronModule, sizes: Sizes, laws: dict[str, AbstractEdgeLaw]) -> None:
@@ -255,6 +268,18 @@ def _resolve_weight_laws(module, weights) -> dict[str, AbstractWeightLaw]:
             )
         laws[name] = law
     return laws
+
+
+def _named_weight_laws(weights) -> dict[str, AbstractWeightLaw]:
+    """The laws of single edges, beside those of a parametrisation."""
+    if weights is None:
+        return {}
+    if not isinstance(weights, Mapping) or "*" in weights:
+        raise ValueError(
+            "Argument `weights` must name single edges where a parametrisation gives all others "
+            f"their laws, but is {weights!r}; leave it out."
+        )
+    return dict(weights)
 
 
 def _keys(module: PerceptronModule, edge: Edge, sizes: Sizes) -> tuple[int, int, int]:

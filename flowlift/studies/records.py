@@ -7,111 +7,27 @@ from typing import Any
 from ..flow import ATOL, AUTO, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation, rates_at
 from ..flow.rates import size_of
 from ..flow.stops import Stop
-from ..lift import Gaussian, copies_for_count
-from ..modules import PerceptronModule
+from ..lift import parametrised_rates
 from .kinds import (
     DynamicsChoice,
-    EdgeLaw,
     LossChoice,
     ModelChoice,
     ModuleChoice,
     SolverChoice,
     StopChoice,
     TaskChoice,
-    WeightLaw,
     built,
 )
+from .lift_plan import LiftPlan
 from .observations import ObservationPlan
 from .question import Question
 
 Value = int | float | str | bool
-SIZE_COUNTS = ("copies", "edges", "parameters")
 # What names a run or plans the work, but determines no number of a run.
 NOT_IN_A_RUN = ("name", "seeds", "seeds_at_most", "first_seed", "chunk")
 NOT_IN_A_RUN += ("question", "vary", "alternatives", "quick")
 # Seeds are below this: `lift.sample` takes no others.
 _SEEDS = 2**63
-
-
-@dataclasses.dataclass(frozen=True)
-class LiftPlan:
-    """Which lifts are drawn (theory, section 3 [choice])."""
-
-    sizes: tuple[int, ...]
-    """Lift sizes n, counted as `size_counts` says."""
-    edges: EdgeLaw
-    """The edge law of all base edges but read-outs and edges from a single copy (complete)."""
-    weights: WeightLaw = Gaussian(1.0)
-    """The weight law of all base edges but read-outs (zero)."""
-    ratios: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Copies of a hidden vertex as a multiple of the lift size, where that is not 1."""
-    edges_over: dict[str, EdgeLaw] = dataclasses.field(default_factory=dict)
-    """Edge laws of single base edges, by name."""
-    weights_over: dict[str, WeightLaw] = dataclasses.field(default_factory=dict)
-    """Weight laws of single base edges, by name."""
-    size_counts: str = "copies"
-    """What a size counts: copies (hidden vertices get n each, times their ratio), or the expected
-    edges or parameters of the lift, which the nearest possible number of copies then gives."""
-
-    def __post_init__(self):
-        """Refuse an empty list of sizes, and ratios that are no positive numbers.
-
-        Raises:
-            ValueError: in either case.
-        """
-        if not self.sizes or min(self.sizes) < 1 or len(set(self.sizes)) < len(self.sizes):
-            raise ValueError(
-                f"Argument `sizes` must hold distinct lift sizes of at least 1, but is "
-                f"{self.sizes}; give e.g. [16, 32, 64]."
-            )
-        if self.size_counts not in SIZE_COUNTS:
-            raise ValueError(
-                f"Argument `size_counts` must be one of {', '.join(SIZE_COUNTS)}, but is "
-                f"{self.size_counts!r}; choose one of them."
-            )
-        for vertex, ratio in self.ratios.items():
-            if not 0 < ratio < inf:
-                raise ValueError(
-                    f"Argument `ratios[{vertex!r}]` must be positive, but is {ratio!r}; "
-                    "give copies / lift size."
-                )
-
-    def copies(self, module: PerceptronModule, size: int) -> dict[str, int]:
-        """The number of copies of every hidden vertex: the ratio times n, at least 1.
-
-        n is the size, or the number for which the expected count comes nearest to it.
-
-        Args:
-            module: the base module.
-            size: the lift size.
-
-        Returns:
-            Copies by vertex name.
-
-        Raises:
-            ValueError: if a ratio names no hidden vertex.
-        """
-        hidden = [vertex.name for vertex in module.hidden]
-        for name in self.ratios:
-            if name not in hidden:
-                raise ValueError(
-                    f"Argument `ratios` must name hidden vertices, {hidden}, but names {name!r}; "
-                    "correct the name."
-                )
-        scaled = lambda n: {v: max(1, round(self.ratios.get(v, 1.0) * n)) for v in hidden}
-        if self.size_counts == "copies":
-            return scaled(size)
-        return scaled(copies_for_count(module, size, self.size_counts, scaled, self.edge_laws))
-
-    @property
-    def edge_laws(self) -> dict[str, Any]:
-        """Edge laws by base edge, "*" for all that are not named."""
-        return {name: built(law) for name, law in {"*": self.edges, **self.edges_over}.items()}
-
-    @property
-    def weight_laws(self) -> dict[str, Any]:
-        """Weight laws by base edge, "*" for all that are not named."""
-        return {name: built(law) for name, law in {"*": self.weights, **self.weights_over}.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,8 +187,17 @@ class Study:
                 )
         self._check_axes()
         self._check_model()
+        self._check_rates()
+
+    def _check_rates(self) -> None:
         if self.rates is not None:
             rates_at(self.rates, 1)
+        if self.rates and self.lift is not None and self.lift.parametrisation is not None:
+            raise ValueError(
+                f"Argument `rates` must be left out with the parametrisation "
+                f"{self.lift.parametrisation!r}, which has its own, but is {self.rates}; give one "
+                "of the two."
+            )
 
     def _check_model(self) -> None:
         lifted, given = (self.module, self.lift), (self.model, self.sizes)
@@ -339,6 +264,8 @@ class Study:
         Returns:
             Numbers by name; None for 1.
         """
+        if self.lift is not None and self.lift.parametrisation is not None:
+            return parametrised_rates(model, self.lift.parametrisation)
         if self.rates is None:
             return None
         counts = self.size_counts in ("copies", "size")

@@ -210,6 +210,7 @@ def _laws(plan: LiftPlan, module: PerceptronModule, size: int) -> dict[str, Any]
         "copies": plan.copies(module, size),
         "edges": plan.edge_laws,
         "weights": plan.weight_laws,
+        "parametrisation": plan.parametrisation,
     }
 
 

@@ -80,3 +80,23 @@ def test_a_rate_of_a_frozen_leaf_is_refused(tmp_path):
     text = TINY.replace('name = "tiny"', 'name = "tiny"\nfrozen = ["x->h1"]')
     with pytest.raises(ValueError, match="leaves of the model that flow"):
         check_study(read(tmp_path, text + TABLE))
+
+
+def test_a_parametrisation_gives_a_study_laws_and_rates_together(tmp_path):
+    text = TINY.replace("[lift]\n", '[lift]\nparametrisation = "mup"\n')
+    study = read(tmp_path, text)
+    check_study(study)
+    lift = model_maker(study)(4, 0)
+    rates = study.rates_of(lift, 4)
+    assert rates == flowlift.lift.parametrised_rates(lift, "mup")
+    by_hand = flowlift.sample(
+        lift.module, copies=4, edges=flowlift.Complete(), seed=0, parametrisation="mup"
+    )
+    for name, w in by_hand.weights.items():
+        np.testing.assert_array_equal(lift.weights[name], w)
+    with pytest.raises(ValueError, match="left out with the parametrisation"):
+        read(tmp_path, text + TABLE)
+    with pytest.raises(ValueError, match="left out with a parametrisation"):
+        read(tmp_path, text, 'lift.weights={ kind = "zero" }')
+    with pytest.raises(ValueError, match="one of standard, ntk"):
+        check_study(read(tmp_path, text, "lift.parametrisation=abc"))
