@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "model": ("studies", "tasks"),
     "task": ("tasks",),
     "loss": ("tasks",),
+    "term": ("tasks",),
     "edge_law": ("lift",),
     "weight_law": ("lift",),
     "observer": ("diagnostics", "studies"),
@@ -43,6 +44,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "task": ("precision",),
     "observer": ("model", "task", "reference", "trainable"),
     "loss": ("output", "target"),
+    "term": ("model",),
     "figure": ("data", "ax"),
 }
 # What the command line and people call several of a kind.

@@ -20,6 +20,7 @@ class Purpose(enum.IntEnum):
     PROBE = 4
     PROJECTIONS = 5
     HELD_OUT = 6
+    LABEL_NOISE = 7
 
 
 def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

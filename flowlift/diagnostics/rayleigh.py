@@ -52,7 +52,7 @@ def rayleigh(
     Returns:
         The quotient and its parts.
     """
-    return _rayleigh(tangent(model, task, trainable, rates=rates))
+    return _rayleigh(tangent(model, task, trainable, rates=rates, whole=True))
 
 
 @eqx.filter_jit

@@ -20,6 +20,7 @@ from ..flow.rates import Rates, rates_of
 from ..lift import Lift
 from ..static import number_kinds
 from ..tasks import AbstractObjective, SquaredLoss, Supervised, Task, resolve_objective
+from ..tasks.added import Penalised, data_of
 
 Theta = Float[Array, " P"]
 Values = Float[Array, " N"]
@@ -122,6 +123,7 @@ def tangent(
     *,
     squared: bool = False,
     rates: Rates | None = None,
+    whole: bool = False,
 ) -> Tangent:
     """The tangent of a model on the samples of a task.
 
@@ -130,6 +132,7 @@ def tangent(
         task: a task with samples.
         trainable: which leaves are theta, as for `flowlift.solve`.
         squared: whether the quantity at hand is defined for squared loss only.
+        whole: whether the quantity at hand speaks of grad L, to which added terms belong.
         rates: D, as for `flowlift.solve`: J is then that of phi = D^(-1/2) theta, J D^(1/2).
 
     Returns:
@@ -141,6 +144,12 @@ def tangent(
     """
     keep_compilations()
     objective = resolve_objective(task)
+    if isinstance(objective, Penalised) and (whole or squared):
+        raise ValueError(
+            "Argument `task` must have no added terms for what speaks of the gradient of the data "
+            "loss as that of L, but has decay or terms of the parameters; give the task without."
+        )
+    objective = data_of(objective)
     if not isinstance(objective, Supervised):
         raise ValueError(
             f"Argument `task` must have samples, but its loss is {type(objective).__name__}; "

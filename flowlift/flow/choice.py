@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..protocols import AbstractSmoothness
+from ..tasks.added import Penalised
 from .dynamics.base import AbstractDynamics
 from .sharpness import Ends
 
@@ -168,5 +169,7 @@ def declared_smooth(model: PyTree, objective: object = None) -> bool | None:
     Returns:
         The declaration.
     """
+    if isinstance(objective, Penalised):
+        return objective.smooth_beside(declared_smooth(model, objective.data))
     told = (each.smooth for each in (objective, model) if isinstance(each, AbstractSmoothness))
     return next(told, None)

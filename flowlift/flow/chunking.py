@@ -1,5 +1,6 @@
 """How many samples a gradient takes at a time."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxtyping import PyTree
 
 from ..protocols import AbstractSamplewise
 from ..tasks import AbstractObjective, Supervised
+from ..tasks.added import Penalised
 from ..tasks.chunks import SAY_SO, arrange
 
 _SIZES = 2, 4
@@ -46,6 +48,8 @@ def chunk_samples(
         raise ValueError(
             f"Argument `memory` must be a whole number of bytes, but is {memory!r}; round it."
         )
+    if isinstance(objective, Penalised):
+        return dataclasses.replace(objective, data=chunk_samples(model, objective.data, memory))
     if not isinstance(objective, Supervised):
         if memory is not None:
             raise ValueError(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 from ..static import number_kinds
 from ..tasks import AbstractObjective, Supervised, Task
 from ..tasks.chunks import Chunked
+from ..tasks.added import data_of
 from ..tasks.held_out import labelling, loss_and_accuracy
 from ..tasks.outputs import output_shapes
 from .chunking import chunk_samples
@@ -84,7 +85,8 @@ def held_out_of(
         return ()
     model, further = in_precision(model, precision), in_precision(task.held_out, precision)
     further.check(model)
-    training = in_precision(objective, precision) if isinstance(objective, Supervised) else None
+    data = data_of(objective)
+    training = in_precision(data, precision) if isinstance(data, Supervised) else None
     labels = None if training is None else _labels(model, training, further)
     samples = further.targets.shape[0]
     of = samples if training is None else training.targets.shape[0]

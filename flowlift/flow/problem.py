@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ..compilations import keep_compilations
 from ..static import check_hashable, number_kinds
 from ..tasks import AbstractObjective, Population, Supervised, check_value, total
+from ..tasks.added import Penalised, data_of
 from .chunking import chunk_samples
 from .coordinates import Coordinates, Flat, joined
 from .dynamics.base import (
@@ -189,8 +190,10 @@ def make_problem(
             )
     check_hashable("model", model)
     check_hashable("task", objective)
+    if isinstance(objective, Penalised):
+        objective = objective.of(theta0)
     objective.check(model)
-    if not isinstance(objective, Supervised | Population):
+    if not isinstance(data_of(objective), Supervised | Population):
         # The objectives of others, which may check less.
         check_value(objective, model)
     if dynamics is not None:

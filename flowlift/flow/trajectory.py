@@ -17,6 +17,7 @@ from ..numbers import real, whole
 from ..precision import check_precision
 from ..solvers import BDF, RKC2, ExpRosenbrock
 from ..tasks import AbstractObjective, Task, resolve_objective
+from ..tasks.added import Penalised
 from .coordinates import joined, live_parts, real_parts
 from .problem import in_precision, split_trainable
 from .rates import Rates, at_rates
@@ -110,6 +111,8 @@ def trajectory(
     model = in_precision(model, precision)
     leaves, rest = split_trainable(model, eqx.is_inexact_array)
     leaves, rest, found = at_rates(leaves, rest, rates, precision)
+    if isinstance(objective, Penalised):
+        objective = objective.of(leaves)
     objective.check(model)
     theta, shapes = real_parts(leaves), jax.tree.map(_shape, leaves)
     # Only arrays may be arguments of the integration, and what is differentiated must be one.

@@ -15,6 +15,7 @@ from ..studies.grid import Cell
 from ..studies.records import Study
 from ..studies.toml import variants
 from ..tasks import Supervised
+from ..tasks.added import data_of
 from .cell import model_maker, study_task
 
 # Vectors of the size of theta that a solver and its interpolant hold at once, generously.
@@ -104,7 +105,7 @@ def _largest(cells: Collection[Cell]) -> list[Cell]:
 def _bytes(study: Study, cell: Cell) -> int:
     variant = next(v for a, v in variants(study) if tuple(a.items()) == cell.variant)
     model = model_maker(variant)(cell.size, cell.seeds[0])
-    objective = study_task(variant).objective
+    objective = data_of(study_task(variant).objective)
     leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
     parameters = sum(leaf.size for leaf in leaves)
     item = np.dtype(variant.precision).itemsize

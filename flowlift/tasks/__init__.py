@@ -1,5 +1,6 @@
 """Tasks: what is to be learnt, with the loss stated to the last factor."""
 
+from .added import L1, Penalised, with_decay, with_term
 from .chunks import shard, total
 from .diabetes import diabetes
 from .digits import digits
@@ -27,6 +28,7 @@ from .parity import sparse_parity
 from .periodic import periodic
 from .population_committees import PopulationCommittee, erf_committee, polynomial_committee
 from .random_labels import random_labels
+from .scaled import with_label_noise, with_output
 from .task import (
     AbstractObjective,
     Population,
@@ -40,6 +42,7 @@ from .task import (
 from .teachers import draw_teacher, student_teacher
 
 __all__ = [
+    "L1",
     "AbstractLogarithmicLoss",
     "AbstractLoss",
     "AbstractObjective",
@@ -50,6 +53,7 @@ __all__ = [
     "LogisticExperiment",
     "LogisticLoss",
     "MatrixProduct",
+    "Penalised",
     "PerSample",
     "Population",
     "PopulationCommittee",
@@ -89,5 +93,9 @@ __all__ = [
     "student_teacher",
     "supervised",
     "total",
+    "with_decay",
+    "with_label_noise",
+    "with_output",
+    "with_term",
     "xor_clusters",
 ]

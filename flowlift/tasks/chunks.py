@@ -12,9 +12,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
+from .added import Penalised
 from .losses import AbstractLoss
 from .outputs import output_shapes, predict
-from .task import AbstractObjective, Supervised, Task, check_outputs
+from .task import AbstractObjective, Population, Supervised, Task, check_outputs
 
 _AXIS = "samples"
 Function = Callable[[AbstractObjective, PyTree], PyTree]
@@ -112,6 +113,10 @@ def total(objective: AbstractObjective, function: Function, at: PyTree) -> PyTre
     Returns:
         The sum over parts, which equals function(objective, at) to rounding.
     """
+    if isinstance(objective, Penalised):
+        # Linear in the loss: the terms are counted once, whatever the data are cut into.
+        terms = Population(objective.added)
+        return jax.tree.map(_plus, total(objective.data, function, at), function(terms, at))
     if not isinstance(objective, Chunked):
         return function(objective, at)
     shared, static = eqx.partition((objective.loss, objective.apply), eqx.is_array)
@@ -133,6 +138,11 @@ def total(objective: AbstractObjective, function: Function, at: PyTree) -> PyTre
         out_specs=PartitionSpec(),
         check_vma=False,
     )(objective.parts, (shared, at))
+
+
+def _plus(data: Array, added: Array) -> Array:
+    # A term in another precision does not change that of L.
+    return data + added.astype(data.dtype)
 
 
 def shard(task: Task, devices: Sequence[Any] | None = None) -> Task:
