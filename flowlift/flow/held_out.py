@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, PyTree
 
 from ..static import number_kinds
 from ..tasks import AbstractObjective, Supervised, Task
-from ..tasks.chunks import Chunked
 from ..tasks.added import data_of
+from ..tasks.chunks import Chunked
 from ..tasks.held_out import labelling, loss_and_accuracy
 from ..tasks.outputs import output_shapes
 from .chunking import chunk_samples
