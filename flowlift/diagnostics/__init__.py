@@ -9,6 +9,7 @@ from .coverage_rate import coverage_rate
 from .critical_point import CriticalPoint, Kind, critical_point
 from .degrees import Degrees, DegreeTest, degree_laws, degree_test, degrees
 from .fibration import fibration_defects, is_fibration
+from .imbalance import Imbalance, imbalance, imbalance_defect
 from .in_cones import InCone, in_cone, tree_copies, tree_fractions
 from .kl_exponent import KLFit, kl_exponent
 from .least_curvature import LeastCurvature, least_curvature
@@ -55,6 +56,7 @@ __all__ = [
     "CriticalPoint",
     "DegreeTest",
     "Degrees",
+    "Imbalance",
     "InCone",
     "InTree",
     "KLFit",
@@ -89,6 +91,8 @@ __all__ = [
     "good_copies",
     "hessian_ends",
     "hessian_top",
+    "imbalance",
+    "imbalance_defect",
     "in_cone",
     "is_fibration",
     "kernel_alignment",

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, PyTree
 from ..flow.observers import AbstractObserver
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checks import check_concrete
+from .imbalance import imbalance
 from .overlaps import directions_of, student_overlaps, teacher_overlaps
 from .rayleigh import rayleigh
 from .sharpness import hessian_ends, hessian_top
@@ -138,6 +139,10 @@ def _teacher_overlaps(model, task, directions) -> Measurement:
     return _exact(teacher_overlaps(model, directions=directions), 0)
 
 
+def _imbalance(model, task) -> Measurement:
+    return _exact(jnp.stack(imbalance(model, task).flat), 2)
+
+
 def _outputs(model, task, **settings) -> Measurement:
     at = tangent(model, task, **settings)
     return _exact(at.outputs(at.theta), 1)
@@ -156,6 +161,7 @@ QUANTITIES: dict[str, Callable[..., Measurement]] = {
     "effective_rank": _effective_rank,
     "kernel_drift": _kernel_drift,
     "alignment": _alignment,
+    "imbalance": _imbalance,
     "outputs": _outputs,
     "student_overlaps": _student_overlaps,
     "teacher_overlaps": _teacher_overlaps,
@@ -203,8 +209,8 @@ def observer(quantity: str, task: Task | AbstractObjective | Callable, **argumen
             `count`), "kernel_top" (needs `count`), "kernel_ends", "kernel_trace",
             "effective_rank", "kernel_drift" (needs `reference`, a model), "alignment" (with the
             residual and the target), "student_overlaps" (Q), "teacher_overlaps" (R; `directions`
-            are the task's own if left out) or "outputs" (in L^2(D)): the names that study files
-            use.
+            are the task's own if left out), "imbalance" (of every unit, with its rate, (2, units))
+            or "outputs" (in L^2(D)): the names that study files use.
         task: the task of the flow.
         arguments: keywords of the quantity's own function.
 

@@ -173,6 +173,7 @@ for _name, _function, _unit, *_left_out in (
     ("effective_rank", diagnostics.effective_rank, "1"),
     ("kernel_drift", diagnostics.kernel_drift, "1"),
     ("alignment", diagnostics.kernel_alignment, "1"),
+    ("imbalance", diagnostics.imbalance, "parameter^2"),
     ("student_overlaps", diagnostics.student_overlaps, "parameter^2"),
     # The directions are the task's.
     ("teacher_overlaps", diagnostics.teacher_overlaps, "parameter", "directions"),
