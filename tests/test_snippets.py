@@ -23,9 +23,9 @@ def snippets(page: Path, language: str) -> list[str]:
 WITH_CODE = [page for page in PAGES if snippets(page, "python")]
 # The documentation's build executes notebooks as well; the tutorial is short enough for both.
 NOTEBOOKS = [p for p in WITH_CODE if "mystnb" in p.read_text() and p.name != "tutorial.md"]
-# One engine, peer and way of differentiating after the other, each compiled for its own example: as
-# long as all other pages together. The tests of flow, solvers and compare run the same ones.
-SLOW = [*NOTEBOOKS, ROOT / "docs" / "solvers.md"]
+# One engine, peer, way of differentiating and flow after the other, each compiled for its own
+# example: as long as all other pages together. The tests of flow, solvers and compare run the same.
+SLOW = [*NOTEBOOKS, ROOT / "docs" / "solvers.md", ROOT / "docs" / "flows.md"]
 CASES = [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW), id=p.name) for p in WITH_CODE]
 
 

@@ -2,7 +2,16 @@
 
 from .checkpoints import Checkpoints, ForeignCheckpoint
 from .dataset import dataset
-from .dynamics import Adam, GradientFlow, HeavyBall, LogLoss, Nesterov, RMSProp
+from .dynamics import (
+    Adam,
+    CentralFlow,
+    CentralRMSProp,
+    GradientFlow,
+    HeavyBall,
+    LogLoss,
+    Nesterov,
+    RMSProp,
+)
 from .ensemble import solve_each
 from .gather import gather
 from .methods import AUTO
@@ -26,6 +35,8 @@ __all__ = [
     "AbstractObserver",
     "AbstractRule",
     "Adam",
+    "CentralFlow",
+    "CentralRMSProp",
     "Change",
     "Checkpoints",
     "FlowError",

@@ -10,6 +10,7 @@ from .paired_losses import paired_losses
 from .report import report, write_report
 from .save import save_comparison, save_figures
 from .scaling import scaling
+from .steps_and_flows import steps_and_flows
 from .style import caption
 from .success_map import success_map
 from .success_vs_size import success_vs_size
@@ -29,6 +30,7 @@ __all__ = [
     "save_comparison",
     "save_figures",
     "scaling",
+    "steps_and_flows",
     "success_map",
     "success_vs_size",
     "survival_vs_time",

@@ -160,26 +160,27 @@ def _even(matrix: Matrix) -> Matrix:
 
 def to_triangle(matrix: Matrix) -> Triangle:
     """A symmetric matrix as the vector of its upper triangle, with <X, Y> = x @ y."""
-    i, j, weight = _places(len(matrix))
+    i, j, weight = triangle_places(len(matrix))
     return matrix[i, j] * jnp.asarray(weight, matrix.dtype)
 
 
 def to_matrix(triangle: Triangle, order: int) -> Matrix:
     """The symmetric matrix of an upper triangle."""
-    i, j, weight = _places(order)
+    i, j, weight = triangle_places(order)
     entries = triangle / jnp.asarray(weight, triangle.dtype)
     upper = jnp.zeros((order, order), triangle.dtype).at[i, j].set(entries)
     return upper.at[j, i].set(entries)
 
 
-def _places(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def triangle_places(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns of the entries of an upper triangle, and what they are multiplied by."""
     i, j = np.triu_indices(order)
     return i, j, np.where(i == j, 1.0, 2.0**0.5)
 
 
 def _congruence(scaling: Matrix) -> Float[Array, "n n"]:
     """X -> G X G^T on upper triangles."""
-    i, j, weight = _places(len(scaling))
+    i, j, weight = triangle_places(len(scaling))
     a, b = scaling[i], scaling[j]
     both = a[:, i] * b[:, j] + a[:, j] * b[:, i]
     # A diagonal entry is met once, an off-diagonal one, stored times sqrt(2), twice.

@@ -125,3 +125,31 @@ def test_losses_that_are_not_positive_are_shown_and_the_label_says_how():
     assert "(" not in scales[0.0][1]
     assert "some are 0" in scales[1e-3][1]
     assert "linear axis: not all are positive" in scales[2.0][1]
+
+
+def test_steps_and_flows_draws_what_is_predicted_and_what_is_lost():
+    """A flow that predicts its own loss is one line, another one two."""
+    k = np.arange(5)
+    losses = np.stack([2.0**-k, 3.0**-k])
+    data = xarray.Dataset(
+        {
+            "step_loss": ("step", 1.0 / (k + 1)),
+            "mean_loss": ("step", 1.0 / (k + 2)),
+            "loss": (("flow", "step"), losses),
+            "predicted_loss": (("flow", "step"), losses + np.array([[0.0], [0.1]])),
+        },
+        coords={"step": k, "time": ("step", 0.1 * k), "flow": ["plain", "central"]},
+        attrs={"optimiser": "adam", "window": 3},
+    )
+    ax = plot.steps_and_flows(data)
+    drawn = {line.get_label(): line.get_ydata() for line in ax.get_lines()}
+    assert list(drawn) == [
+        "adam, each step",
+        "mean of 3 steps",
+        "plain",
+        "central",
+        "central, loss of its theta",
+    ]
+    np.testing.assert_array_equal(drawn["central"], losses[1] + 0.1)
+    assert ax.get_yscale() == "log"
+    plt.close(ax.figure)

@@ -6,7 +6,7 @@ from study_text import TINY
 
 import flowlift
 from flowlift import studies, sweep
-from flowlift.flow import HeavyBall
+from flowlift.flow import CentralFlow, HeavyBall
 from flowlift.studies.grid import rows
 from flowlift.sweep.cell import check_study, model_maker, study_task
 
@@ -60,3 +60,21 @@ def test_a_friction_is_an_axis_of_a_grid(tmp_path):
 def test_what_has_no_meaning_is_refused_before_any_flow(tmp_path, overrides, match):
     with pytest.raises(ValueError, match=match):
         check_study(read(tmp_path, TINY, *overrides))
+
+
+# Of a central flow the compilation alone takes seconds.
+@pytest.mark.slow
+def test_a_step_size_is_an_axis_of_a_study_of_central_flows(tmp_path):
+    """Below the edge, where nothing oscillates."""
+    table = '[flow.dynamics]\nkind = "central-flow"\nstep_size = 0.1\neigenvalues = 1\n'
+    text = TINY + table + '[vary]\n"flow.dynamics.step_size" = [0.01, 0.02]\n'
+    study = read(tmp_path, text)
+    assert study.flow.dynamics == CentralFlow(0.1, 1)
+    found = sweep.run_study(study, tmp_path / "results")
+    variances = found.covariance.squeeze().values
+    assert variances.shape[0] == 2
+    assert np.nanmax(variances) == 0
+    shown = found.eigenvalues.squeeze().values
+    assert np.nanmax(shown) < 2 / 0.02
+    with pytest.raises(ValueError, match="`step_size` must be a positive finite number"):
+        read(tmp_path, TINY + table, "flow.dynamics.step_size=0.0")

@@ -2,12 +2,15 @@
 
 from .adaptive import Adam, RMSProp
 from .base import AbstractDynamics, GradientFlow, Rates
+from .central import CentralFlow, CentralRMSProp
 from .log_loss import LogLoss
 from .momentum import HeavyBall, Nesterov
 
 __all__ = [
     "AbstractDynamics",
     "Adam",
+    "CentralFlow",
+    "CentralRMSProp",
     "GradientFlow",
     "HeavyBall",
     "LogLoss",
