@@ -1,0 +1,82 @@
+"""Flows to infinity are told from flows to a point and from passages that only look like it."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowlift import answers, gather, solve
+from flowlift.flow import LogTimes
+
+TIMES = np.logspace(-1, 6, 57)
+
+
+def results_of(distance):
+    """Runs whose distances are given, as results; the loss is of no account."""
+    done = solve(jnp.ones(1), lambda w: jnp.sum(w**2), 1.0, save=[1.0], solver="tsit5")
+    data = gather([(1, 0, done)])
+    data = data.drop_vars([name for name in data.data_vars if "time" in data[name].dims])
+    data = data.drop_vars("time").assign_coords(time=TIMES)
+    return data.assign(distance=(("size", "seed", "time"), np.asarray(distance)[None, None]))
+
+
+def verdict(distance):
+    found = answers.divergence(results_of(distance)).isel(size=0, seed=0)
+    return bool(found.diverging), found
+
+
+def test_the_flow_of_an_exponential_goes_to_infinity_like_log_t():
+    """L = e^-w: w = log(t + e^(w_0))."""
+    save = LogTimes(8, 0.1)
+    run = solve(jnp.zeros(()), lambda w: jnp.exp(-w), 1e6, save=save, rtol=1e-8)
+    np.testing.assert_allclose(run.distance, np.log(run.times + 1), rtol=1e-6, atol=1e-9)
+    found = answers.divergence(gather([(1, 0, run)])).isel(size=0, seed=0)
+    assert bool(found.diverging)
+    assert float(found.degree) == 1
+    assert float(found.decades) == 3
+    assert -0.01 < float(found.low) <= float(found.exponent) <= float(found.high) < 0.01
+    # It never counts as converged unless its loss was met.
+    assert answers.outcomes(gather([(1, 0, run)]), 1e-9).item() == "undecided"
+
+
+GROWS = {
+    "log t": np.log(1 + TIMES),
+    "sqrt(log t), a homogeneous network of two layers": np.sqrt(np.log(1 + TIMES)),
+    "t^(1/4), of L = 1 / (2 w^2)": (4 * TIMES + 1) ** 0.25 - 1,
+    "nearly t^(1/2)": TIMES**0.49,
+}
+
+
+@pytest.mark.parametrize("name", sorted(GROWS))
+def test_growth_without_end_is_found(name):
+    found, evidence = verdict(GROWS[name])
+    assert found, evidence
+
+
+ENDS = {
+    "exponential approach": 1 - np.exp(-TIMES),
+    "degenerate minimum, L = x^4": 1 - (1 + 2 * TIMES) ** -0.5,
+    "flat minimum, L = x^8": 1 - (1 + 6 * TIMES) ** (-1 / 6),
+    "slow escape from a saddle": 1e-9 * np.expm1(1e-6 * TIMES),
+    "arrival after an escape": 1 / (1 + 1e4 * np.exp(-1e-4 * np.minimum(TIMES, 1e7))),
+    "stands still": np.ones(len(TIMES)),
+    "log t that has ended": np.log(1 + np.minimum(TIMES, 3e4)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ENDS))
+def test_what_only_looks_like_it_is_not(name):
+    found, evidence = verdict(ENDS[name])
+    assert not found, evidence
+    assert not str(evidence.why.values)
+
+
+def test_what_was_not_recorded_is_said():
+    data = results_of(np.log(1 + TIMES))
+    missing = answers.divergence(data.drop_vars("distance")).isel(size=0, seed=0)
+    assert not bool(missing.diverging)
+    assert missing.why.item() == "no record of the distance"
+    assert float(missing.decades) == 0
+    short = answers.divergence(data.sel(time=slice(2e3, None))).isel(size=0, seed=0)
+    assert short.why.item() == "too few decades"
+    few = answers.divergence(data.isel(time=slice(None, None, 8))).isel(size=0, seed=0)
+    assert few.why.item() == "too few records"
