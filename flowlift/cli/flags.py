@@ -5,6 +5,7 @@ import typing
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
+import equinox as eqx
 import tyro
 
 from ..studies.kinds import marker
@@ -54,7 +55,9 @@ def _flagged(record: Any) -> Any:
     # A subclass, in which tyro finds the documentation of the fields.
     body = {"__annotations__": types, "__doc__": type(record).__doc__}
     body |= {name: _default(value) for name, value in values.items()}
-    cls = type(type(record).__name__, (type(record),), body)
+    # No plain record derives from equinox's modules, which losses and dynamics are.
+    bases = () if isinstance(record, eqx.Module) else (type(record),)
+    cls = type(type(record).__name__, bases, body)
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)(**values)
 
 

@@ -45,6 +45,16 @@ def test_a_flag_is_an_assignment(plain, flags, assignments):
     assert with_flags(studies.read_study(plain), flags, "flowlift run") == study
 
 
+def test_losses_and_dynamics_which_are_modules_of_equinox_take_flags(plain):
+    """Their class is the record of a study, but no plain record can be derived from it."""
+    given = ["loss={kind='squared'}", "flow.dynamics={kind='heavy-ball', friction=1.0}"]
+    study = studies.read_study(plain, given)
+    assert with_flags(study, [], "flowlift run") == study
+    changed = with_flags(study, ["--flow.dynamics.friction", "2.5"], "flowlift run")
+    assert changed == studies.read_study(plain, [*given, "flow.dynamics.friction=2.5"])
+    assert type(changed.flow.dynamics) is type(study.flow.dynamics)
+
+
 def test_arguments_of_kinds_of_ones_own_are_flags(own, tmp_path):
     flags = ["--module.slope", "0.5", "--task.noise", "0", "--task.samples", "6"]
     given = with_flags(own, flags, "flowlift run")
