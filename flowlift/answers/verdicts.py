@@ -34,6 +34,10 @@ def verdicts(
     greatest time at which one ended at its horizon. Where none did, there is no common end: flows
     that neither met the loss nor are certified are not observed.
 
+    Where the loss itself may rise (momentum, Adam, the central flow: `[flow.dynamics]`), "yes" says
+    that it was at most eps at a save time up to t, and "no" that it was at none of them though the
+    flow was watched to t: it may have been between them, and may have risen since.
+
     A loss on held-out data may rise again, so that once below is not always below. Of it the
     question is whether it is at most eps **at** time t, or at the common end: "yes" or "no" if a
     record at that time says so, or the nearest ones before and after it agree; "not observed" if

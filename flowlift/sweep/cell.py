@@ -66,6 +66,12 @@ def _check_variant(study: Study) -> None:
     check_served(dynamics, built(plan.solver))
     task = study_task(study)
     dynamics.check(resolve_objective(task))
+    if plan.critical_gradient_norm is not None and not dynamics.plain:
+        raise ValueError(
+            f"Argument `flow.critical_gradient_norm` must be left out with {dynamics.title}, whose "
+            "velocity may carry it through a critical point, but is "
+            f"{plan.critical_gradient_norm!r}; take both critical bounds out."
+        )
     if study.observe:
         study.observe.times(plan.horizon)
         study.observe.check(task)
