@@ -18,16 +18,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import problems  # noqa: E402  # pyright: ignore[reportMissingImports]
 
-from flowlift.flow import GradientFlow, HeavyBall, Nesterov, solve  # noqa: E402
+from flowlift.flow import GradientFlow, HeavyBall, solve  # noqa: E402
 
 TIMES = [0.0, 10.0, 100.0, 1e3, 1e4]
 RTOLS = (1e-4, 1e-5, 1e-6, 1e-7)
-FLOWS = {
-    "plain": GradientFlow(),
-    "g = 1": HeavyBall(1.0),
-    "g = 0.1": HeavyBall(0.1),
-    "3 / t": Nesterov(),
-}
+FLOWS = {"plain": GradientFlow(), "g = 1": HeavyBall(1.0), "g = 0.1": HeavyBall(0.1)}
 
 
 def flow(dynamics, rtol, solver="bdf"):
