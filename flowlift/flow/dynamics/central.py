@@ -22,8 +22,10 @@ class AbstractCentral(AbstractDynamics):
     Sigma, the covariance of the optimiser's oscillation about theta, is complementary to
     2 D / eta - H (Cohen et al., arXiv 2410.24206; see `flowlift.flow.dynamics.oscillation`): zero
     as long as all eigenvalues of D^-1 H are below 2 / eta, else what keeps them there. A start
-    beyond is brought there within about a step. Where more than k of them come to 2 / eta the
-    others pass it, as `eigenvalues` shows; where no Sigma keeps them the flow ends as non-finite.
+    beyond is brought there within about a step, where it is far beyond by very many evaluations
+    (gradient descent itself jumps from there): bound them by `max_steps` or `max_gradients`. Where
+    more than k eigenvalues come to 2 / eta the others pass it, as `eigenvalues` shows; where no
+    Sigma keeps them the flow ends as non-finite.
 
     Time is that of L: k steps of size eta take eta k. One unit of it costs 1 / eta gradients of the
     optimiser itself; an evaluation here costs `evaluation_cost` gradients, and a solver makes
