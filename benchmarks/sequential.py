@@ -96,7 +96,9 @@ class _Clock:
             self.rounds += 1
 
         sequential._Looks.take = timed
-        sequential.run_study = lambda study, directory, **_: cells.write_study(study, directory)
+        sequential.complete_study = lambda study, directory, **_: cells.write_study(
+            study, directory
+        )
         sequential.run_cells = self._run_cells
         sequential.load = lambda *_: None
         return design()

@@ -2,11 +2,13 @@
 
     python benchmarks/store.py                      # 100, 1,000 and 10,000 runs in cells of 4
     python benchmarks/store.py --runs 1000 100000 --folded
+    python benchmarks/store.py --runs 1000 10000 100000 --folded --at 1000000
     python benchmarks/store.py --around             # CPU time of a run but for its flow
 
 Runs are copies of one small run with losses of their own: nothing but the store is measured.
 CPU seconds of this process, its system calls included, imports excluded. Exponents are those of
-the last two numbers of runs. The bare reading is h5py's of every variable of the same folded files.
+the last two numbers of runs, and carry on to `--at`. The bare reading is h5py's of every variable
+of the same folded files.
 """
 
 import argparse
@@ -69,6 +71,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--folded", action="store_true", help="make the folded files directly")
     parser.add_argument("--around", action="store_true", help="measure a run around its flow alone")
+    parser.add_argument("--at", type=int, help="extrapolate to so many runs")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as place:
@@ -77,7 +80,7 @@ def main() -> None:
             return
         one = one_run(Path(place) / "one")
         measured = [of_size(n, one, Path(place) / str(n), given.folded) for n in given.runs]
-    table(given.runs, measured)
+    table(given.runs, measured, given.at)
 
 
 def study_of(folder: Path, runs: int, sizes: list[int]) -> studies.Study:
@@ -124,6 +127,10 @@ def of_size(runs: int, one: xarray.Dataset, folder: Path, folded: bool) -> dict[
     found["second run"], _ = cpu(lambda: sweep.run_study(study, folder, progress=False))
     found["report"], _ = cpu(lambda: plot.write_report(folder, folder / "report.html"))
     found["lazy load"], _ = cpu(lambda: store.load(folder, lazy=True))
+    for name in ("cells", "index"):
+        sizes = [file.stat().st_size for file in (folder / name).iterdir()]
+        found[f"{name}, files"], found[f"{name}, MB"] = len(sizes), sum(sizes) / 1e6
+    found["plan, MB"] = (folder / "plan.json").stat().st_size / 1e6
     found["peak GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return found
 
@@ -196,14 +203,16 @@ def around(folder: Path) -> float:
     return seconds / sum(len(cell.runs) for cell in every[1:])
 
 
-def table(runs: list[int], measured: list[dict[str, float]]) -> None:
-    print(f"{'':16}" + "".join(f"{n:>12,}" for n in runs) + f"{'exponent':>12}")
+def table(runs: list[int], measured: list[dict[str, float]], at: int | None) -> None:
+    beyond = f"{at:>14,}" if at else ""
+    print(f"{'':16}" + "".join(f"{n:>12,}" for n in runs) + f"{'exponent':>12}{beyond}")
     for name in measured[-1]:
         values = [found[name] for found in measured]
         line = f"{name:16}" + "".join(f"{value:12.3f}" for value in values)
         if len(runs) > 1:
             slope = math.log(values[-1] / max(values[-2], 1e-9)) / math.log(runs[-1] / runs[-2])
             line += f"{slope:12.2f}"
+            line += f"{values[-1] * (at / runs[-1]) ** slope:14.1f}" if at else ""
         print(line)
     ratios = [found["load"] / found["bare h5py"] for found in measured]
     print(f"{'load / bare':16}" + "".join(f"{ratio:12.1f}" for ratio in ratios))

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import socket
@@ -86,8 +87,7 @@ def write_whole(path: Path, write: Callable[[str], object], *, durable: bool = T
     """
     with _writing(path):
         _check_place(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=_prefix(), suffix=_PART, dir=path.parent)
+        handle, temporary = _part_beside(path)
         os.close(handle)
         try:
             write(temporary)
@@ -95,17 +95,29 @@ def write_whole(path: Path, write: Callable[[str], object], *, durable: bool = T
             if durable:
                 _flush(temporary)
             os.replace(temporary, path)
-            if durable:
-                _flush(path.parent)
-        finally:
+        except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+            raise
+        if durable:
+            _flush(path.parent)
+
+
+def _part_beside(path: Path) -> tuple[int, str]:
+    """A new file beside the place; folders are made where there are none."""
+    make = functools.partial(tempfile.mkstemp, prefix=_prefix(), suffix=_PART, dir=path.parent)
+    try:
+        return make()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return make()
 
 
 def _check_place(path: Path) -> None:
     """A device or a folder is never replaced."""
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EEXIST, "what is there is no file")
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EEXIST, "what is there is no file")
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
@@ -174,18 +186,36 @@ def read_bytes(path: Path, start: int = 0) -> bytes | None:
         NotRead: if the system refuses, e.g. because too many files are open. Nothing follows for
             the content then.
     """
+    found = read_with_time(path, start)
+    return None if found is None else found[0]
+
+
+def read_with_time(path: Path, start: int = 0) -> tuple[bytes, int] | None:
+    """As `read_bytes`, with the time of the file's last change in nanoseconds since 1970."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_not_waiting) as file:
+            # Of the open file: a call by name would ask a shared file system once more.
+            known = os.fstat(file.fileno())
+            if not stat.S_ISREG(known.st_mode):
+                return None
             file.seek(start)
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):
+            return file.read(), known.st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        # Links in a circle, sockets, and what is no file and may not be opened.
+        if error.errno in (errno.ELOOP, errno.ENXIO) or _is_other(path):
             return None
         raise NotRead(path, error) from error
+
+
+def _not_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to would hold a reader up for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _is_other(path: Path) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def of_the_system(error: BaseException) -> bool:

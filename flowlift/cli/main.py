@@ -145,7 +145,7 @@ def _run(given: list[str]) -> None:
 
 def _run_study(command: Run, study, executor) -> None:
     from ..answers import as_text, study_of, summary
-    from ..sweep import check_tolerance, run_study
+    from ..sweep import check_tolerance, complete_study, run_study
 
     output = folder_for(command.output, study.name)
     if command.until is None:
@@ -154,14 +154,17 @@ def _run_study(command: Run, study, executor) -> None:
                 "Argument `budget_runs` must be given with `until` alone, but is "
                 f"{command.budget_runs}; add --until half-width W."
             )
-        results = run_study(
-            study,
-            output,
-            executor=executor,
-            shard=_shard(command.shard),
-            retry_failed=command.retry_failed,
-            every=command.every,
-        )
+        given: dict[str, Any] = {
+            "executor": executor,
+            "shard": _shard(command.shard),
+            "retry_failed": command.retry_failed,
+            "every": command.every,
+        }
+        if given["shard"] != (0, 1) and not command.check_tolerance:
+            complete_study(study, output, **given)
+            _say_how_far(command, output)
+            return
+        results = run_study(study, output, **given)
     else:
         results = _run_until(command, study, output, executor)
     if command.check_tolerance:
@@ -172,10 +175,19 @@ def _run_study(command: Run, study, executor) -> None:
         print(as_text(table, index=False), end="\n\n")
     if results.data_vars:
         print(as_text(summary(results)))
-    else:
-        print(f"Shard {command.shard} has no runs, and {output} holds none yet.")
     _say_remarks(results)
     print(f"\nResults: {output}. Figures: flowlift plot {output}. Page: flowlift report {output}")
+
+
+def _say_how_far(command: Run, output: Path) -> None:
+    """What a part of an array job says: results of all parts need not be read for it."""
+    from ..store import as_text, status
+    from ..store.cells import reread
+
+    found = status(output, reread)
+    if not found.done:
+        print(f"Shard {command.shard} has no runs, and {output} holds none yet.")
+    print(as_text(found))
 
 
 def _say_remarks(results) -> None:

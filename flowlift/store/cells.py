@@ -22,7 +22,16 @@ import numpy as np
 import xarray
 
 from ..doing import doing
-from ..files import NotRead, NotWritten, of_the_system, read_bytes, remedy, write_text, write_whole
+from ..files import (
+    NotRead,
+    NotWritten,
+    of_the_system,
+    read_bytes,
+    read_with_time,
+    remedy,
+    write_text,
+    write_whole,
+)
 from ..studies.grid import SCHEMA, Cell, rows
 from ..studies.records import Study
 from ..studies.toml import recorded_study, to_toml
@@ -152,10 +161,28 @@ def read_with_entry(
     path: Path, names: Collection[str] | None = None
 ) -> tuple[xarray.Dataset, Entry] | tuple[None, None]:
     """As `read_file`, with what an index says of the very same content."""
-    changed = path.stat().st_mtime_ns if path.is_file() else 0
-    raw = read_bytes(path)
-    if raw is None:
-        return None, None
+    found = read_with_time(path)
+    return (None, None) if found is None else typed(path, *found, names)
+
+
+def typed(
+    path: Path, raw: bytes, changed: int, names: Collection[str] | None = None
+) -> tuple[xarray.Dataset, Entry]:
+    """As `read_with_entry`, of bytes that have been read.
+
+    Args:
+        path: the file.
+        raw: its bytes.
+        changed: when it was written, in nanoseconds since 1970.
+        names: the variables to read; None reads all.
+
+    Returns:
+        Its results, and what an index says of them.
+
+    Raises:
+        Damaged: as `read_with_entry`.
+        NewerSchema: as `read_with_entry`.
+    """
     content, digest = unsealed(raw)
     data = _parsed(content, path, names, whole=bool(digest))
     schema = int(data.attrs["schema"])

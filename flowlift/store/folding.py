@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from ..doing import doing
-from ..files import read_bytes, write_whole
+from ..files import read_bytes, read_with_time, write_whole
 from ..studies.grid import SCHEMA
 from .blocks import Block, block_of, folded, layout_of, together
-from .cells import index, read_with_entry, storing
+from .cells import index, read_with_entry, storing, typed
 from .claims import claims
 from .damage import Damage, set_aside
 from .digests import Damaged, sealed, unsealed
@@ -165,13 +165,13 @@ def _batches(
 
 def _read(path: Path, entry: Entry, found: list[Damage]) -> _Source | None:
     """A file's content; None if it has gone, or is damaged."""
+    if (there := read_with_time(path)) is None:
+        return None
+    raw, changed = there
     try:
-        raw = read_bytes(path)
-        data, now = read_with_entry(path)
+        data, _ = typed(path, raw, changed)
     except Damaged as error:
         found.append(set_aside(path, str(error), entry.runs))
-        return None
-    if raw is None or data is None or now is None:
         return None
     return path, hashlib.sha256(raw).hexdigest(), block_of(data)
 

@@ -72,17 +72,23 @@ def append(directory: Path, entry: Entry, *, durable: bool = False) -> None:
     line = f"{text}\t{of_line(text)}\n"
     # A store that is read-only, or full: the files themselves tell what the line would.
     with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
         # One write at the end of the file: lines of several threads do not mix.
-        descriptor = os.open(
-            folder / f"{writer()}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666
-        )
+        descriptor = _opened(folder / f"{writer()}.jsonl")
         try:
             os.write(descriptor, line.encode())
             if durable:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    how = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        return os.open(path, how, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, how, 0o666)
 
 
 def read_index(directory: Path) -> dict[str, Entry]:

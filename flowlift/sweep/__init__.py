@@ -13,7 +13,7 @@ from .executors import WorkersLost, dask_workers, executor_of, spawned_workers
 if TYPE_CHECKING:
     from .cell import check_study, run_cell
     from .estimate import Forecast, forecast
-    from .run import run_study
+    from .run import complete_study, run_study
     from .sequential import Spent, coverage_after_stopping, run_until
     from .tolerance import check_tolerance, compare_tolerances, tolerance_floor, tolerances_there
 
@@ -33,7 +33,7 @@ __getattr__, _, _ = lazy_loader.attach(
     submod_attrs={
         "cell": ["check_study", "run_cell"],
         "estimate": ["Forecast", "forecast"],
-        "run": ["run_study"],
+        "run": ["complete_study", "run_study"],
         "sequential": ["Spent", "coverage_after_stopping", "run_until"],
         "tolerance": [
             "check_tolerance",
@@ -51,6 +51,7 @@ __all__ = [
     "check_study",
     "check_tolerance",
     "compare_tolerances",
+    "complete_study",
     "coverage_after_stopping",
     "dask_workers",
     "executor_of",

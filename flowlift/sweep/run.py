@@ -64,6 +64,49 @@ def run_study(
         NotRead: if the system refuses to read what is there; nothing is set aside for it.
         WorkersLost: if the executor's workers or scheduler are gone; what is finished is kept.
     """
+    complete_study(
+        study,
+        directory,
+        executor=executor,
+        shard=shard,
+        retry_failed=retry_failed,
+        every=every,
+        progress=progress,
+    )
+    try:
+        return load(directory, study)
+    except NothingStored:
+        # A part without runs of a study that nobody has begun: nothing was to be done.
+        return xarray.Dataset(attrs={"study": to_toml(study)})
+
+
+def complete_study(
+    study: Study,
+    directory: str | Path,
+    *,
+    executor: concurrent.futures.Executor | None = None,
+    shard: tuple[int, int] = (0, 1),
+    retry_failed: bool = False,
+    every: float = 60.0,
+    progress: bool = True,
+) -> None:
+    """As `run_study`, without reading the results: a hundred array jobs would each read all.
+
+    Args:
+        study: as for `run_study`, like all that follow.
+        directory: the folder of results.
+        executor: where cells are computed.
+        shard: the part that is done.
+        retry_failed: run those that failed again.
+        every: seconds between two writings of where a run stands.
+        progress: whether anything is shown.
+
+    Raises:
+        ValueError: as `run_study`, like all that follow.
+        StoreError: if results could not be written.
+        NotRead: if the system refuses to read what is there.
+        WorkersLost: if the executor's workers or scheduler are gone.
+    """
     if not 0 <= shard[0] < shard[1]:
         raise ValueError(
             f"Argument `shard` must be (i, n) with 0 <= i < n, but is {shard}; number the parts "
@@ -84,11 +127,6 @@ def run_study(
         print(forecast(study, missing, rates), flush=True)
     run_cells(study, missing, directory, rates, executor, manner, progress=progress)
     clear_dead(directory)
-    try:
-        return load(directory, study)
-    except NothingStored:
-        # A part without runs of a study that nobody has begun: nothing was to be done.
-        return xarray.Dataset(attrs={"study": to_toml(study)})
 
 
 def run_cells(

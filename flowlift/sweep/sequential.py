@@ -22,7 +22,7 @@ from ..store.index import Watch
 from ..studies.grid import Cell, axis_names, cells_of
 from ..studies.records import FlowPlan, Question, Study
 from ..studies.toml import variants
-from .run import run_cells, run_study
+from .run import complete_study, run_cells
 from .work import Manner
 
 # A look adds a quarter of the runs that are there: few looks, and little waste.
@@ -92,7 +92,7 @@ def run_until(
     """
     question = _check(study, half_width, budget_runs)
     directory = Path(directory)
-    run_study(study, directory, executor=executor, every=every, progress=progress)
+    complete_study(study, directory, executor=executor, every=every, progress=progress)
     compute = partial(run_cells, executor=executor, manner=Manner(every=every), progress=progress)
     looks = _Looks(study, directory, question, compute)
     looks.take(np.full(len(looks.counts), study.seeds))

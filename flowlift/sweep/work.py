@@ -34,6 +34,7 @@ from ..studies.records import Study
 from ..studies.toml import structure_study
 from .cell import Bench, describe, gather, versions
 from .compiling import compiling_seconds
+from .releasing import release_programs
 
 # Seconds between looks at the claims of others, give or take half: two that gave way to each other
 # do not meet again and again.
@@ -98,6 +99,7 @@ def compute_and_store(
         missing = cell.without(there)
         if missing is None:
             return True
+        release_programs()
         bench = Bench(study, cell)
         keeper = _Keeper(bench.study, cell, directory, manner, before)
         try:

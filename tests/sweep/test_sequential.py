@@ -32,7 +32,7 @@ class Coins:
     def __init__(self, probability):
         self.probability, self.stored, self.looks, self.written = probability, {}, [], None
 
-    def run_study(self, study, directory, **options):
+    def complete_study(self, study, directory, **options):
         for cell in studies.cells(study):
             self.stored |= dict.fromkeys(cell.runs, cell.size)
 
@@ -83,7 +83,7 @@ class Coins:
 @pytest.fixture
 def coins(monkeypatch):
     coins = Coins({4: 0.5, 8: 1.0})
-    for name in ("run_study", "run_cells", "load", "load_cells"):
+    for name in ("complete_study", "run_cells", "load", "load_cells"):
         monkeypatch.setattr(sequential, name, getattr(coins, name))
     monkeypatch.setattr(sequential, "Watch", coins.watch)
     monkeypatch.setattr(sequential, "write_study", lambda s, d: setattr(coins, "written", s))
@@ -133,7 +133,7 @@ def test_a_design_goes_on_where_it_was_interrupted(study, coins, tmp_path, monke
     # What the first looks had computed, and some runs of the last one.
     kept = {(size, seed) for look in looks[:2] for size, seed in look} | set(looks[-1][::3])
     coins.stored.clear()
-    coins.run_study(study, tmp_path)
+    coins.complete_study(study, tmp_path)
     for cell in studies.cells(dataclasses.replace(study, seeds=200, chunk=1)):
         if (cell.size, cell.seeds[0]) in kept:
             coins.stored[cell.runs[0]] = cell.size
