@@ -225,9 +225,9 @@ EDGE = {"result": Outcome.NON_FINITE, "time": 1.0, "loss": np.array([1.0, np.nan
 def test_a_wrong_end_at_an_edge_is_found(fault, sound):
     solution = planted(**{"energy": np.zeros(3)} | EDGE | fault)
     if sound:
-        return checks.ended_at_the_edge(solution, case(), 1.0, True)
+        return checks.ended_at_the_edge(solution, case(), 1.0)
     with pytest.raises(checks.Fault):
-        checks.ended_at_the_edge(solution, case(), 1.0, True)
+        checks.ended_at_the_edge(solution, case(), 1.0)
 
 
 @pytest.mark.parametrize(("tally", "true"), [(9, False), (10, True), (13, True), (14, False)])

@@ -53,11 +53,14 @@ def ending(trace: Trace, plan: Plan, first: int, cause: Outcome | None) -> Outco
 
 # Large against a step that rounding allows, small against the way to an edge that is not the cause.
 _AHEAD = 0.01
+# Of a step that rounding of time leaves undetermined; a finite explosion takes few of them: what
+# grows like a power of its distance multiplies its exponent with each, an exponential sooner.
+_UNITS_OF_TIME, _EULER_STEPS = 100, 64
 # Ways to give up at an edge: steps too short for time, or without end, or without a solution.
 _AT_AN_EDGE = (Outcome.TIME_UNDERFLOW, Outcome.NO_PROGRESS, Outcome.SOLVER_FAILURE)
 
 
-def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float) -> Outcome:
+def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float, time: float) -> Outcome:
     """One word for one fate: solvers give up in their own ways where L ceases to be a number.
 
     Args:
@@ -65,12 +68,14 @@ def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float) -> O
         problem: the problem.
         theta: where it ended, phi with rates.
         way: the length of its path so far, theta's.
+        time: the time reached.
 
     Returns:
         Non-finite where steps fell below the resolution of time, gained no time or could not be
         solved for, and L or |grad L|^2 is no finite number a bit further down the gradient: a
-        hundredth of |theta|, or of the way so far, which an edge at zero needs. Else the result.
-        Two gradients, of failed flows alone.
+        hundredth of |theta|, or of the way so far, which an edge at zero needs; or is none within
+        what rounding leaves of time, see `_explodes`. Else the result. Two gradients, and up to 64
+        more, of failed flows alone.
     """
     if result not in _AT_AN_EDGE:
         return result
@@ -83,7 +88,24 @@ def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float) -> O
     length = _AHEAD * far / (moved @ moved) ** 0.5
     loss, gradient = problem.value_and_grad(at - length * direction)
     finite = np.isfinite([loss, gradient @ gradient]).all()
-    return result if finite else Outcome.NON_FINITE
+    return Outcome.NON_FINITE if not finite or _explodes(problem, at, time) else result
+
+
+def _explodes(problem: Problem, at: Flat, time: float) -> bool:
+    """Whether a flow is at infinity before time has moved by more than its rounding."""
+    # By Euler's steps, which lag behind a flow that speeds up. L must fall in each: where they are
+    # too long for a stiff field it rises.
+    step = _UNITS_OF_TIME * float(np.spacing(time))
+    before, gradient = problem.value_and_grad(at)
+    for _ in range(_EULER_STEPS):
+        at = at - jnp.asarray(step, at.dtype) * gradient
+        loss, gradient = problem.value_and_grad(at)
+        if not np.isfinite([loss, gradient @ gradient]).all():
+            return True
+        if not loss < before:
+            return False
+        before = loss
+    return False
 
 
 def _threshold_met(trace: Trace, stops: tuple[Stop, ...]) -> Outcome | None:

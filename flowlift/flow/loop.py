@@ -65,8 +65,8 @@ def integrate(
         trace.seconds = before_us + time.perf_counter() - clock
         if checkpoints and result is None:
             checkpoints.keep(Checkpoint(settings, position, trace), engine)
-    theta = settings.problem.theta_of(position.seen)
-    result = named(result, settings.problem, theta, trace.last("arc_length"))
+    theta, way = settings.problem.theta_of(position.seen), trace.last("arc_length")
+    result = named(result, settings.problem, theta, way, trace.time)
     trace.seconds = before_us + time.perf_counter() - clock
     solution = _solution(result, settings, trace, position)
     if throw and not solution.success:

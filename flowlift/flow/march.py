@@ -9,7 +9,7 @@ import numpy as np
 from ..solvers import Halt
 from ..solvers.host.bursts import NO_SAVES, Bounds, Burst, relative, rows_at_most
 from ..solvers.host.stepping import HostField
-from ..solvers.pace import HOPELESS
+from ..solvers.pace import HOPELESS, HOPELESS_IF_STABLE
 from ..solvers.pace import WINDOW as WINDOW_OF_PACE
 from ..solvers.streak import NON_FINITE_ATTEMPTS
 from .between import lobatto, polynomial
@@ -20,7 +20,7 @@ from .programs import BATCH
 from .records import Plan, Settings, keep_snapshot
 from .runner import AbstractRunner
 from .stops import GradientNormBelow, LossBelow, asked_at_save_times, at_most, find
-from .takeover import WINDOW, due, window
+from .takeover import CRAWLING, WINDOW, due, window
 from .trace import Trace
 
 # Gives the state at a record, by its number among those of one call, another time.
@@ -219,8 +219,6 @@ class March:
 
     def _why(self, done: Burst, met: bool) -> Halt:
         control, here = self.control, self.here
-        patience = self.settings.method.controller.patience
-        patience = max(control.max_attempts, HOPELESS) if patience is None else patience
         stuck = here.time + here.step <= here.time
         reasons = (
             (done.halt != Halt.NONE, Halt(done.halt)),
@@ -230,9 +228,20 @@ class March:
             (stuck, Halt.TIME_UNDERFLOW),
             (control.work.gradients >= control.max_gradients, Halt.BUDGET),
             (control.attempts >= control.max_attempts, Halt.STEP_LIMIT),
-            (control.pace.doubling > patience, Halt.NO_PROGRESS),
+            (self._hopeless(), Halt.NO_PROGRESS),
         )
         return next((halt for holds, halt in reasons if holds), Halt.NONE)
+
+    def _hopeless(self) -> bool:
+        """Whether time gets on too slowly to go on."""
+        control, settings, time = self.control, self.settings, self.here.time
+        doubling, patience = control.pace.doubling, settings.method.controller.patience
+        if doubling > (max(control.max_attempts, HOPELESS) if patience is None else patience):
+            return True
+        # Others have given up already, and nobody is left to take over: not for a long way.
+        last = settings.choice is not None and not settings.choice.fallbacks
+        left = doubling * (self.plan.horizon - time)
+        return last and doubling > CRAWLING and left > HOPELESS_IF_STABLE * time
 
     def _read_off(self, before: Place, done: Burst, time: float, over: Callable[[], bool]) -> bool:
         """Record the save times that the last accepted step has passed; whether one is the end."""

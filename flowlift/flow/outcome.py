@@ -57,10 +57,10 @@ _SENTENCES = {
     "`rtol`, or continue this solution with `flow.resume`.",
     Outcome.STEP_LIMIT: "The limit of attempted steps was met; raise `max_steps`, loosen `rtol`, "
     "or choose a solver for stiff problems.",
-    Outcome.NON_FINITE: "The loss or its gradient is not finite there; check the data and the "
-    "weights' scale, or lower `rtol` if an explicit step overflowed.",
-    Outcome.TIME_UNDERFLOW: "The step size fell below the resolution of time; the flow explodes or "
-    "its field is not smooth: loosen `rtol`, or use float64.",
+    Outcome.NON_FINITE: "The loss or its gradient is not finite there, or the flow explodes; check "
+    "the data and the weights' scale, or lower `rtol` if an explicit step overflowed.",
+    Outcome.TIME_UNDERFLOW: "The step size fell below the resolution of time; the field is not "
+    "smooth there: loosen `rtol`, or use float64.",
     Outcome.NO_PROGRESS: "At the pace of the last 1024 attempted steps, doubling the time would "
     "take millions: the field jumps or is singular there, or the flow is far too stiff for an "
     "explicit solver; stop the flow earlier, or choose another solver.",

@@ -27,7 +27,7 @@ _SAVING = 1.1
 _RESTART = 30.0
 # A stiff one makes no progress if doubling the time takes so many attempts, over 1024 of them: a
 # sharp transition at a late time takes fewer.
-_CRAWLING = 100_000
+CRAWLING = 100_000
 # An explicit one takes more on the way to a horizon where it is still the cheaper.
 _CRAWLING_EXPLICIT = HOPELESS_IF_STABLE
 
@@ -77,7 +77,7 @@ def stalled(name: str, result: Outcome | None, spell: Spell, doubling: float) ->
     Returns:
         Why, or None.
     """
-    crawls = doubling > (_CRAWLING_EXPLICIT if name in EXPLICIT else _CRAWLING)
+    crawls = doubling > (_CRAWLING_EXPLICIT if name in EXPLICIT else CRAWLING)
     if result is None and crawls:
         return f"would have needed {doubling:.2g} more steps to double the time"
     if name in EXPLICIT:

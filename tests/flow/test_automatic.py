@@ -202,6 +202,17 @@ def test_kinks_in_flat_fields_end_soon():
     assert solution.stats.cost < 40_000
 
 
+@pytest.mark.slow
+def test_the_last_solver_does_not_crawl_for_ever():
+    """At the tip of |theta| tsit5, the last in turn, would have taken its 10^7 steps."""
+    start = problems.Vector(jnp.linspace(0.5, 1.0, 100))
+    cone = lambda m: jnp.sqrt(jnp.sum(m.theta**2))
+    solution = flow.solve(start, cone, 1e5, rtol=0.1, atol=1e-9)
+    assert solution.result == Outcome.NO_PROGRESS
+    assert solution.time == pytest.approx(float(jnp.linalg.norm(start.theta)), rel=2e-2)
+    assert solution.stats.cost < 50_000
+
+
 def test_a_dear_bdf_gives_way_on_smooth_stiff_fields_alone():
     seen = Outlook(radius=20.0, third=2.0, step=0.5)
     before, now = Mark(time=10.0), Mark(WINDOW, WINDOW - 2, 500, 25.0, 0.5)

@@ -177,6 +177,10 @@ def test_an_overflow_has_one_name(solver):
     solution = solve(START, lambda w: -bowl(w), 1000.0, solver=solver)
     assert solution.result == Outcome.NON_FINITE
     assert 170 < solution.time < 400
+    # At infinity at t = exp(-1); at L = -1e16 steps are of the rounding of time.
+    solution = solve(START, lambda w: -jnp.exp(w).sum(), 1000.0, solver=solver, precision="float64")
+    assert solution.result == Outcome.NON_FINITE
+    assert solution.time == pytest.approx(np.exp(-1), rel=1e-2)
 
 
 @pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])

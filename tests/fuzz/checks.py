@@ -290,19 +290,17 @@ def energy_identity(solution, room: float) -> None:
 
 
 @invariant
-def ended_at_the_edge(solution, case, end: float, no_number: bool) -> None:
+def ended_at_the_edge(solution, case, end: float) -> None:
     """A flow that comes to an end before its horizon: ended there, by its name, all before kept.
 
     Args:
         solution: its solution.
         case: what was asked.
         end: when the formula ends.
-        no_number: whether L is no number beyond.
     """
     failed = solution.result.failed and not solution.success
     expect(failed, "nothing beyond an edge is reached", solution.message)
-    if no_number:
-        expect(solution.result == Outcome.NON_FINITE, "one word", solution.message)
+    expect(solution.result == Outcome.NON_FINITE, "one word", solution.message)
     room = max(tolerance(case, solution), 1e-3)
     inside = 0.8 * end <= solution.time <= (1 + room) * end
     expect(inside, "the flow ends where the formula does", solution.time, end)
