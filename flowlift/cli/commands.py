@@ -148,7 +148,8 @@ class Compare:
     size: int | None = None
     """Lift size; by default the first of the study."""
     max_gradients: float = 1e6
-    """Budget of each run; one that spends it is shown as a failure."""
+    """Budget of each run in gradients, a product counting as two; one that spends it is shown as a
+    failure."""
     repeats: int = 1
     """Timed runs after a first one that compiles."""
     cost_ratio: float = 100.0

@@ -98,7 +98,7 @@ def compare(
         rates: as for `flow.solve`; absolute tolerances of SciPy and SUNDIALS are then those of
             phi = D^(-1/2) theta.
         cost_ratio: a peer, which is any solver but `flow.SOLVERS` and "auto", is given up when
-            its gradients exceed this many times the least cost with which a run of the same
+            its cost exceeds this many times the least one with which a run of the same
             tolerance has reached the horizon (for gradient descent, of any); inf: never. Peers
             run last.
         progress: print each run when it ends; say what runs and what is left, by a bar on a

@@ -80,7 +80,7 @@ class Case:
         problem: the same as a flat problem.
         times: save times, from 0; the last is the horizon.
         precision: "float64" or "float32".
-        max_gradients: budget of gradient evaluations.
+        max_gradients: budget in gradient evaluations, a product counting as two.
         rates: as for `flow.solve`: peers integrate phi = D^(-1/2) theta.
     """
 

@@ -53,9 +53,9 @@ def ending(trace: Trace, plan: Plan, first: int, cause: Outcome | None) -> Outco
 
 # Large against a step that rounding allows, small against the way to an edge that is not the cause.
 _AHEAD = 0.01
-# Of a step that rounding of time leaves undetermined; a finite explosion takes few of them: what
-# grows like a power of its distance multiplies its exponent with each, an exponential sooner.
-_UNITS_OF_TIME, _EULER_STEPS = 100, 64
+# Part of the time that a step gains at least where a solver is not given up (`HOPELESS_IF_STABLE`).
+# What explodes within a few of them multiplies its exponent with each, or does so sooner.
+_LEAST_GAIN, _EULER_STEPS = 1e-6, 64
 # Ways to give up at an edge: steps too short for time, or without end, or without a solution.
 _AT_AN_EDGE = (Outcome.TIME_UNDERFLOW, Outcome.NO_PROGRESS, Outcome.SOLVER_FAILURE)
 
@@ -73,8 +73,8 @@ def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float, time
     Returns:
         Non-finite where steps fell below the resolution of time, gained no time or could not be
         solved for, and L or |grad L|^2 is no finite number a bit further down the gradient: a
-        hundredth of |theta|, or of the way so far, which an edge at zero needs; or is none within
-        what rounding leaves of time, see `_explodes`. Else the result. Two gradients, and up to 64
+        hundredth of |theta|, or of the way so far, which an edge at zero needs; or is none some
+        millionths of the time later, see `_explodes`. Else the result. Two gradients, and up to 64
         more, of failed flows alone.
     """
     if result not in _AT_AN_EDGE:
@@ -92,10 +92,10 @@ def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float, time
 
 
 def _explodes(problem: Problem, at: Flat, time: float) -> bool:
-    """Whether a flow is at infinity before time has moved by more than its rounding."""
+    """Whether a flow is at infinity within some millionths of the time that it has reached."""
     # By Euler's steps, which lag behind a flow that speeds up. L must fall in each: where they are
     # too long for a stiff field it rises.
-    step = _UNITS_OF_TIME * float(np.spacing(time))
+    step = _LEAST_GAIN * time
     before, gradient = problem.value_and_grad(at)
     for _ in range(_EULER_STEPS):
         at = at - jnp.asarray(step, at.dtype) * gradient

@@ -27,6 +27,11 @@ class Tally:
     gradients: int = 0
     hvps: int = 0
 
+    @property
+    def cost(self) -> int:
+        """Gradient equivalents: gradients + 2 products."""
+        return self.gradients + 2 * self.hvps
+
 
 @_record
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +92,7 @@ class HostControl:
         edge: whether the last rejected attempt was one of them.
         halt: a `Halt`.
         barred: a `Halt` of the method itself, for good.
-        max_gradients: halt when so many evaluations are counted.
+        max_gradients: halt when the cost is so many gradients.
         max_attempts: halt when so many steps are attempted.
     """
 
@@ -115,7 +120,7 @@ class HostControl:
         """
         return dataclasses.replace(
             self,
-            max_gradients=self.work.gradients + float(gradients),
+            max_gradients=self.work.cost + float(gradients),
             max_attempts=self.attempts + float(attempts),
             halt=int(Halt.NONE),
             non_finite=0,

@@ -83,7 +83,8 @@ def _enter(engine: Engine, kept: Checkpoint | None, checkpoint: Checkpoint, plan
     position, spent = checkpoint.position, 0.0
     if position is None:
         position = engine.begin(settings)
-        spent = float(position.controller.work.gradients)
+        spent = float(position.controller.work.cost)
+        spent += 2 * settings.choice.products if settings.choice else 0
         engine.record(settings, trace, position)
     theta = settings.problem.theta_of(position.seen)
     keep_snapshot(settings, trace, plan, trace.time, theta)

@@ -116,8 +116,7 @@ class March:
         return going and not (self.judged and self._due())
 
     def _due(self) -> bool:
-        work = self.control.work
-        cost = work.gradients + 2 * work.hvps
+        cost = self.control.work.cost
         return due(self.judged or "", self.trace.judged, self.control.attempts, cost)
 
     def position(self) -> HostPosition:
@@ -183,7 +182,7 @@ class March:
             loss=self.loss if judged else -math.inf,
             gradient_norm=self.gradient_norm if judged else -math.inf,
             attempts=1 if alone else max(1, int(attempts)),
-            gradients=max(1.0, control.max_gradients - control.work.gradients),
+            gradients=max(1.0, control.max_gradients - control.work.cost),
             non_finite=control.non_finite,
             edge=control.edge,
             saves=saves,
@@ -226,7 +225,7 @@ class March:
             (done.non_finite >= NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
             (stuck and done.edge, Halt.NON_FINITE),
             (stuck, Halt.TIME_UNDERFLOW),
-            (control.work.gradients >= control.max_gradients, Halt.BUDGET),
+            (control.work.cost >= control.max_gradients, Halt.BUDGET),
             (control.attempts >= control.max_attempts, Halt.STEP_LIMIT),
             (self._hopeless(), Halt.NO_PROGRESS),
         )

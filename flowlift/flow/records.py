@@ -91,7 +91,7 @@ class Plan:
         times: save times and those of snapshots, increasing, the last one the horizon.
         snapshots: (number that was asked for, time of the flow) pairs, equal but for rounding.
         stops: stopping rules.
-        max_gradients: budget of gradients of this call.
+        max_gradients: budget of this call in gradients, a product counting as two.
     """
 
     horizon: float

@@ -166,7 +166,7 @@ def solve_rewired(
         )
         legs.append(leg)
         starts.append(start)
-        left -= leg.stats.gradients
+        left -= leg.stats.cost
         if leg.result is not Outcome.HORIZON or end == float(horizon) or left <= 0:
             break
         lift, change = rewire(

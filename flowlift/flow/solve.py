@@ -103,8 +103,8 @@ def solve(
             time are always saved. A number that differs from the horizon by rounding is meant to
             be it.
         stops: stopping rules, at most one of a kind.
-        max_gradients: budget of gradient evaluations of the solver, > 0, to within one attempted
-            step.
+        max_gradients: budget of the solver in gradient evaluations, > 0, to within one attempted
+            step. A Hessian-vector product counts as two, as in `FlowStats.cost`.
         max_steps: limit of attempted steps.
         observers: further functions of the model to record at the save times, by names that
             results do not use themselves (`flowlift.reserved`). Their values may be numbers of any
@@ -190,7 +190,7 @@ def resume(
         horizon: the new end, later than the time reached.
         save: save times; those that are already past are ignored.
         stops: stopping rules from now on.
-        max_gradients: budget of **further** gradient evaluations.
+        max_gradients: budget of **further** gradient evaluations, a product counting as two.
         snapshots: further times at which the whole model is kept, from the time reached on.
         throw: as for `solve`.
 
@@ -300,7 +300,7 @@ def check_settings(
         atol: absolute tolerance.
         max_steps: limit of attempted steps.
         precision: "float64" or "float32".
-        max_gradients: budget of gradient evaluations.
+        max_gradients: budget in gradient evaluations.
 
     Raises:
         ValueError: for a bad argument.

@@ -112,7 +112,7 @@ class WorkState(eqx.Module):
         non_finite: attempts in a row whose result was not finite, or not solved for.
         edge: whether the last rejected attempt was one of the former.
         halt: a `Halt`.
-        max_gradients: halt when so many evaluations are counted.
+        max_gradients: halt when the cost is so many evaluations.
         max_attempts: halt when so many steps are attempted.
     """
 
@@ -142,7 +142,7 @@ class WorkState(eqx.Module):
             lambda s: (s.max_gradients, s.max_attempts, s.halt, s.non_finite),
             self,
             (
-                (self.work.gradients.astype(float) + gradients).astype(self.max_gradients.dtype),
+                (self.work.cost.astype(float) + gradients).astype(self.max_gradients.dtype),
                 (self.attempts.astype(float) + attempts).astype(self.max_attempts.dtype),
                 jnp.zeros_like(self.halt),
                 jnp.zeros_like(self.non_finite),
@@ -359,7 +359,7 @@ def _why_halt(state: WorkState, unsolved, stuck, met, hopeless) -> Int[Array, ""
         (state.non_finite >= NON_FINITE_ATTEMPTS, Halt.NON_FINITE),
         (stuck & state.edge, Halt.NON_FINITE),
         (stuck, Halt.TIME_UNDERFLOW),
-        (state.work.gradients.astype(limit) >= state.max_gradients, Halt.BUDGET),
+        (state.work.cost.astype(limit) >= state.max_gradients, Halt.BUDGET),
         (state.attempts.astype(limit) >= state.max_attempts, Halt.STEP_LIMIT),
         (hopeless, Halt.NO_PROGRESS),
     )

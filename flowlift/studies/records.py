@@ -54,7 +54,7 @@ class FlowPlan:
     stagnation: float | None = None
     """Stop once the last decade of t brought at most this fraction of all that the loss fell."""
     max_gradients: float = inf
-    """Budget of gradient evaluations per flow."""
+    """Budget per flow in gradient evaluations; a Hessian-vector product counts as two."""
     max_steps: int = 10_000_000
     """Limit of attempted steps per flow."""
     # None leaves both out of the record, so that runs without them keep their identity.

@@ -209,7 +209,7 @@ def test_the_last_solver_does_not_crawl_for_ever():
     cone = lambda m: jnp.sqrt(jnp.sum(m.theta**2))
     solution = flow.solve(start, cone, 1e5, rtol=0.1, atol=1e-9)
     assert solution.result == Outcome.NO_PROGRESS
-    assert solution.time == pytest.approx(float(jnp.linalg.norm(start.theta)), rel=2e-2)
+    assert solution.time == pytest.approx(float(jnp.linalg.norm(start.theta)), rel=0.2)
     assert solution.stats.cost < 50_000
 
 

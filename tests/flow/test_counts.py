@@ -64,13 +64,33 @@ def test_counts_are_those_of_the_host_and_budgets_hold(name):
     part = flow(solver, max_gradients=40)
     assert counted(part.stats, name)
     assert part.result == "budget"
-    assert 40 <= part.stats.gradients < 40 + ATTEMPT[name]
+    assert 40 <= part.stats.cost < 40 + ATTEMPT[name]
     # The steps of both are the same, so that one goes on where the other stopped.
     again = flow(solver, 0.01)
     copy = pickle.loads(pickle.dumps(again))
     ends = [resume(s, 0.02).stats for s in (again, again, copy)]
     assert len({(end.gradients, end.hvps, end.observation_gradients) for end in ends}) == 1
     assert again.stats.gradients < ends[0].gradients
+
+
+@pytest.mark.parametrize(
+    "solver", ["bdf", "auto", *(pytest.param(name, marks=SLOW) for name in ("rkc2", "exprb"))]
+)
+def test_products_count_in_the_budget(solver):
+    """A step takes a few products of 12 parameters; without a count of them 40 gradients take more.
+
+    Nothing else changes: a budget of the whole cost gives the same flow.
+    """
+    scales = jnp.logspace(0, 2, 12)
+    loss = lambda theta: jnp.sum(jnp.log(jnp.cosh(scales * theta))) / 10
+    solved = lambda **more: solve(jnp.ones(12), loss, 30.0, solver=solver, rtol=1e-4, **more)
+    whole = solved()
+    assert whole.stats.hvps > 10
+    part = solved(max_gradients=60)
+    assert part.result == "budget"
+    # One attempt: at most a basis of all 12, twice, and conjugate gradients.
+    assert 60 <= part.stats.cost < 60 + 120
+    assert solved(max_gradients=whole.stats.cost).loss.tolist() == whole.loss.tolist()
 
 
 @pytest.mark.slow
@@ -143,4 +163,6 @@ def test_a_comparison_spends_the_same_budget_on_everyone():
     )
     assert (table.result == "budget").all()
     assert np.all(table.gradients.values <= 60 + max(ATTEMPT.values()))
+    # A step of the BDF takes a basis of all three parameters at most a few times.
+    assert np.all(table.cost.values <= 60 + max(ATTEMPT.values()) + 24)
     assert math.isfinite(float(table.gradients.max()))

@@ -221,11 +221,11 @@ def limit_of_steps(solution, free, limit: int) -> None:
 @invariant
 def budget_of_gradients(solution, free, budget: float, attempt: int) -> None:
     """With enough gradients nothing changes; else the budget is met within one attempted step."""
-    if budget >= free.stats.gradients:
+    if budget >= free.stats.cost:
         return same_bits(solution, free)
     expect(solution.result in (Outcome.BUDGET, free.result), "result", solution.result.value)
-    spent = solution.stats.gradients
-    expect(spent <= budget + attempt, "gradients spent", spent, budget, attempt)
+    spent = solution.stats.cost
+    expect(spent <= budget + attempt, "cost spent", spent, budget, attempt)
     expect(solution.result != Outcome.BUDGET or spent >= budget - attempt, "left", spent, budget)
     return prefix_of(solution, free)
 

@@ -72,7 +72,7 @@ def ended(case, rng) -> None:
     limited = case.solve(stops=stops, max_steps=steps)
     checks.shape_of_the_end(limited)
     checks.limit_of_steps(limited, full, steps)
-    budget = max(1, full.stats.gradients + int(rng.choice([-1, 0, 1, -rng.integers(0, 60)])))
+    budget = max(1, full.stats.cost + int(rng.choice([-1, 0, 1, -rng.integers(0, 60)])))
     checks.budget_of_gradients(
         case.solve(stops=stops, max_gradients=budget), full, budget, _ATTEMPT
     )

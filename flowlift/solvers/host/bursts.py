@@ -30,7 +30,7 @@ class Bounds(NamedTuple):
         loss: it ends with the accepted step at which L is at most this.
         gradient_norm: likewise |grad L|.
         attempts: most attempts.
-        gradients: it ends when so many are counted.
+        gradients: it ends when the cost is so many: a product counts as two.
         non_finite: attempts in a row, before, that were not finite.
         edge: whether the last rejected attempt, before, was one of them.
         saves: times of which the states are wanted, increasing, infinite where there are no more,
@@ -61,7 +61,7 @@ class Bounds(NamedTuple):
             end=self.end - burst.time,
             pause=self.pause - burst.time,
             attempts=self.attempts - burst.attempts,
-            gradients=self.gradients - burst.gradients,
+            gradients=self.gradients - burst.gradients - 2 * burst.products,
             non_finite=burst.non_finite,
             edge=burst.edge,
             saves=rest_of(self.saves, len(burst.rows), burst.time),

@@ -285,7 +285,8 @@ class LeanRKC(AbstractLeanMethod):
         self, field: HostField, y: Vector, ready: Ready, h: float, bounds: Bounds, constants
     ) -> Burst:
         """One, with the work that went before it."""
-        bounds = bounds._replace(gradients=bounds.gradients - ready.gradients)
+        spent = ready.gradients + 2 * ready.products
+        bounds = bounds._replace(gradients=bounds.gradients - spent)
         out = burst(self, field, y, _Lean.of(ready), h, bounds, constants)
         # What was found out where nothing was finite is no evidence.
         skewed = not ready.symmetric and out.attempts > 0 and out.non_finite == 0
