@@ -6,6 +6,8 @@ import optax
 import problems
 import pytest
 
+import flowlift
+from flowlift import modules, tasks
 from flowlift.flow import Adam, RMSProp, solve
 
 SLOPES = np.array([1.0, -2.0, 0.003])
@@ -70,6 +72,17 @@ def test_a_stock_implicit_solver_serves():
     implicit = solve(START, bowl, 2.0, solver="kvaerno5", **settings)
     explicit = solve(START, bowl, 2.0, solver="dopri8", **settings)
     np.testing.assert_allclose(implicit.model.theta, explicit.model.theta, atol=1e-6)
+
+
+def test_gradients_may_begin_at_zero():
+    # Below a read-out of zeros; stages of a step overshoot to negative averages of squares.
+    lift = flowlift.sample(
+        modules.mlp(2, depth=2), copies=4, edges=flowlift.BernoulliInDegree(3), seed=0
+    )
+    task, dynamics = tasks.periodic({1: 1.0}, samples=8), RMSProp(1.0, 1e-3)
+    solution = solve(lift, task, 0.3, dynamics=dynamics, solver="tsit5", rtol=1e-5)
+    assert solution.success
+    np.testing.assert_allclose(solution.energy, solution.loss[0] - solution.loss, atol=1e-4)
 
 
 def test_auto_is_explicit_and_says_so():

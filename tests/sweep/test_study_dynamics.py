@@ -56,7 +56,8 @@ def test_a_friction_is_an_axis_of_a_grid(tmp_path):
          "for HeavyBall"),
         (['flow.dynamics.kind="heavy-ball"', "flow.dynamics.friction=-1.0"], "at least 0"),
         (['flow.dynamics.kind="heavy-ball"', "flow.dynamics.friction=1.0",
-          "flow.critical_gradient_norm=1e-6", "flow.critical_curvature=1e-6"], "through a critical"),
+          "flow.critical_gradient_norm=1e-6", "flow.critical_curvature=1e-6"],
+         "through a critical"),
     ],
 )  # fmt: skip
 def test_what_has_no_meaning_is_refused_before_any_flow(tmp_path, overrides, match):

@@ -116,7 +116,10 @@ def unbiased(average: Array, now: Array, age: Array) -> Array:
 
 
 def normalised(first: Array, second: Array, epsilon: Any) -> Array:
-    """m / (v^(1/2) + eps), and 0 where that is 0 / 0; NaN where v < 0, which rejects the step.
+    """m / (|v|^(1/2) + eps), and 0 where that is 0 / 0.
+
+    No exact flow has v < 0, but stages of a step have where gradients begin at 0, as below a
+    read-out of zeros: the field goes on there, and the error of the step is judged as ever.
 
     Args:
         first: m.
@@ -128,7 +131,7 @@ def normalised(first: Array, second: Array, epsilon: Any) -> Array:
     """
     # The root has no derivative at 0.
     nothing = second == 0
-    root = jnp.where(nothing, 0.0, jnp.sqrt(jnp.where(nothing, 1.0, second)))
+    root = jnp.where(nothing, 0.0, jnp.sqrt(jnp.where(nothing, 1.0, jnp.abs(second))))
     scale = root + epsilon
     empty = scale == 0
     return jnp.where(empty, 0.0, first / jnp.where(empty, 1.0, scale))
