@@ -1,4 +1,4 @@
-"""What rates add to one gradient: operations of the compiled program, bytes, and CPU time.
+"""What rates, decay and scale add to one gradient: operations of the compiled program, bytes, and CPU time.
 
     python benchmarks/flows.py
 
@@ -17,7 +17,7 @@ from flowlift import BernoulliInDegree, modules, sample, tasks
 from flowlift.flow.problem import Problem, make_problem
 from flowlift.lift import Gaussian
 
-CALLS = 400
+CALLS = 200
 SIZES = (64, 1024)
 SAMPLES = 256
 
@@ -28,10 +28,15 @@ def variants(size: int) -> dict[str, Problem]:
     weights = dict.fromkeys(module.edge_by_name, Gaussian())
     lift = sample(module, copies=size, edges=BernoulliInDegree(4), weights=weights, seed=0)
     x = np.random.default_rng(0).standard_normal((SAMPLES, 8))
-    objective = tasks.supervised(x, np.sin(x[:, 0])).objective
+    task = tasks.supervised(x, np.sin(x[:, 0]))
+    objective = task.objective
+    made = lambda changed: make_problem(lift, changed.objective, "float64")
     return {
         "plain": make_problem(lift, objective, "float64"),
         "rates": make_problem(lift, objective, "float64", rates={"*": "1/n", "x->h1": "n"}),
+        "decay": made(tasks.with_decay(task, {"*": 1e-3, "h1->h2": 1e-2})),
+        "scale": made(tasks.with_output(task, scale=2.0)),
+        "centred": made(tasks.with_output(task, scale=2.0, start=lift)),
     }
 
 

@@ -39,7 +39,8 @@ def compare_on_study(
             f"Argument `study` must flow plainly to be compared with other solvers, but flows by "
             f"{dynamics_of(study).title}; leave [flow.dynamics] out."
         )
-    model, task = model_maker(study)(size, seed), study_task(study)
+    model = model_maker(study)(size, seed)
+    task = study_task(study, model)
     rates = study.rates_of(model, size)
     horizon, precision = study.flow.horizon, study.precision
     results = compare(model, task, horizon, precision=precision, rates=rates, **options)

@@ -240,3 +240,20 @@ def named_rates(model: PyTree, trainable: Any, rates: Rates | None) -> dict[str,
         return None
     leaves = eqx.filter(model, trainable)
     return dict(zip(leaf_names(leaves), rates_of(leaves, rates), strict=True))
+
+
+def moving_leaves(flowing: PyTree, rates: Mapping[str, float] | None) -> PyTree:
+    """The leaves that flow without those whose rate is 0.
+
+    Args:
+        flowing: a model with None for what does not flow.
+        rates: as given by `named_rates`.
+
+    Returns:
+        The model with None for those, too.
+    """
+    if rates is None:
+        return flowing
+    leaves, structure = jax.tree.flatten(flowing)
+    pairs = zip(leaves, rates.values(), strict=True)
+    return structure.unflatten([leaf if rate > 0 else None for leaf, rate in pairs])

@@ -200,7 +200,7 @@ def _common_record(study: Study) -> dict:
         there = record.get(table, {})
         for key in [k for k, default in defaults.items() if there.get(k) == default]:
             del there[key]
-    for key in ("frozen", "rates"):
+    for key in ("frozen", "rates", "decay", "terms"):
         if not record.get(key, True):
             # Nothing there is what a study says by leaving it out.
             del record[key]

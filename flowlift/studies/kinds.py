@@ -42,6 +42,7 @@ ModuleChoice = Annotated[Any, Kind("module")]
 ModelChoice = Annotated[Any, Kind("model")]
 TaskChoice = Annotated[Any, Kind("task")]
 LossChoice = Annotated[Any, Kind("loss")]
+TermChoice = Annotated[Any, Kind("term")]
 EdgeLaw = Annotated[Any, Kind("edge_law")]
 WeightLaw = Annotated[Any, Kind("weight_law")]
 Quantity = Annotated[Any, Kind("observer")]
@@ -304,8 +305,8 @@ def _build(self: AbstractChoice, **given: Any) -> Any:
             left out.
 
     Returns:
-        What the function makes, checked to be one of its kind. A loss may also be the function
-        itself, of output, target and its own arguments.
+        What the function makes, checked to be one of its kind. A loss or a term may also be the
+        function itself, of what the study gives and its own arguments.
 
     Raises:
         ValueError: if it makes something else.
@@ -319,7 +320,7 @@ def _build(self: AbstractChoice, **given: Any) -> Any:
     given = {name: value for name, value in given.items() if name in accepted}
     if function.__module__.partition(".")[0] == "flowlift":
         return function(**fields, **given)
-    if self.table == "loss" and accepted.keys() >= set(registry.GIVEN["loss"]):
+    if self.table in ("loss", "term") and accepted.keys() >= set(registry.GIVEN[self.table]):
         return functools.partial(function, **fields)
     made = sources.calling(function, self.kind, **fields, **given)
     wanted = MAKES.get(self.table)

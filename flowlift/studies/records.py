@@ -16,9 +16,11 @@ from .kinds import (
     SolverChoice,
     StopChoice,
     TaskChoice,
+    TermChoice,
     built,
 )
 from .lift_plan import LiftPlan
+from .losses import NoisePlan, OutputPlan
 from .observations import ObservationPlan
 from .question import Question
 
@@ -130,6 +132,15 @@ class Study:
     rates: dict[str, float | str] | None = None
     """Factors of -grad L by base edge or path of a leaf, "*" for all others: numbers, 0 for what
     does not flow, or powers of the lift size n in copies (of a model: its size), such as "1/n"."""
+    decay: dict[str, float] | None = None
+    """Weight decay: lambda by base edge or path of a leaf, "*" for all others that flow; the loss
+    has (1/2) sum lambda |theta|^2 more."""
+    output: OutputPlan | None = None
+    """A scale of the outputs, and whether those at the start are subtracted."""
+    label_noise: NoisePlan | None = None
+    """Noise of the training targets."""
+    terms: dict[str, TermChoice] | None = None
+    """Further terms of the loss, functions of the model, by a name of one's own."""
     seeds: int = 1
     """Lifts per size: seeds `first_seed`, `first_seed` + 1, ..."""
     first_seed: int = 0

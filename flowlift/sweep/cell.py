@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 import xarray
@@ -16,7 +17,7 @@ from ..flow import Checkpoints, FlowSolution, check_settings, solve
 from ..flow.dataset import TIME, Variables, facts_of, record_of
 from ..flow.dynamics import AbstractDynamics, GradientFlow
 from ..flow.methods import check_served
-from ..flow.rates import named_rates
+from ..flow.rates import moving_leaves, named_rates
 from ..flow.stops import check_readable, check_stops
 from ..leaves import flowing
 from ..lift import check_plan, sample
@@ -25,10 +26,11 @@ from ..store.joining import numbered
 from ..store.schema import versions_of
 from ..studies.grid import SCHEMA, Cell, axis_names
 from ..studies.kinds import build_module, build_task, built
+from ..studies.losses import with_added
 from ..studies.observations import observe
 from ..studies.records import LiftPlan, Study
 from ..studies.toml import to_toml, variants
-from ..tasks import Supervised, Task, resolve_objective
+from ..tasks import Penalised, Supervised, Task, resolve_objective
 from ..tasks.losses import resolve_loss
 from .certification import certificate_of
 
@@ -93,7 +95,9 @@ def _check_models(study: Study, task: Task) -> None:
         if task.held_out is not None:
             task.held_out.check(model)
         flows = flowing(model, study.frozen or ())
-        named_rates(model, flows, study.rates_of(model, size))
+        rates = named_rates(model, flows, study.rates_of(model, size))
+        if isinstance(task.objective, Penalised):
+            task.objective.of(moving_leaves(eqx.filter(model, flows), rates))
         if study.observe:
             study.observe.check_model(model, task)
 
@@ -132,7 +136,8 @@ class Bench:
     def __init__(self, study: Study, cell: Cell):
         self.study = _variant(study, cell)
         self._size = cell.size
-        self._task = study_task(self.study)
+        self._bare = _task_of(self.study)
+        self._task = _with_added(self.study, self._bare, None)
         self._make = model_maker(self.study)
 
     def run(
@@ -155,13 +160,15 @@ class Bench:
         facts = facts_of(model)
         if on_lift:
             on_lift(facts)
-        rates = self.study.rates_of(model, self._size)
-        solution = _flow(self.study, model, self._task, rates, checkpoints)
+        rates, task = self.study.rates_of(model, self._size), self._task
+        if self.study.output is not None and self.study.output.centred:
+            task = _with_added(self.study, self._bare, model)
+        solution = _flow(self.study, model, task, rates, checkpoints)
         data = describe(self.study, facts, solution)
-        data |= certificate_of(self.study.flow, solution, self._task)
+        data |= certificate_of(self.study.flow, solution, task)
         if self.study.observe:
             horizon = self.study.flow.horizon
-            seen = observe(self.study.observe, model, self._task, solution, horizon)
+            seen = observe(self.study.observe, model, task, solution, horizon)
             for name, found in seen.variables.items():
                 data[str(name)] = (tuple(map(str, found.dims)), found.values, found.attrs)
         return data, solution
@@ -242,7 +249,28 @@ def model_maker(study: Study) -> Callable[[int, int], PyTree]:
     )
 
 
-def study_task(study: Study) -> Task:
+def study_task(study: Study, start: PyTree | None = None) -> Task:
+    """The task of a study with its own loss, and what the study adds to it.
+
+    Args:
+        study: the study, without further axes.
+        start: a model at its start, whose outputs are subtracted where the study says so.
+
+    Returns:
+        The task.
+
+    Raises:
+        ValueError: for what does not fit the task.
+    """
+    return _with_added(study, _task_of(study), start)
+
+
+def _with_added(study: Study, task: Task, start: PyTree | None) -> Task:
+    tables = ("output", "label_noise", "decay", "terms")
+    return with_added(task, start, **{name: getattr(study, name) for name in tables})
+
+
+def _task_of(study: Study) -> Task:
     """The task of a study, with the loss that the study names instead of the task's own.
 
     Args:
