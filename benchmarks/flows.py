@@ -1,4 +1,4 @@
-"""What rates, decay and scale add to one gradient: operations of the compiled program, bytes, and CPU time.
+"""What rates, decay and scale add to one gradient: operations of the program, bytes, CPU time.
 
     python benchmarks/flows.py
 
