@@ -22,7 +22,11 @@ _LEAST_GROWTH = 0.05
 _RECORDS = 4
 
 
-def divergence(results: xarray.Dataset) -> xarray.Dataset:
+# Runs whose records are fitted together: some 10 MB for 100 records each.
+_TOGETHER = 10_000
+
+
+def divergence(results: xarray.Dataset, among: xarray.DataArray | None = None) -> xarray.Dataset:
     """Which flows look as if they went off to infinity, with the evidence.
 
     Let r(t) = |theta(t) - theta(0)|, and p the exponent of growth, r^H = a + b (t^p - 1) / p: log t
@@ -30,42 +34,62 @@ def divergence(results: xarray.Dataset) -> xarray.Dataset:
     two neighbouring half decades among the last three decades of t. A flow looks divergent if r
     grew in the last decade, and for some degree H of 1, 2, 3, 4 all these p lie between about 0 and
     1/2. It is a fit and no certificate: a flow that stops at a great distance looks the same before
-    it gets there, and none counts as converged for it.
+    it gets there, and none counts as converged for it. The bound of 1/2 is the plain flow's.
 
     Args:
         results: as given by `load` or `flowlift.gather`.
+        among: the runs that are asked for, booleans; None for all.
 
     Returns:
         Over the runs: `diverging`; `exponent`, the last p; `low` and `high`, the least and the
         greatest p; `degree`, the H of least spread of p; `decades` that were used, 0 where nothing
-        is known; and `why` nothing is: "no record of the distance", "too few decades" or "too few
-        records".
+        is known; and `why` nothing is: "no record of the distance", "too few decades", "too few
+        records", or "not asked".
     """
-    dims = results.final_loss.dims
-    shape = results.final_loss.shape
+    dims, shape = results.final_loss.dims, results.final_loss.shape
     count = int(np.prod(shape))
-    names = ("exponent", "low", "high", "degree", "decades")
-    numbers = np.full((len(names), count), np.nan)
-    whys, diverging = np.full(count, "", dtype="<U26"), np.zeros(count, bool)
-    known = "distance" in results and "time" in results["distance"].dims
-    rows = results["distance"].transpose(*dims, "time").values.reshape(count, -1) if known else None
+    numbers = np.full((5, count), np.nan)
+    numbers[-1] = 0
     done = np.isfinite(results.end_time.transpose(*dims).values.ravel())
-    for i in np.flatnonzero(done):
-        if rows is None:
-            whys[i], numbers[-1, i] = "no record of the distance", 0
-            continue
-        found, whys[i] = _fit(results.time.values, rows[i])
-        numbers[:, i] = found if found is not None else (*[np.nan] * 4, 0)
-        diverging[i] = found is not None and found[1] >= _LOW and found[2] <= _HIGH
+    whys = np.full(count, "", dtype="<U26")
+    if among is not None:
+        asked = among.transpose(*dims).values.ravel()
+        whys[done & ~asked], done = "not asked", done & asked
+    known = "distance" in results and "time" in results["distance"].dims
+    if not known:
+        whys[done], done = "no record of the distance", np.zeros(count, bool)
+    runs = np.flatnonzero(done)
+    rows = results["distance"].transpose(*dims, "time").values.reshape(count, -1) if known else None
+    for first in range(0, len(runs), _TOGETHER):
+        part = runs[first : first + _TOGETHER]
+        assert rows is not None
+        numbers[:, part], whys[part] = _fits(results.time.values, rows[part])
+    diverging = (numbers[1] >= _LOW) & (numbers[2] <= _HIGH)
+    names = ("exponent", "low", "high", "degree", "decades")
     fields = {n: (dims, v.reshape(shape)) for n, v in zip(names, numbers, strict=True)}
     fields |= {"diverging": (dims, diverging.reshape(shape)), "why": (dims, whys.reshape(shape))}
     return xarray.Dataset(fields, {name: results[name] for name in dims})
 
 
-def _fit(time: np.ndarray, distance: np.ndarray) -> tuple[tuple[float, ...] | None, str]:
-    """Exponent, least, greatest, degree and decades of one flow; or why there are none."""
-    there = np.isfinite(distance) & (time > 0)
-    s, r = np.log10(time[there]), distance[there]
+def _fits(time: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Exponent, least, greatest, degree and decades, (5, runs); and why there are none."""
+    numbers = np.full((5, len(distances)), np.nan)
+    numbers[-1] = 0
+    whys = np.full(len(distances), "", dtype="<U26")
+    there = np.isfinite(distances) & (time > 0)
+    # Runs that have records at the same times are fitted at once.
+    masks, which = np.unique(there, axis=0, return_inverse=True)
+    for k, mask in enumerate(masks):
+        runs = np.flatnonzero(which.ravel() == k)
+        found, why = _fit(np.log10(time[mask]), distances[runs][:, mask])
+        whys[runs] = why
+        if found is not None:
+            numbers[:, runs] = found
+    return numbers, whys
+
+
+def _fit(s: np.ndarray, r: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Of runs with records at the same log10 t, (m,): r is (runs, m)."""
     ends = s[-1] - _STEP * np.arange(_STEPS + 1)[::-1] if s.size else np.zeros(0)
     if not s.size or s[0] > ends[0] + 1e-9:
         return None, "too few decades"
@@ -73,18 +97,24 @@ def _fit(time: np.ndarray, distance: np.ndarray) -> tuple[tuple[float, ...] | No
         return None, "too few records"
     from scipy.interpolate import CubicSpline
 
-    at = CubicSpline(s, r)(np.clip(ends, s[0], None))
+    at = CubicSpline(s, r, axis=1)(np.clip(ends, s[0], None))
     decade = round(1 / _STEP)
     # Growth that has stopped, or is no growth, has no exponent.
-    if not (np.diff(at) > 0).all() or at[-1] < (1 + _LEAST_GROWTH) * at[-1 - decade]:
-        return (*[-np.inf] * 3, 1.0, _STEP * _STEPS), ""
-    fits = [(_exponents(at, degree), degree) for degree in _DEGREES]
-    fair = [(p, h) for p, h in fits if p.min() >= _LOW and p.max() <= _HIGH] or fits[:1]
-    p, degree = min(fair, key=lambda fit: np.ptp(fit[0]))
-    return (float(p[-1]), float(p.min()), float(p.max()), float(degree), _STEP * _STEPS), ""
+    grows = (np.diff(at) > 0).all(axis=1) & (at[:, -1] >= (1 + _LEAST_GROWTH) * at[:, -1 - decade])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.stack([_exponents(at, degree) for degree in _DEGREES])
+    low, high = p.min(axis=2), p.max(axis=2)
+    fair = (low >= _LOW) & (high <= _HIGH)
+    # Where none is fair, the first says why.
+    fair[0] |= ~fair.any(axis=0)
+    best = np.where(fair, high - low, np.inf).argmin(axis=0)
+    runs = np.arange(len(r))
+    found = np.stack([p[best, runs, -1], low[best, runs], high[best, runs], 1.0 + best])
+    found = np.where(grows, found, np.array([[-np.inf]] * 3 + [[1.0]]))
+    return np.concatenate([found, np.full((1, len(r)), _STEP * _STEPS)]), ""
 
 
 def _exponents(at: np.ndarray, degree: int) -> np.ndarray:
     """p between neighbouring half decades: growth goes by a factor 10^(p / 2) from each to next."""
     growth = np.diff(at**degree)
-    return np.log10(growth[1:] / growth[:-1]) / _STEP
+    return np.log10(growth[:, 1:] / growth[:, :-1]) / _STEP

@@ -62,7 +62,8 @@ def learning_number(
         table: as given by `success_probability`, of one variant, for increasing sizes.
         delta: in (0, 1).
         level: of the confidence statements.
-        undecided_converge: count the undecided as converged, instead of as not converged.
+        undecided_converge: count the undecided as converged, instead of as not converged; those
+            that look divergent too, which is no proof that their loss does not fall below.
 
     Returns:
         The estimates and the sizes between which the learning number lies.
@@ -75,7 +76,7 @@ def learning_number(
     sizes, runs = table.index.to_numpy(), table["runs"].to_numpy()
     least = table["converged"].to_numpy()
     if undecided_converge:
-        least = least + table["undecided"].to_numpy()
+        least = least + sum(table[w].to_numpy() for w in ("undecided", "diverging") if w in table)
     unseen = _not_observed(table)
     most = least + unseen
     low, high = exact_interval(least, runs, level)[0], exact_interval(most, runs, level)[1]

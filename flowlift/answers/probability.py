@@ -10,7 +10,7 @@ import xarray
 from .held_out import TRAINING
 from .learning import exact_interval, in_counts
 from .summary import by_variant, further_axes, index_of
-from .verdicts import NO, NOT_OBSERVED, YES, outcomes_of, there, verdicts
+from .verdicts import DIVERGING, NO, NOT_OBSERVED, YES, outcomes_of, there, verdicts
 
 
 def success_probability(
@@ -101,7 +101,7 @@ def _words(results: xarray.Dataset, loss: float, time: float | None, on: str) ->
     return data.transpose(*results.final_loss.dims)
 
 
-OUTCOMES = ("converged", "stuck", "not yet", "undecided", NOT_OBSERVED)
+OUTCOMES = ("converged", "stuck", "not yet", DIVERGING, "undecided", NOT_OBSERVED)
 
 
 def probability_table(counts: pandas.DataFrame, level: float = 0.95) -> pandas.DataFrame:
@@ -109,7 +109,7 @@ def probability_table(counts: pandas.DataFrame, level: float = 0.95) -> pandas.D
 
     Args:
         counts: a row per size; columns `converged`, `stuck` and `undecided`, and, where there are
-            any, `not yet`, `not observed` and `why`.
+            any, `not yet`, `diverging`, `not observed` and `why`.
         level: of the intervals.
 
     Returns:

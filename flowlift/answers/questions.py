@@ -21,7 +21,8 @@ from .probability import success_probability
 from .summary import by_variant
 
 # Of results, the variables that `answers` reads: a large store need not load others.
-ANSWERED = ("loss", "final_loss", "end_time", "result", "final_gradient_norm", "least_eigenvalue")
+ANSWERED = ("loss", "distance", "final_loss", "end_time", "result", "final_gradient_norm")
+ANSWERED += ("least_eigenvalue",)
 ANSWERED += ("gradient_norm_bound", "curvature_bound", "held_out_loss", "final_held_out_loss")
 
 

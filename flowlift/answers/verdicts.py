@@ -6,11 +6,13 @@ import numpy as np
 import xarray
 
 from ..flow import Outcome
+from .divergence import divergence
 from .held_out import HELD_OUT, TRAINING, losses_on, side_at
 
 # Times of flows in single precision are rounded: 2^-23 is 1.2e-7, and a horizon is a few sums.
 _SAME_TIME = 5e-7
 YES, NO, NOT_OBSERVED = "yes", "no", "not observed"
+DIVERGING = "diverging"
 _RULES = (Outcome.LOSS_BELOW, Outcome.GRADIENT_BELOW, Outcome.STAGNATION, Outcome.RULE)
 
 
@@ -147,7 +149,9 @@ def outcomes(
 
     With a time: "converged" and "not yet" are the yes and the no of `verdicts`, and "not observed"
     is what it says. Without a time the limit t -> infinity is asked for: "converged" if the loss
-    was met, else "undecided", since the loss may still fall; a saddle is undecided, the flow leaves
+    was met, else "diverging" if theta looks as if it went off to infinity, a fit of |theta| over
+    the last decades and no certificate (see `divergence`), else "undecided", since the loss may
+    still fall; a saddle is undecided, the flow leaves
     it.
 
     In either case "stuck" is a flow that had ended, above `loss`, at a critical point that was
@@ -188,12 +192,18 @@ def outcomes_of(
     """
     word, never = seen.verdict, seen.never
     if time is None:
-        at_rest, others = never, xarray.where(there(results), "undecided", "")
+        at_rest, others = never, _open(results, there(results) & ~never & (word != YES))
     else:
         at_rest, others = never & up_to(results.end_time, time), word
         others = xarray.where(word == NO, "not yet", others)
     words = xarray.where(at_rest, "stuck", xarray.where(word == YES, "converged", others))
     return words.transpose(*results.final_loss.dims).rename("outcome")
+
+
+def _open(results: xarray.Dataset, asked: xarray.DataArray) -> xarray.DataArray:
+    """The word of runs whose fate is open, as far as it is: diverging, or undecided."""
+    off = divergence(results, asked).diverging
+    return xarray.where(off, DIVERGING, xarray.where(there(results), "undecided", ""))
 
 
 def stuck(results: xarray.Dataset) -> xarray.DataArray:

@@ -10,12 +10,14 @@ _HATCHES = {
     "converged": "",
     "stuck": "xx",
     "not yet": "--",
+    "diverging": "\\\\",
     "undecided": "..",
     "not observed": "//",
 }
 _MEANINGS = {
     "stuck": "ended at a certified critical point above",
     "not yet": "seen above at that time",
+    "diverging": "seen above, with parameters that look as if they went off to infinity",
     "undecided": "seen above at the common end; may still converge",
     "not observed": "ended before, so that nobody knows",
 }

@@ -131,7 +131,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
     alike = {short: [v for v in variants if v["short"] == short] for short in _shorts(variants)}
     return {
         "event": answer.event,
-        **{n: int(answer.table[n].to_numpy().sum()) for n in ("undecided", "stuck", "runs")},
+        **{n: int(answer.table[n].to_numpy().sum()) for n in ("diverging", "stuck", "runs")},
+        "undecided": int(answer.table[["undecided", "diverging"]].to_numpy().sum()),
         "not_observed": answer.not_observed,
         "variants": variants,
         "alike": alike,

@@ -21,6 +21,7 @@ OUTCOME_COLOURS = {
     "converged": "#0072B2",
     "stuck": "#D55E00",
     "not yet": "#E69F00",
+    "diverging": "#CC79A7",
     "undecided": "#BBBBBB",
     "not observed": "#FFFFFF",
 }

@@ -80,7 +80,8 @@ def _not_observed(ax: Axes, x: np.ndarray, part: pandas.DataFrame, colour) -> No
 
 def _bounds_the_limit(part: pandas.DataFrame) -> bool:
     """Whether some flows are undecided, and stuck ones leave a bound on what these may add."""
-    return bool(part["undecided"].to_numpy().any() and part["possible"].to_numpy().min() < 1)
+    open_ = part["undecided"] + part["diverging"]
+    return bool(open_.to_numpy().any() and part["possible"].to_numpy().min() < 1)
 
 
 def _learning_number(ax: Axes, number: LearningNumber, sizes, colour, height: float) -> None:
@@ -107,7 +108,9 @@ def _caption(table: pandas.DataFrame, delta: float | None, level: float, dotted:
     if unseen := not_observed_in_words(table):
         text += f" {unseen}; there, no mark: the thick bar is where the share lies, the thin one"
         text += " the interval, whatever these runs would have done."
-    if undecided := int(table["undecided"].to_numpy().sum()):
+    if off := int(table["diverging"].to_numpy().sum()):
+        text += f" {off} flows look as if they went off to infinity, counted as the undecided."
+    if undecided := int((table["undecided"] + table["diverging"]).to_numpy().sum()):
         text += f" {undecided} of {table['runs'].to_numpy().sum()} flows are undecided, counted as"
         text += " not converged; dotted: as converged." if dotted else " not converged."
     if delta is not None:

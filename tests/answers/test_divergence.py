@@ -34,8 +34,17 @@ def test_the_flow_of_an_exponential_goes_to_infinity_like_log_t():
     assert float(found.degree) == 1
     assert float(found.decades) == 3
     assert -0.01 < float(found.low) <= float(found.exponent) <= float(found.high) < 0.01
-    # It never counts as converged unless its loss was met.
-    assert answers.outcomes(gather([(1, 0, run)]), 1e-9).item() == "undecided"
+    # It never counts as converged unless its loss was met, nor as one that cannot be.
+    runs = gather([(1, seed, run) for seed in range(3)])
+    assert set(answers.outcomes(runs, 1e-9).values.ravel()) == {"diverging"}
+    assert set(answers.outcomes(runs, 1e-5).values.ravel()) == {"converged"}
+    assert set(answers.outcomes(runs, 1e-9, 1e3).values.ravel()) == {"not yet"}
+    table = answers.success_probability(runs, 1e-9)
+    assert table["diverging"].tolist() == [3]
+    assert table["undecided"].sum() + table["converged"].sum() == 0
+    assert (table["probability"].tolist(), table["possible"].tolist()) == ([0.0], [1.0])
+    either_way = answers.learning_number(table, delta=0.1, undecided_converge=True)
+    assert either_way.estimate == 1
 
 
 GROWS = {
@@ -80,3 +89,26 @@ def test_what_was_not_recorded_is_said():
     assert short.why.item() == "too few decades"
     few = answers.divergence(data.isel(time=slice(None, None, 8))).isel(size=0, seed=0)
     assert few.why.item() == "too few records"
+
+
+def test_only_those_that_are_asked_for_are_fitted():
+    results = results_of(GROWS["log t"])
+    none = answers.divergence(results, results.end_time < 0)
+    assert not none.diverging.any()
+    assert none.why.item() == "not asked"
+
+
+def test_runs_with_records_at_other_times_are_fitted_apart():
+    """A flow that ended early beside one that did not."""
+    import xarray
+
+    long, short = (results_of(GROWS["log t"]) for _ in range(2))
+    short["distance"] = short.distance.where(short.time <= 1e4)
+    both = xarray.concat([long, short.assign_coords(seed=[1])], "seed")
+    together = answers.divergence(both)
+    for k, one in enumerate((long, short)):
+        alone = answers.divergence(one)
+        for name in ("exponent", "low", "high", "degree", "decades", "diverging"):
+            np.testing.assert_allclose(
+                together[name].isel(seed=k).values.item(), alone[name].values.item(), rtol=1e-9
+            )
