@@ -304,6 +304,11 @@ def check_solver(solver: str | diffrax.AbstractSolver) -> None:
             f"steps together with their controllers, but is {type(solver).__name__} of "
             f"{type(cast(Any, solver).solver).__name__}; give that by itself."
         )
+    elif isinstance(solver, _OWN) and not isinstance(solver.root_finder, Tolerances):
+        raise ValueError(
+            f"Argument `solver` must leave `root_finder` out: {type(solver).__name__} solves its "
+            f"equations itself, and would not use the {type(solver.root_finder).__name__}."
+        )
     elif not _takes_one_field(solver.term_structure):
         raise ValueError(
             f"Argument `solver` must take one field, but {type(solver).__name__} takes a sum of "

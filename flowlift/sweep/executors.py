@@ -163,8 +163,13 @@ def executor_of(
         A context of the executor, of None to compute in this process.
 
     Raises:
-        ValueError: if both are given.
+        ValueError: if both are given, or the number is negative.
     """
+    if workers < 0:
+        raise ValueError(
+            "Argument `workers` must be a number of processes, or 0 to compute in this one, but is "
+            f"{workers}; give e.g. 2."
+        )
     if dask and workers:
         raise ValueError(
             f"Argument `workers` must be left out with `dask`, but is {workers}; the cluster has "

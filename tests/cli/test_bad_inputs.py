@@ -115,7 +115,7 @@ RUNS = [
     (["run", "t.toml", "--flow.rtol", "-1"], "`rtol` must be"),
     (["run", "t.toml", "--shard", "1/1"], "`shard` must be (i, n)"),
     (["run", "t.toml", "--shard", "a"], "`shard` must read I/N"),
-    (["run", "t.toml", "--workers", "-1"], "`workers` must be an integer of at least 1"),
+    (["run", "t.toml", "--workers", "-1"], "`workers` must be a number of processes, or 0"),
     (["run", "t.toml", "--workers", "100000"], "4 for each core of this machine"),
     (["run", "t.toml", "--output", "file"], "`output` must be a folder, or free, but 'file'"),
     (["run", "t.toml", "--output", "file/below"], "`output` must be a folder, or free"),

@@ -8,12 +8,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 import problems
 import pytest
 
 from flowlift import flow, modules, tasks
 from flowlift.flow import GradientNormBelow, LogTimes, LossBelow, Outcome, Stagnation
 from flowlift.lift import BernoulliInDegree, FixedInDegree, Gaussian, sample
+from flowlift.solvers import RKC2
 
 # What a flow does whatever its solver; the automatic choice has tests of its own.
 solve = functools.partial(flow.solve, solver="tsit5")
@@ -486,6 +488,7 @@ GOOD = {
         ({"save": LogTimes(start=2.0)}, "`start` of LogTimes must lie between"),
         ({"stops": [0.1]}, "`stops` must hold stopping rules"),
         ({"stops": [LossBelow(1.0), LossBelow(2.0)]}, "one rule of a kind"),
+        ({"solver": RKC2(root_finder=optx.Newton(1e-3, 1e-3))}, "must leave `root_finder` out"),
         ({"max_gradients": 0}, "`max_gradients` must be positive"),
         ({"max_steps": 0}, "`max_steps` must be an integer from 1 to 2.53, but is 0"),
         ({"max_steps": 10**26}, "`max_steps` must be an integer from 1 to 2.53, but is 1000"),
