@@ -271,7 +271,7 @@ def test_an_error_of_the_system_says_nothing_of_a_checkpoint(tmp_path, monkeypat
     path = tmp_path / "flow.npz"
     path.write_bytes(b"whole")
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(number, os.strerror(number), str(path))
 
     with monkeypatch.context() as patch:

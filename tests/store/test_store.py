@@ -42,7 +42,9 @@ def study(tmp_path_factory):
     """One size, four seeds, two cells."""
     file = tmp_path_factory.mktemp("study") / "study.toml"
     file.write_text(TEXT)
-    return studies.read_study(file, ["lift.sizes=[4]", "seeds=4", "chunk=2"])
+    # So tight that a flow takes several legs, after each of which it can be killed.
+    tight = ["flow.rtol=1e-11", "flow.atol=1e-12"]
+    return studies.read_study(file, ["lift.sizes=[4]", "seeds=4", "chunk=2", *tight])
 
 
 @pytest.fixture(scope="module")
