@@ -68,8 +68,8 @@ CASES = {
 }
 
 
-# Each compiles programs of its own for seconds; the sparse lift, the MLP and a convolution stay.
-SLOW = ("CNN with groups and pools", "padded lift")
+# Each compiles programs of its own for seconds; the sparse lift and the MLP stay.
+SLOW = ("CNN with groups and pools", "convolutional lift", "padded lift")
 
 
 @pytest.mark.parametrize(

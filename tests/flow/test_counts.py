@@ -74,7 +74,7 @@ def test_counts_are_those_of_the_host_and_budgets_hold(name):
 
 
 @pytest.mark.parametrize(
-    "solver", ["bdf", "auto", *(pytest.param(name, marks=SLOW) for name in ("rkc2", "exprb"))]
+    "solver", ["bdf", *(pytest.param(name, marks=SLOW) for name in ("auto", "rkc2", "exprb"))]
 )
 def test_products_count_in_the_budget(solver):
     """A step takes a few products of 12 parameters; without a count of them 40 gradients take more.

@@ -45,7 +45,8 @@ def test_records_are_those_of_the_models_themselves():
     assert len(done.held_out_loss) == 4
 
 
-@pytest.mark.parametrize("engine", ["host", "graph"])
+# Both engines record in one place.
+@pytest.mark.parametrize("engine", ["host", pytest.param("graph", marks=pytest.mark.slow)])
 def test_the_flow_is_the_same_and_the_records_are_observation(engine):
     task = classify()
     plain = solve(net(), task.objective, 2.0, save=SAVE, engine=engine)
@@ -68,6 +69,7 @@ def test_accuracy_is_of_labels_alone():
     assert len(scores.held_out_loss) == 2
 
 
+@pytest.mark.slow  # Three more compilations.
 def test_chunks_and_single_precision_change_rounding_alone():
     whole = solve(net(), classify(), 1.0, save=[1.0])
     cut = solve(net(), classify(), 1.0, save=[1.0], memory=2000)

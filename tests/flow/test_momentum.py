@@ -54,6 +54,7 @@ def test_nesterovs_flow_of_a_quadratic_is_a_bessel_function(solver, engine, boun
     np.testing.assert_allclose(solution.energy, solution.loss[0] - solution.loss, atol=1e-3)
 
 
+@pytest.mark.slow  # Thousands of evaluations on the host.
 def test_weak_damping_does_not_let_unresolved_oscillations_grow():
     # Formulas of order 3 and more would: where they may be taken, 20,000 do not reach t = 600.
     turn = jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0])
@@ -66,7 +67,8 @@ def test_weak_damping_does_not_let_unresolved_oscillations_grow():
     assert solution.success
 
 
-@pytest.mark.parametrize("solver", ["tsit5", "bdf"])
+# The BDF's velocity is made for these flows; explicit methods know them as any other.
+@pytest.mark.parametrize("solver", [pytest.param("tsit5", marks=pytest.mark.slow), "bdf"])
 def test_the_error_follows_the_tolerance_from_both_sides(solver):
     found = [errors(solver, rtol)[0] for rtol in (1e-4, 1e-6, 1e-8)]
     # Ten times less for ten times the tolerance, within factors of three a decade.

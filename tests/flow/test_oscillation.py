@@ -110,7 +110,8 @@ def moved(dynamics, problem, state):
 @pytest.mark.parametrize(
     ("dynamics", "near"),
     [
-        (CentralFlow, 2),
+        # Third derivatives of a network take seconds to compile; the closed form above is quick.
+        pytest.param(CentralFlow, 2, marks=pytest.mark.slow),
         # Its own compilation of everything, for a second preconditioner.
         pytest.param(CentralRMSProp, 2, marks=pytest.mark.slow),
     ],

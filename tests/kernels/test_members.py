@@ -44,8 +44,8 @@ def assert_members_alone(function, axes, *arguments):
 CASES = [
     (m, r, s) for m in ("padded", "csr", "dense", "naive") for r in (True, False) for s in SHAPES
 ]
-# Ragged rows in slices with a compressed head hold all that is moved; the rest are its siblings.
-QUICK = [("padded", False, "narrow"), ("csr", False, "narrow")]
+# Rows in slices take ten seconds to compile to second derivatives; the rest are siblings.
+QUICK = [("csr", False, "narrow")]
 
 
 @pytest.mark.parametrize(

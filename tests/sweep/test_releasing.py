@@ -10,6 +10,7 @@ from flowlift import studies
 from flowlift.sweep import releasing, run_cell
 
 
+@pytest.mark.slow  # It compiles all programs of a cell twice.
 def test_programs_are_dropped_where_mappings_run_out_and_flows_stay_the_same(tmp_path, monkeypatch):
     file = tmp_path / "tiny.toml"
     file.write_text(TINY)

@@ -173,6 +173,7 @@ def test_every_solver_takes_a_padded_lift_with_rates(solver):
         np.testing.assert_allclose(w, pure.models.weights[name][0], atol=1e-4)
 
 
+@pytest.mark.slow  # Two more compilations; the coordinates' own tests hold complex leaves.
 def test_single_precision_and_complex_leaves_flow_by_their_rate():
     model = {"z": jnp.array([1 + 2j]), "x": jnp.array([1.0])}
     loss = lambda m: 0.5 * jnp.sum(jnp.abs(m["z"]) ** 2) + 0.5 * jnp.sum(m["x"] ** 2)
