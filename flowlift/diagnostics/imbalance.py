@@ -66,8 +66,8 @@ def imbalance(model: PyTree, task: Task | AbstractObjective | Callable) -> Imbal
         task: a task with samples and without `apply`.
 
     Returns:
-        Values, rates, conserved matrices of deep linear layers, and what is not covered. Cost: two
-        gradients; memory: all activations of all samples.
+        Values, rates, conserved matrices of deep linear layers, and what is not covered. It takes
+        two gradients, and the memory of all activations of all samples.
 
     Raises:
         ValueError: for another model, a task without samples or with `apply`, complex weights, or a
