@@ -13,6 +13,7 @@ from ..solvers.pace import HOPELESS, HOPELESS_IF_STABLE
 from ..solvers.pace import WINDOW as WINDOW_OF_PACE
 from ..solvers.streak import NON_FINITE_ATTEMPTS
 from .between import lobatto, polynomial
+from .choice import EXPLICIT
 from .host_position import HostPosition, Place, Tally
 from .passed import Passed, joined
 from .problem import RECORDED
@@ -89,7 +90,9 @@ class March:
         # Else they pass them, and keep the states.
         size = self.seen.size
         self.rows = 0
-        if runner.keeps and not self.careful:
+        # A stiff solver is judged by what it has cost, which is asked between bursts.
+        costly = self.judged is not None and self.judged not in EXPLICIT
+        if runner.keeps and not self.careful and not costly:
             self.rows = rows_at_most(size, len(plan.times))
         # Records that nothing waits for are made in batches.
         alone = self.asked or self.judging or len(plan.times) - self.next < _MANY
