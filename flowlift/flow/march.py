@@ -32,6 +32,8 @@ _UNITS_IN_THE_LAST_PLACE = 100
 _MOST_PARTS = 2 * WINDOW_OF_PACE
 # Numbers of states that are read off at a time: 64 MB in double precision.
 _AT_A_TIME = 8_000_000
+# A network of ReLUs was seen to pass a kink at such a pace after 5,000 attempts, and to go on.
+_PATIENCE = 10_000
 # Save times from which on compiling a program for batches of records is repaid.
 _MANY = 2_048
 
@@ -243,7 +245,8 @@ class March:
         # Others have given up already, and nobody is left to take over: not for a long way.
         last = settings.choice is not None and not settings.choice.fallbacks
         left = doubling * (self.plan.horizon - time)
-        return last and doubling > CRAWLING and left > HOPELESS_IF_STABLE * time
+        crawls = doubling > CRAWLING and left > HOPELESS_IF_STABLE * time
+        return last and crawls and control.attempts > _PATIENCE
 
     def _read_off(self, before: Place, done: Burst, time: float, over: Callable[[], bool]) -> bool:
         """Record the save times that the last accepted step has passed; whether one is the end."""

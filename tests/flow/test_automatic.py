@@ -210,7 +210,7 @@ def test_the_last_solver_does_not_crawl_for_ever():
     solution = flow.solve(start, cone, 1e5, rtol=0.1, atol=1e-9)
     assert solution.result == Outcome.NO_PROGRESS
     assert solution.time == pytest.approx(float(jnp.linalg.norm(start.theta)), rel=0.2)
-    assert solution.stats.cost < 50_000
+    assert solution.stats.cost < 75_000
 
 
 def test_a_dear_bdf_gives_way_on_smooth_stiff_fields_alone():
