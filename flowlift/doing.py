@@ -7,12 +7,17 @@ nothing was said for ten seconds, then after longer and longer silences.
 
 import contextlib
 import dataclasses
+import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from .spelling import printable, refuse_nothing
+
+_OURS = os.path.dirname(__file__)
 # Seconds of silence before the first line, and at most between two.
 _FIRST, _MOST = 10.0, 60.0
 # Seconds before a bar: what is quick needs none. And between two looks.
@@ -71,9 +76,43 @@ def say(text: str) -> None:
     """
     for shown in _ACTIVE:
         shown.clear()
-    print(text, flush=True)
+    print(printable(text, sys.stdout), flush=True)
     for shown in _ACTIVE:
         shown.heard()
+
+
+@contextlib.contextmanager
+def clean_streams() -> Iterator[None]:
+    """What a program prints while the context is open: any letter, and warnings of one line.
+
+    Yields:
+        Nothing.
+    """
+    before, streams = warnings.formatwarning, (sys.stdout, sys.stderr)
+    errors = [refuse_nothing(stream) for stream in streams]
+    warnings.formatwarning = _in_one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+        for stream, old in zip(streams, errors, strict=True):
+            refuse_nothing(stream, old)
+
+
+def one_line_warnings() -> None:
+    """Let this process print each warning as one line, without the source that warned."""
+    warnings.formatwarning = _in_one_line
+
+
+def _in_one_line(message, category, filename, lineno, line=None) -> str:
+    """What the standard library calls with these arguments, to format a warning."""
+    for shown in _ACTIVE:
+        shown.clear()
+    text = " ".join(str(message).split())
+    if filename.startswith(_OURS):
+        return f"flowlift: {text}\n"
+    # Of another package, or of a study's own code: whoever mends it needs the place.
+    return f"flowlift: {category.__name__}: {text} ({filename}, line {lineno})\n"
 
 
 class Shown:

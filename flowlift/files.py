@@ -121,8 +121,8 @@ def _check_place(path: Path) -> None:
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """As `write_whole`, for a text, in UTF-8 whatever the locale."""
-    content = text.encode()
+    """As `write_whole`, for a text, in UTF-8 whatever the locale, bytes of paths as they are."""
+    content = text.encode("utf-8", "surrogateescape")
 
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:

@@ -25,6 +25,7 @@ from typing import Any
 
 from .origin import package_version
 from .registry import FROM_SOURCES
+from .spelling import path_of, spelt, text_of
 
 # Text by its SHA-256, and where each was read, for messages.
 _TEXTS: dict[str, str] = {}
@@ -99,11 +100,12 @@ def from_file(path: Path) -> dict[str, str]:
     waiting = [path]
     while waiting:
         file = waiting.pop()
-        if file.name in found:
+        name = text_of(file.name)
+        if name in found:
             continue
         text = _read(file)
-        found[file.name] = remember(text, file)
-        waiting += [file.parent / f"{m}.py" for m in _imported(text, file)]
+        found[name] = remember(text, file)
+        waiting += [file.parent / path_of(f"{m}.py") for m in _imported(text, file)]
     return found
 
 
@@ -120,7 +122,7 @@ def remember(text: str, place: Path | None = None) -> str:
     digest = hashlib.sha256(text.encode()).hexdigest()
     _TEXTS[digest] = text
     if place is not None:
-        _PLACES.setdefault(digest, str(place))
+        _PLACES.setdefault(digest, spelt(str(place)))
     return digest
 
 
@@ -146,13 +148,13 @@ def recall(files: Mapping[str, str], folder: Path) -> bool:
                 f"the file {str(path)!r} must be as it was kept with the results, but has "
                 "changed; restore it."
             )
-        _PLACES.setdefault(digest, str(path))
+        _PLACES.setdefault(digest, spelt(str(path)))
     return set(files.values()) <= set(_TEXTS)
 
 
 def kept_at(name: str, digest: str) -> Path:
     """Where results keep a text: the file in a folder named by the digest's first 16 digits."""
-    return Path(digest[:16]) / name
+    return Path(digest[:16]) / path_of(name)
 
 
 def texts(sources: Sources) -> dict[str, str]:
@@ -183,7 +185,7 @@ def of(word: Named, folders: Iterable[Path]) -> dict[str, str]:
     """
     if not word.is_file:
         return {word.source: of_package(word.source)}
-    places = [folder / word.source for folder in folders]
+    places = [folder / path_of(word.source) for folder in folders]
     return from_file(next((place for place in places if place.is_file()), places[0]))
 
 
@@ -324,7 +326,8 @@ def _imported(text: str, file: Path) -> Iterator[str]:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level and node.module:
             names = [node.module]
-        yield from (n for n in names if "." not in n and (file.parent / f"{n}.py").is_file())
+        names = [name for name in names if "." not in name]
+        yield from (n for n in names if (file.parent / path_of(f"{n}.py")).is_file())
 
 
 def _key(name: str, files: Mapping[str, str]) -> tuple:
@@ -341,7 +344,7 @@ def _file_module(name: str, files: Mapping[str, str]) -> types.ModuleType:
             f"the file {name!r} must be known here with the SHA-256 {digest[:12] or 'recorded'}, "
             "but is not; read the study from its file, or from the folder of results that keeps it."
         )
-    text, place = _TEXTS[digest], _PLACES.get(digest, f"<{name} {digest[:12]}>")
+    text, place = _TEXTS[digest], _PLACES.get(digest, spelt(f"<{name} {digest[:12]}>"))
     unique = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
     module = types.ModuleType(f"{FROM_SOURCES}{Path(name).stem}_{unique}")
     module.__file__ = place

@@ -13,6 +13,7 @@ from typing import Any
 
 from .origin import package_version
 from .sources import Named, from_file, of_package, remember
+from .spelling import text_of
 
 
 def written(made: Callable) -> tuple[Named, dict[str, str]]:
@@ -47,7 +48,7 @@ def written(made: Callable) -> tuple[Named, dict[str, str]]:
     if "." in made.__module__ or _is_installed(made.__module__):
         home = _public_home(made)
         return Named(home, name), {home: of_package(home)}
-    return Named(Path(file).name, name), from_file(Path(file))
+    return Named(text_of(Path(file).name), name), from_file(Path(file))
 
 
 def _public_home(made: Callable) -> str:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from ..doing import shown
+from ..doing import clean_streams, shown
+from ..spelling import text_of
 from .commands import (
     CheckTolerance,
     Compare,
@@ -55,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug, given = _DEBUG in given, [word for word in given if word != _DEBUG]
+    with clean_streams():
+        _answer(given, debug)
+
+
+def _answer(given: list[str], debug: bool) -> None:
     try:
         with shown(f"flowlift {given[0]}") if given else contextlib.nullcontext():
             _obey(given)
@@ -125,7 +131,9 @@ def _study(command: Run | Compare, flags: list[str]) -> Any:
     from ..studies import read_study
     from .flags import with_flags
 
-    study = read_study(command.study, command.set, quick=getattr(command, "quick", False))
+    # Values of a study are texts, unlike the paths that a command takes.
+    flags, assigned = ([text_of(word) for word in words] for words in (flags, command.set))
+    study = read_study(command.study, assigned, quick=getattr(command, "quick", False))
     return with_flags(study, flags, f"flowlift {type(command).__name__.lower()} {command.study}")
 
 

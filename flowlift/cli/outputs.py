@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ..spelling import path_of
+
 # Of the name of a file or a folder, in bytes, on all usual file systems.
 _LONGEST = 255
 
@@ -29,7 +31,7 @@ def folder_for(output: Path | None, name: str, *below: str) -> Path:
             f"Argument `name` must be the name of a folder below results/, but is {name[:80]!r}"
             f"{'...' * (len(name) > 80)}; rename the study, or give --output."
         )
-    return usable_folder(Path("results").joinpath(name, *below))
+    return usable_folder(Path("results").joinpath(path_of(name), *below))
 
 
 def usable_folder(path: Path) -> Path:

@@ -53,7 +53,8 @@ def loss_vs_size(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     loss_axis(ax.yaxis, losses, "loss L at the end")
     size_axis(ax, sizes)
     ax.grid(alpha=0.25)
-    ax.legend(fontsize=8)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=8)
     _caption(ax, data, kinds)
     return ax
 

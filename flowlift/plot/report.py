@@ -28,6 +28,7 @@ from ..answers import (
     variant_studies,
 )
 from ..files import write_text
+from ..spelling import text_of
 from ..store import load, remarks
 from ..studies import Question, cells
 from ..sweep import tolerances_there
@@ -60,7 +61,7 @@ def write_report(
         results,
         question=question,
         tolerances=tolerances_there(study_of(results), directory),
-        place=directory.name,
+        place=text_of(directory.name),
         more=more,
     )
     write_text(output, page)

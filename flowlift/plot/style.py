@@ -106,7 +106,10 @@ def loss_axis(axis: Axis, losses: Any, name: str) -> None:
     values = np.asarray(losses, float)
     values = values[np.isfinite(values)]
     positive = values[values > 0]
-    if (values < 0).any() or (values.size and not positive.size):
+    if not values.size:
+        # Nothing is drawn, and a logarithmic axis would have no limits: the scale stays.
+        pass
+    elif (values < 0).any() or not positive.size:
         scale("linear")
         name = f"{name}  (linear axis: not all are positive)"
     elif positive.size < values.size:

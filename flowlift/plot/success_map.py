@@ -96,7 +96,11 @@ def success_shares(
     # Times that no flow of this variant was saved at, and those after all ends, say nothing.
     saved = data.loss.notnull().any(("size", "seed")).values & (data.time.values > 0)
     time, end = data.time.values[saved], float(data.end_time.max())
-    time = np.append(time, end) if not time.size or end > time[-1] else time
+    if end > (time[-1] if time.size else 0.0):
+        time = np.append(time, end)
+    elif not time.size:
+        # All failed before they had a loss: at no time was anything observed.
+        time = data.time.values[data.time.values > 0]
     sizes = np.sort([n for n in data["size"].values if bool(done.sel(size=n).any())])
     met, unseen = [], []
     if known is None:

@@ -10,6 +10,7 @@ from typing import Any
 import tomli_w
 
 from .. import registry, sources
+from ..spelling import path_of, text_of
 from ..written import written
 from .kinds import reading
 from .records import Study, Value
@@ -258,7 +259,7 @@ def found_word(word: str, folders: Sequence[Path]) -> tuple[sources.Named, dict[
     if name is None:
         return None
     files = sources.of(name, folders)
-    base = Path(name.source).name if name.is_file else name.source
+    base = text_of(Path(name.source).name) if name.is_file else name.source
     return sources.Named(base, name.name), files
 
 
@@ -267,7 +268,9 @@ def _kept(
 ) -> tuple[sources.Named, dict[str, str]] | None:
     """A source that results keep, as their study records it; a file beside the study goes first."""
     name = sources.named(word)
-    if name is None or not name.is_file or any((f / name.source).is_file() for f in folders):
+    if name is None or not name.is_file:
+        return None
+    if any((folder / path_of(name.source)).is_file() for folder in folders):
         return None
     files = recorded.get(name.source)
     if files and any(sources.recall(files, f / KEPT) for f in folders):

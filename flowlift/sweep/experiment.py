@@ -11,6 +11,7 @@ import xarray
 
 from .. import registry
 from ..sources import Named
+from ..spelling import path_of
 from ..studies.records import FlowPlan, LiftPlan, Study
 from ..studies.structure import unstructured
 from ..studies.toml import found_word, structure_study, to_toml
@@ -59,7 +60,7 @@ class Experiment:
         Raises:
             ValueError: if the study could not be run; nothing is written then.
         """
-        place = Path("results") / self.study.name if output is None else output
+        place = Path("results") / path_of(self.study.name) if output is None else output
         with executor_of(workers, dask) as executor:
             return run_study(self.study, place, executor=executor, **options)
 

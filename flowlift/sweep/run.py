@@ -8,6 +8,7 @@ from pathlib import Path
 
 import xarray
 
+from ..doing import say
 from ..store import NothingStored, Rates, clear_dead, latest, load
 from ..store.cells import checked, index, write_study
 from ..store.index import Watch
@@ -124,7 +125,7 @@ def complete_study(
     missing = list(cells(study, set(kept), shard))
     manner, rates = Manner(every=every, again=retry_failed), Rates(rows(study), done)
     if progress and missing:
-        print(forecast(study, missing, rates), flush=True)
+        say(str(forecast(study, missing, rates)))
     run_cells(study, missing, directory, rates, executor, manner, progress=progress)
     clear_dead(directory)
 

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from ..doing import one_line_warnings
+
 # Before JAX starts in a worker. Two BLAS thread pools on the same cores slow one another down
 # thirtyfold.
 ENVIRONMENT = {"JAX_ENABLE_X64": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -48,7 +50,7 @@ def compute(
         os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
     from .work import compute_described
 
-    with contextlib.nullcontext() if _PINNED else _one_blas_thread():
+    with _busy(), contextlib.nullcontext() if _PINNED else _one_blas_thread():
         return compute_described(study, cell, directory, manner, texts)
 
 
@@ -63,6 +65,7 @@ def follow_parent() -> None:
     Ctrl-C reaches the whole group of processes, but the master alone heeds it, and says to its
     workers by SIGTERM when to end: they write what they finished first.
     """
+    one_line_warnings()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end)
     parent = multiprocessing.parent_process()
@@ -74,9 +77,25 @@ def follow_parent() -> None:
 _TOLD_TO_END: list[int] = []
 
 
+# The cell that is being computed: at most one.
+_BUSY: list[bool] = []
+
+
+@contextlib.contextmanager
+def _busy() -> Iterator[None]:
+    _BUSY.append(True)
+    try:
+        yield
+    finally:
+        _BUSY.clear()
+
+
 def _end(number: int, _) -> None:
     _TOLD_TO_END.append(number)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not _BUSY:
+        # Nothing is lost; the queue that it waits at would print a traceback of an exception.
+        os._exit(1)
     raise KeyboardInterrupt
 
 
