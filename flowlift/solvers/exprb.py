@@ -224,7 +224,8 @@ def _serve(
 ) -> tuple[Projection, Float[Array, ""]]:
     """Extend the projection until it serves the newest vector; and the longest step it serves."""
     vector, start = step.vectors[chain], step.projection
-    space = jnp.floor(jnp.asarray(SPACE)[chain] * start.capacity).astype(int)
+    # In percents: as integers they are exact in every precision.
+    space = jnp.asarray(np.rint(100 * SPACE), int)[chain] * start.capacity // 100
     # A basis of the whole space misses nothing.
     space = jnp.where(start.capacity == vector.size, start.capacity, space)
     space = jnp.where(step.limit < h, 0, space)
@@ -271,7 +272,7 @@ def _shorter(h, projection: Projection, vector, weigh: Callable) -> Float[Array,
 def _promised(h, projection: Projection, space, boundless) -> Float[Array, ""]:
     """How far the basis may suffice: Krylov spaces grow like the root of the step, or slower."""
     capacity, dimension = projection.basis.shape
-    ratio = (space / jnp.maximum(projection.size, 1)).astype(h.dtype)
+    ratio = space.astype(h.dtype) / jnp.maximum(projection.size, 1).astype(h.dtype)
     return boundless if capacity == dimension else h * jnp.maximum(1, ratio) ** 2
 
 

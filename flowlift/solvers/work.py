@@ -72,7 +72,8 @@ class StepReport(eqx.Module):
     """What a solver returns as `y_error`: the error estimate with the attempt's work.
 
     diffrax looks for NaN in all of it: where types are strict it accepts no integers there. So
-    they are kept as floating-point numbers, exact far beyond any one attempt's work.
+    they are kept as floating-point numbers of single precision, the one that all devices have,
+    exact to 16 million: far beyond any one attempt's work.
 
     Attributes:
         error: what the inner controller takes as error estimate.
@@ -333,7 +334,7 @@ class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float
 
 
 def _floating(number: Array) -> Array:
-    return number.astype(float)
+    return number.astype(jnp.float32)
 
 
 def _all_finite(tree: PyTree):
