@@ -12,6 +12,10 @@ whose I is conserved (Du, Hu & Lee, NeurIPS 2018, arXiv 1806.00900). It holds fo
 unit's own z, pooling, normalisation and gates included. What a weight enters by a product of degree
 k, or not at all, counts k fold. The rate needs no derivative by the weights: that its integral is
 the change of I tests an integration from outside of it.
+
+With rates D each square counts |w|^2 / d, which has the same law, since d/dt |w|^2 / d =
+-2 <w, dL/dw>. Weights that do not flow count nowhere, neither in I nor in its rate. Of a term R
+added to the loss, such as decay, the rate has 2 sum_in <w, dR/dw> - 2 sum_out <w, dR/dw> more.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,10 +26,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from ..flow.dynamics import AbstractDynamics
+from ..flow.rates import Rates
 from ..lift import Lift
 from ..precision import check_real
-from ..tasks import AbstractObjective, Supervised, Task, resolve_objective
-from .imbalance_of_chains import chain_of, chain_terms
+from ..tasks import AbstractObjective, Penalised, Supervised, Task, resolve_objective
+from ..tasks.added import data_of
+from .imbalance_by_leaf import by_leaf, rates_by_leaf, samples_of
+from .imbalance_of_chains import chain_terms
 from .imbalance_of_lifts import lift_terms, not_covered_of_lift
 from .tangent import in_precision_of
 
@@ -34,14 +42,15 @@ Values = dict[str, Float[Array, "..."]]
 
 
 class Imbalance(eqx.Module):
-    """Imbalances with their predicted rates, for the flow of all weights at rate 1.
+    """Imbalances with their predicted rates, for the gradient flow.
 
     Attributes:
-        value: I by vertex of a lift, (copies,), or by place of a layer of an equinox model, such as
-            "layers[0]", (units,).
+        value: I, of |w|^2 / d where there are rates d, by vertex of a lift, (copies,), or by place
+            of a layer of an equinox model, such as "layers[0]", (units,).
         rate: dI/dt there, predicted from activations.
         matrices: for layers between which nothing stands but linear units, the conserved matrix
-            W'^T W' - W W^T - b b^T, (units, units), whose diagonal is `value`.
+            W'^T W' - W W^T - b b^T, (units, units), each product over its rate, whose diagonal is
+            `value`; none where a leaf does not flow or the loss has added terms.
         not_covered: vertices or layers without a law here, and why.
     """
 
@@ -57,29 +66,75 @@ class Imbalance(eqx.Module):
         return join(self.value), join(self.rate)
 
 
-def imbalance(model: PyTree, task: Task | AbstractObjective | Callable) -> Imbalance:
+def imbalance(
+    model: PyTree, task: Task | AbstractObjective | Callable, *, rates: Rates | None = None
+) -> Imbalance:
     """The imbalance of every hidden unit, with its rate along the flow.
 
     Args:
         model: a lift, an `equinox.nn.MLP`, or an `equinox.nn.Sequential` of Linear, Conv, pointwise
             functions (Lambda), pooling, Identity and `jnp.ravel`.
-        task: a task with samples and without `apply`.
+        task: a task with samples and without an `apply` of its own, decay, terms of the parameters,
+            scaled and centred outputs included.
+        rates: of the flow, as for `flowlift.solve`; 0 for leaves that do not flow.
 
     Returns:
         Values, rates, conserved matrices of deep linear layers, and what is not covered. It takes
         two gradients, and the memory of all activations of all samples.
 
     Raises:
-        ValueError: for another model, a task without samples or with `apply`, complex weights, or a
-            model of which nothing is covered.
+        ValueError: for another model, a task without samples or with `apply`, complex weights,
+            rates that are none, or a model of which nothing is covered.
     """
-    found = _imbalance(model, _samples_of(model, task))
+    objective, data = _checked(model, task)
+    found = _imbalance(model, objective, data, rates_by_leaf(model, rates))
     if not found.value:
         raise ValueError(
             "Argument `model` must have hidden units of which an imbalance is known, but has none: "
             f"{_listed(found.not_covered)}; see diagnostics.imbalance."
         )
     return found
+
+
+def check_law(
+    model: PyTree, dynamics: AbstractDynamics, flowing: Mapping[str, float], rates: Rates | None
+) -> None:
+    """Refuse the law of an imbalance for a flow that does not have it.
+
+    Args:
+        model: the model.
+        dynamics: how theta moves.
+        flowing: the flow's rate of each leaf.
+        rates: those that the imbalance is told.
+
+    Raises:
+        ValueError: for another dynamics than the gradient flow, or other rates.
+    """
+    check_law_of_dynamics(dynamics)
+    told = dict(zip(flowing, rates_by_leaf(model, rates), strict=True))
+    if told != dict(flowing):
+        wrong = ", ".join(f"{name} {d:g}" for name, d in flowing.items() if told[name] != d)
+        raise ValueError(
+            f"Argument `observers` must give the imbalance the flow's own rates, but does not give "
+            f"it {wrong}; write observer('imbalance', task, rates=...), 0 for what does not flow."
+        )
+
+
+def check_law_of_dynamics(dynamics: AbstractDynamics) -> None:
+    """Refuse a dynamics under which an imbalance has no law that activations give.
+
+    Args:
+        dynamics: how theta moves.
+
+    Raises:
+        ValueError: for any but the gradient flow.
+    """
+    if not dynamics.plain:
+        raise ValueError(
+            "The imbalance must be left out of what is observed, since the law of its rate is that "
+            f"of the gradient flow, but theta moves by {dynamics.title}; observe `theta`, or take "
+            "the gradient flow."
+        )
 
 
 def imbalance_defect(
@@ -117,31 +172,40 @@ def imbalance_defect(
 
 
 @eqx.filter_jit
-def _imbalance(model: PyTree, data: Supervised) -> Imbalance:
+def _imbalance(
+    model: PyTree, objective: AbstractObjective, data: Supervised, rates: tuple[float, ...]
+) -> Imbalance:
+    leaves = by_leaf(model, objective, rates)
     if isinstance(model, Lift):
-        terms, matrices, without = lift_terms(model, data), {}, not_covered_of_lift(model)
+        terms, matrices, without = lift_terms(model, data, leaves), {}, not_covered_of_lift(model)
     else:
-        chain = chain_of(model, data)
-        terms, matrices, without = chain_terms(chain, data)
+        terms, matrices, without = chain_terms(model, data, leaves)
+    if isinstance(objective, Penalised) or not all(rates):
+        matrices = {}
     value = {name: out - into for name, (into, out, _) in terms.items()}
     return Imbalance(value, {name: rate for name, (_, _, rate) in terms.items()}, matrices, without)
 
 
-def _samples_of(model: PyTree, task: Task | AbstractObjective | Callable) -> Supervised:
-    """The task's samples in the model's precision, refused where there are none."""
+def _checked(
+    model: PyTree, task: Task | AbstractObjective | Callable
+) -> tuple[AbstractObjective, Supervised]:
+    """L in the model's precision, and its samples, refused where there are none."""
     objective = resolve_objective(task)
-    if not isinstance(objective, Supervised) or objective.apply is not None:
+    if samples_of(objective) is None:
+        known = isinstance(data_of(objective), Supervised)
         raise ValueError(
             "Argument `task` must have samples that the model takes itself, but "
-            + ("has `apply`" if isinstance(objective, Supervised) else "is no mean over samples")
+            + ("has `apply`" if known else "is no mean over samples")
             + "; the rate of an imbalance is a sum over activations."
         )
     theta = eqx.filter(model, eqx.is_inexact_array)
     for leaf in jax.tree.leaves(theta):
         check_real("model", leaf)
-    data = in_precision_of(theta, objective)
-    data.check(model)
-    return data
+    objective = in_precision_of(theta, objective)
+    objective.check(model)
+    data = samples_of(objective)
+    assert data is not None
+    return objective, data
 
 
 def _listed(without: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..tasks import Supervised
+from .imbalance_by_leaf import ByLeaf
 
 # Of pooling classes all of whose maps act channel by channel.
 _POOLS = (
@@ -102,17 +103,22 @@ def chain_of(model: PyTree, data: Supervised) -> Chain:
     return Chain(layers, tuple(between))
 
 
-def chain_terms(chain: Chain, data: Supervised) -> tuple[dict, dict[str, Array], dict[str, str]]:
+def chain_terms(
+    model: PyTree, data: Supervised, leaves: ByLeaf
+) -> tuple[dict, dict[str, Array], dict[str, str]]:
     """Squares of weights into and out of each unit, and the rate of their difference.
 
     Args:
-        chain: the model.
+        model: an `equinox.nn.MLP` or `equinox.nn.Sequential`.
         data: the samples.
+        leaves: what each weight brings.
 
     Returns:
         The three by layer, (units,) each; conserved matrices; and what is not covered, and why.
     """
-    count = data.targets.shape[0]
+    chain, count = chain_of(model, data), data.targets.shape[0]
+    squares, added, flows = map(layers_of, (leaves.squares, leaves.added, leaves.flows))
+    rates = layers_of(leaves.rates)
     run = jax.vmap(chain)
     shapes = jax.eval_shape(lambda x: _inputs_of_layers(chain, x), data.inputs[0])
     taps = tuple(jnp.zeros((count, *s.shape), s.dtype) for s in shapes)
@@ -130,12 +136,28 @@ def chain_terms(chain: Chain, data: Supervised) -> tuple[dict, dict[str, Array],
         if why:
             without[names[i]] = why
             continue
-        h, along = jax.jvp(jax.vmap(through), (z,), (z,))
-        each = ((along - h) * slope).reshape(count, units, -1)
-        terms[names[i]] = (_into(layers[i]), _out(layers[i + 1], units), 2 * each.sum(axis=(0, 2)))
+        place, after = names[i], names[i + 1]
+        h, along = jax.jvp(jax.vmap(through), (z,), (_flowing(layers[i], flows[place], z),))
+        each = ((along - flows[after].weight * h) * slope).reshape(count, units, -1)
+        into, pulled = _into(squares[place]), _into(added[place])
+        out, pushed = _out(squares[after], units), _out(added[after], units)
+        terms[place] = (into, out, 2 * (each.sum(axis=(0, 2)) + pulled - pushed))
         if through.linear and all(isinstance(one, eqx.nn.Linear) for one in layers[i : i + 2]):
-            matrices[names[i]] = _matrix(layers[i], layers[i + 1])
+            both = rates[place], rates[after]
+            matrices[place] = _matrix(layers[i], layers[i + 1], *both)
     return terms, matrices, without
+
+
+def layers_of(model: PyTree) -> dict[str, Any]:
+    """Linear and Conv layers by place, of a model or a tree of its structure.
+
+    Args:
+        model: as for `chain_of`.
+
+    Returns:
+        The layers.
+    """
+    return {place: step for place, step in _steps(model) if isinstance(step, _LAYERS)}
 
 
 def _inputs_of_layers(chain: Chain, x: Array) -> tuple[Array, ...]:
@@ -228,26 +250,34 @@ def _why_not(layer: Any, after: Any) -> str:
     return ""
 
 
-def _into(layer: Any) -> Array:
-    squares = jnp.sum(layer.weight**2, axis=tuple(range(1, layer.weight.ndim)))
-    return squares if layer.bias is None else squares + jnp.ravel(layer.bias) ** 2
+def _into(numbers: Any) -> Array:
+    """Sums over the weights into each unit, of a number for each in the form of a layer."""
+    summed = jnp.sum(numbers.weight, axis=tuple(range(1, numbers.weight.ndim)))
+    return summed if numbers.bias is None else summed + jnp.ravel(numbers.bias)
 
 
-def _out(layer: Any, units: int) -> Array:
-    """Squares of the weights by which each unit of the layer before goes out."""
-    w = layer.weight
-    if isinstance(layer, eqx.nn.Linear):
+def _out(numbers: Any, units: int) -> Array:
+    """Sums over the weights by which each unit of the layer before goes out, likewise."""
+    w = numbers.weight
+    if isinstance(numbers, eqx.nn.Linear):
         # A unit of several numbers stands in as many columns, one after the other.
-        return jnp.sum(w.reshape(w.shape[0], units, -1) ** 2, axis=(0, 2))
-    grouped = w.reshape(layer.groups, w.shape[0] // layer.groups, w.shape[1], -1)
-    return jnp.sum(grouped**2, axis=(1, 3)).reshape(units)
+        return jnp.sum(w.reshape(w.shape[0], units, -1), axis=(0, 2))
+    grouped = w.reshape(numbers.groups, w.shape[0] // numbers.groups, w.shape[1], -1)
+    return jnp.sum(grouped, axis=(1, 3)).reshape(units)
 
 
-def _matrix(layer: Any, after: Any) -> Array:
-    into = layer.weight @ layer.weight.T
+def _flowing(layer: Any, flows: Any, z: Array) -> Array:
+    """<w, dz/dw> over a layer's weights that flow, of its outputs (samples, units, ...)."""
+    if layer.bias is None:
+        return flows.weight * z
+    return flows.weight * z + (flows.bias - flows.weight) * layer.bias
+
+
+def _matrix(layer: Any, after: Any, rates: Any, after_rates: Any) -> Array:
+    into = layer.weight @ layer.weight.T / rates.weight
     if layer.bias is not None:
-        into = into + jnp.outer(layer.bias, layer.bias)
-    return after.weight.T @ after.weight - into
+        into = into + jnp.outer(layer.bias, layer.bias) / rates.bias
+    return after.weight.T @ after.weight / after_rates.weight - into
 
 
 def _name(function: Callable) -> str:

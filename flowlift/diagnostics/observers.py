@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
+from ..flow.dynamics import AbstractDynamics
 from ..flow.observers import AbstractObserver
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checks import check_concrete
-from .imbalance import imbalance
+from .imbalance import check_law, imbalance
 from .overlaps import directions_of, student_overlaps, teacher_overlaps
 from .rayleigh import rayleigh
 from .sharpness import hessian_ends, hessian_top
@@ -139,8 +140,8 @@ def _teacher_overlaps(model, task, directions) -> Measurement:
     return _exact(teacher_overlaps(model, directions=directions), 0)
 
 
-def _imbalance(model, task) -> Measurement:
-    return _exact(jnp.stack(imbalance(model, task).flat), 2)
+def _imbalance(model, task, rates=None) -> Measurement:
+    return _exact(jnp.stack(imbalance(model, task, rates=rates).flat), 2)
 
 
 def _outputs(model, task, **settings) -> Measurement:
@@ -186,6 +187,20 @@ class Observer(AbstractObserver):
     def __call__(self, model: PyTree) -> Array:
         """The quantity at a model, NaN where it has not settled."""
         return self.measure(model)[0]
+
+    def check_flow(self, model: PyTree, dynamics: AbstractDynamics, rates: dict[str, float]):
+        """Refuse a predicted rate of the imbalance that is not this flow's.
+
+        Args:
+            model: the model at the start.
+            dynamics: how theta moves.
+            rates: of each leaf of the model.
+
+        Raises:
+            ValueError: if it is not.
+        """
+        if self.name == "imbalance":
+            check_law(model, dynamics, rates, self.arguments.get("rates"))
 
     def measure(self, model: PyTree) -> tuple[Array, Array | int]:
         """The quantity, NaN where it has not settled, and what it cost in gradients (at most)."""

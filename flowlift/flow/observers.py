@@ -13,6 +13,8 @@ from jaxtyping import Array, PyTree
 
 from ..reserved import RESERVED
 from ..static import number_kinds
+from .dynamics.base import AbstractDynamics, check_apart_from
+from .rates import Rates, all_rates
 
 # Of records: what they cost, under a name that no observer can have.
 COST = "observation_gradients"
@@ -31,6 +33,18 @@ class AbstractObserver(eqx.Module):
 
         Returns:
             The quantity, and the gradients that it took, or a bound of their number.
+        """
+
+    def check_flow(self, model: PyTree, dynamics: AbstractDynamics, rates: dict[str, float]):
+        """Refuse a flow of which the quantity says what is not so; nothing is computed.
+
+        Args:
+            model: the model at the start.
+            dynamics: how theta moves.
+            rates: of each leaf of the model, 0 for what does not flow.
+
+        Raises:
+            ValueError: for such a flow.
         """
 
 
@@ -98,6 +112,33 @@ def watch(observers: Mapping[str, Callable] | None, model: PyTree) -> Observers:
                 )
         taken |= dict.fromkeys(_used(variables, shapes), name)
     return tuple(found)
+
+
+def check_observers(
+    observers: Mapping[str, Any] | None,
+    dynamics: AbstractDynamics,
+    model: PyTree,
+    trainable: PyTree | Callable,
+    rates: Rates | None,
+) -> None:
+    """Refuse observers that a flow has no place for, or of which they say what is not so.
+
+    Args:
+        observers: by name.
+        dynamics: how theta moves.
+        model: the model at the start.
+        trainable: which leaves flow.
+        rates: of those, as for `solve`.
+
+    Raises:
+        ValueError: for a name that the dynamics records under, or by an observer's `check_flow`.
+    """
+    check_apart_from(observers, dynamics)
+    known = [o for o in (observers or {}).values() if isinstance(o, AbstractObserver)]
+    if known:
+        speeds = all_rates(model, trainable, rates)
+        for observer in known:
+            observer.check_flow(model, dynamics, speeds)
 
 
 def check_name(name: Any, argument: str, taken: Container[str] = RESERVED) -> None:

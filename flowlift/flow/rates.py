@@ -242,6 +242,24 @@ def named_rates(model: PyTree, trainable: Any, rates: Rates | None) -> dict[str,
     return dict(zip(leaf_names(leaves), rates_of(leaves, rates), strict=True))
 
 
+def all_rates(model: PyTree, trainable: Any, rates: Rates | None) -> dict[str, float]:
+    """The rate of each floating-point leaf of a model by its name, 0 where it does not flow.
+
+    Args:
+        model: any pytree.
+        trainable: as for `equinox.partition`.
+        rates: see `rates_at`; None for 1.
+
+    Returns:
+        The rates.
+
+    Raises:
+        ValueError: as for `rates_of`.
+    """
+    found = named_rates(model, trainable, 1.0 if rates is None else rates) or {}
+    return {name: found.get(name, 0.0) for name in leaf_names(model)}
+
+
 def moving_leaves(flowing: PyTree, rates: Mapping[str, float] | None) -> PyTree:
     """The leaves that flow without those whose rate is 0.
 

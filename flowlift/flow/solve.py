@@ -25,13 +25,13 @@ from .choice import (
     threshold,
 )
 from .dynamics import AbstractDynamics, GradientFlow
-from .dynamics.base import check_apart_from, check_dynamics
+from .dynamics.base import check_dynamics
 from .engines import on_one_cpu, resolve_engine
 from .held_out import held_out_of
 from .loop import integrate
 from .methods import AUTO, check_solver, resolve_method, serves_dynamics
 from .named import SOLVERS
-from .observers import watch
+from .observers import check_observers, watch
 from .problem import Problem, make_problem
 from .programs import host_field
 from .rates import Rates, named_rates
@@ -156,7 +156,7 @@ def solve(
     problem = make_problem(model, objective, precision, trainable, memory, rates, dynamics)
     _check_room(plan, problem)
     watched = watch(observers, model)
-    check_apart_from(observers, dynamics)
+    check_observers(observers, dynamics, model, trainable, rates)
     watched += held_out_of(task, objective, model, precision, memory)
     _check_scale(problem, atol)
     choice = _choice(solver, (model, objective), problem, plan.horizon, rtol, engine)

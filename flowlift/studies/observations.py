@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import time
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -20,10 +20,13 @@ from jaxtyping import Float, PyTree
 
 from .. import diagnostics
 from ..diagnostics import Series
+from ..diagnostics.imbalance import check_law_of_dynamics
 from ..flow import FlowSolution, LogTimes, Rates
 from ..flow.dataset import TIME
+from ..flow.dynamics import AbstractDynamics
 from ..flow.observers import check_name, dims_of
-from ..leaves import mask
+from ..flow.rates import all_rates
+from ..leaves import flowing, mask
 from ..registry import register
 from ..reserved import LATER, RESERVED
 from ..streams import Purpose, stream
@@ -234,15 +237,19 @@ class ObservationPlan:
             return np.zeros(1)
         return np.append(0.0, LogTimes(self.per_decade, self.first_time).times(horizon))
 
-    def check(self, task: Task) -> None:
-        """Refuse quantities that the task's loss does not have, and names that runs use.
+    def check(self, task: Task, dynamics: AbstractDynamics) -> None:
+        """Refuse quantities that the task's loss or the flow does not have, and names of runs.
 
         Args:
             task: the study's task.
+            dynamics: how theta moves.
 
         Raises:
-            ValueError: for a quantity of squared loss on another one, or such a name.
+            ValueError: for a quantity of squared loss on another one, the law of the gradient flow
+                under another dynamics, or such a name.
         """
+        if any(kind_of(q, "observer") == "imbalance" for q in self.quantities.values()):
+            check_law_of_dynamics(dynamics)
         for name in self.quantities:
             check_name(name, "quantities")
         objective = task.objective
@@ -273,7 +280,12 @@ class ObservationPlan:
 
 
 def observe(
-    plan: ObservationPlan, start: PyTree, task: Task, solution: FlowSolution, horizon: float
+    plan: ObservationPlan,
+    start: PyTree,
+    task: Task,
+    solution: FlowSolution,
+    horizon: float,
+    frozen: Sequence[str] = (),
 ) -> xarray.Dataset:
     """Measure a plan's quantities at the start and at a flow's snapshots.
 
@@ -283,6 +295,7 @@ def observe(
         task: the task.
         solution: its flow, with snapshots at the plan's times.
         horizon: the horizon for which the flow was planned.
+        frozen: names of leaves that did not flow.
 
     Returns:
         Each quantity along `observation_time`, NaN where the flow had ended before; how far it may
@@ -295,7 +308,8 @@ def observe(
     models = {0.0: start} | {t: solution.snapshots[t] for t in times if t in solution.snapshots}
     data = xarray.Dataset(coords={OBSERVED: list(models)})
     # Of what does not flow the rate is 0.
-    rates = None if solution.rates is None else {"*": 0.0, **solution.rates}
+    plain = solution.rates is None and not frozen
+    rates = None if plain else all_rates(start, flowing(start, frozen), solution.rates)
     for name, quantity in plan.quantities.items():
         series = _measure(quantity, models, task, rates)
         meaning = {

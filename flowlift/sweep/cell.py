@@ -76,7 +76,7 @@ def _check_variant(study: Study) -> None:
         )
     if study.observe:
         study.observe.times(plan.horizon)
-        study.observe.check(task)
+        study.observe.check(task, dynamics)
     _check_models(study, task)
 
 
@@ -167,8 +167,8 @@ class Bench:
         data = describe(self.study, facts, solution)
         data |= certificate_of(self.study.flow, solution, task)
         if self.study.observe:
-            horizon = self.study.flow.horizon
-            seen = observe(self.study.observe, model, task, solution, horizon)
+            how = self.study.flow.horizon, self.study.frozen or ()
+            seen = observe(self.study.observe, model, task, solution, *how)
             for name, found in seen.variables.items():
                 data[str(name)] = (tuple(map(str, found.dims)), found.values, found.attrs)
         return data, solution
@@ -353,8 +353,8 @@ def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> 
     found = record_of(solution, facts)
     kept, place = np.isin(solution.times, grid), np.searchsorted(grid, solution.times)
     for name, (dims, values, attributes) in found.items():
-        if dims == ("time",):
-            on_grid = np.full(len(grid), np.nan, np.asarray(values).dtype)
+        if dims[:1] == ("time",):
+            on_grid = np.full((len(grid), *np.shape(values)[1:]), np.nan, np.asarray(values).dtype)
             on_grid[place[kept]] = np.asarray(values)[kept]
             found[name] = (dims, on_grid, attributes)
     return found | {"time": (("time",), grid, TIME)}

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, PyTree
 from ..numbers import real
 from ..streams import Purpose, stream
 from .added import Penalised
+from .logarithmic import AbstractMarginLoss
+from .losses import CrossEntropy
 from .outputs import predict
 from .task import AbstractObjective, Supervised, Task
 
@@ -31,9 +33,12 @@ class ScaledOutput(eqx.Module):
 
     def __call__(self, model: PyTree, samples: Mapping[str, PyTree[Array]]) -> PyTree[Array]:
         """The outputs of all samples."""
-        outputs = predict(model, samples[INPUTS], self.apply)
-        if OFFSETS in samples:
-            outputs = outputs - samples[OFFSETS]
+        return self.of(predict(model, samples[INPUTS], self.apply), samples.get(OFFSETS))
+
+    def of(self, outputs: PyTree[Array], offsets: PyTree[Array] | None) -> PyTree[Array]:
+        """scale x (F(x) - offset) of outputs F(x) that are known."""
+        if offsets is not None:
+            outputs = outputs - offsets
         return self.scale.astype(outputs.real.dtype) * outputs
 
 
@@ -88,8 +93,9 @@ def _scaled(data: AbstractObjective, scale: float, start: PyTree | None) -> Supe
 def with_label_noise(task: Task, noise: float, *, seed: int) -> Task:
     """A task whose training targets carry noise: data that are drawn once.
 
-    Numbers get independent N(0, noise^2), added. Integer labels are replaced, each with the
-    probability `noise`, by another label that occurs, uniformly.
+    Numbers get independent N(0, noise^2), added. Labels, which are integers, or +1 and -1 of a loss
+    of margins, are replaced, each with the probability `noise`, by another label that occurs,
+    uniformly.
 
     Args:
         task: a task with samples; held-out data stay as they are.
@@ -100,7 +106,7 @@ def with_label_noise(task: Task, noise: float, *, seed: int) -> Task:
         The task, without facts.
 
     Raises:
-        ValueError: for a task without samples, or noise outside its range.
+        ValueError: for a task without samples or of probabilities, or noise outside its range.
     """
     objective = _on_data(task.objective, lambda data: _noisy(data, noise, seed))
     provenance = {**task.provenance, "label_noise": {"noise": float(noise), "seed": int(seed)}}
@@ -110,7 +116,13 @@ def with_label_noise(task: Task, noise: float, *, seed: int) -> Task:
 def _noisy(data: AbstractObjective, noise: float, seed: int) -> Supervised:
     data = _with_samples(data, "label_noise")
     targets = np.asarray(data.targets)
-    labels = not jnp.issubdtype(targets.dtype, jnp.inexact)
+    margins = isinstance(data.loss, AbstractMarginLoss)
+    labels = margins or not jnp.issubdtype(targets.dtype, jnp.inexact)
+    if not labels and isinstance(data.loss, CrossEntropy):
+        raise ValueError(
+            "Argument `task` must have integer labels for label noise with cross-entropy, but has "
+            f"probabilities of shape {targets.shape}, which added numbers leave; give labels."
+        )
     number, most = real(noise), 1.0 if labels else np.finfo(float).max
     if number is None or not 0 <= number <= most:
         rule = "a probability from 0 to 1 for labels" if labels else "finite and at least 0"

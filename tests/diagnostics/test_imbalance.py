@@ -8,6 +8,9 @@ import pytest
 
 from flowlift import diagnostics, modules, solve, tasks
 from flowlift.diagnostics import imbalance, imbalance_defect, measure_along, observer
+from flowlift.flow import CentralFlow, HeavyBall
+from flowlift.flow.rates import all_rates
+from flowlift.leaves import leaf_names
 from flowlift.lift import BernoulliInDegree, Complete, FixedInDegree, sample
 
 RNG = np.random.default_rng(0)
@@ -27,13 +30,14 @@ def moved(model):
     return eqx.tree_at(lambda m: m.weights, model, live)
 
 
-def along_the_flow(model, task):
-    """dI/dt by differentiating I in the direction of -grad L: no activations."""
+def along_the_flow(model, task, rates=None):
+    """dI/dt by differentiating I in the direction of -D grad L: no activations."""
     theta, rest = eqx.partition(model, eqx.is_inexact_array)
-    downhill = jax.tree.map(
-        jnp.negative, jax.grad(lambda at: task.objective(eqx.combine(at, rest)))(theta)
-    )
-    value = lambda at: imbalance(eqx.combine(at, rest), task).value
+    slope = jax.grad(lambda at: task.objective(eqx.combine(at, rest)))(theta)
+    speeds = all_rates(model, eqx.is_inexact_array, rates).values()
+    leaves, structure = jax.tree.flatten(slope)
+    downhill = structure.unflatten([-d * g for d, g in zip(speeds, leaves, strict=True)])
+    value = lambda at: imbalance(eqx.combine(at, rest), task, rates=rates).value
     return jax.jvp(value, (theta,), (downhill,))[1]
 
 
@@ -68,6 +72,7 @@ CASES = {
 }
 
 
+SLOWLY = pytest.mark.slow  # Programs of their own for each model, and their derivatives.
 # Each compiles programs of its own for seconds; the sparse lift and the MLP stay.
 SLOW = ("CNN with groups and pools", "convolutional lift", "padded lift")
 
@@ -84,6 +89,77 @@ def test_the_rate_is_the_derivative_along_the_flow(name):
     for unit, rate in wanted.items():
         np.testing.assert_allclose(found.rate[unit], rate, rtol=0, atol=1e-10)
     assert max(float(jnp.abs(rate).max()) for rate in wanted.values()) > 1e-4
+
+
+def quartic(model):
+    return sum(jnp.sum(w**4) for w in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
+
+
+def laden(task, model):
+    """The task with all that may be added to its loss."""
+    scaled = tasks.with_output(task, scale=2.0, start=model)
+    return tasks.with_term(tasks.with_decay(scaled, 0.1), quartic, weight=0.3)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOWLY) for n in sorted(CASES)])
+@pytest.mark.parametrize("still", ["first", "second", "last"])
+def test_rates_frozen_leaves_and_added_terms_are_in_the_law(name, still):
+    make, task = CASES[name]
+    model = make()
+    task, names = laden(task, model), leaf_names(model)
+    held = names[{"first": 0, "second": 1, "last": -1}[still]]
+    rates = {held: 0.0, names[2]: 0.5, "*": 2.0}
+    found, wanted = imbalance(model, task, rates=rates), along_the_flow(model, task, rates)
+    for unit, rate in wanted.items():
+        np.testing.assert_allclose(found.rate[unit], rate, rtol=1e-10, atol=1e-10)
+    assert max(float(jnp.abs(rate).max()) for rate in wanted.values()) > 1e-4
+    assert not found.matrices
+
+
+def test_linear_layers_conserve_matrices_in_the_metric_of_their_rates():
+    model, rates = mlp(lambda z: z), {"layers.0.weight": 3.0, "layers.1.*": 0.5}
+    found = imbalance(model, VECTORS, rates=rates)
+    for name, matrix in found.matrices.items():
+        np.testing.assert_allclose(jnp.diag(matrix), found.value[name], atol=1e-12)
+        np.testing.assert_allclose(found.rate[name], 0, atol=1e-12)
+    theta, rest = eqx.partition(model, eqx.is_inexact_array)
+    slope = jax.grad(lambda at: VECTORS.objective(eqx.combine(at, rest)))(theta)
+    speeds = all_rates(model, eqx.is_inexact_array, rates).values()
+    leaves, structure = jax.tree.flatten(slope)
+    downhill = structure.unflatten([-d * g for d, g in zip(speeds, leaves, strict=True)])
+    matrices = lambda at: imbalance(eqx.combine(at, rest), VECTORS, rates=rates).matrices
+    for rate in jax.jvp(matrices, (theta,), (downhill,))[1].values():
+        np.testing.assert_allclose(rate, 0, atol=1e-12)
+
+
+@pytest.mark.slow  # A flow with records of its own, whose parts the tests above hold.
+def test_the_integrated_rate_is_the_change_with_rates_and_decay():
+    model = mlp()
+    task, rates = laden(VECTORS, model), {"layers.0.weight": 0.0, "layers.1.weight": 3.0, "*": 0.5}
+    observers = {"balance": observer("imbalance", task, rates=rates)}
+    run = solve(
+        model, task, 1.0, solver="tsit5", rtol=1e-8, save=np.linspace(0.02, 1.0, 50), rates=rates,
+        observers=observers,
+    )  # fmt: skip
+    records = run.observations["balance"]
+    change = np.abs(records[-1, 0] - records[0, 0]).max()
+    assert imbalance_defect(run.times, records).max() < 1e-5 * change
+
+
+@pytest.mark.parametrize(
+    ("told", "flow", "words"),
+    [
+        ({}, {"rates": {"layers.0.weight": 2.0}}, "does not give it layers.0.weight 2;"),
+        ({"rates": 2.0}, {}, "does not give it layers.0.weight 1"),
+        ({}, {"trainable": lambda leaf: getattr(leaf, "ndim", 0) == 2}, "layers.0.bias 0"),
+        ({}, {"dynamics": HeavyBall(1.0)}, "theta moves by HeavyBall"),
+        ({}, {"dynamics": CentralFlow(0.1)}, "theta moves by CentralFlow"),
+    ],
+)
+def test_the_law_of_another_flow_is_refused(told, flow, words):
+    watched = {"balance": observer("imbalance", VECTORS, **told)}
+    with pytest.raises(ValueError, match=words):
+        solve(mlp(), VECTORS, 1.0, observers=watched, **flow)
 
 
 @pytest.mark.parametrize("activation", ["relu", "identity"])

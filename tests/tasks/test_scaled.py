@@ -94,6 +94,30 @@ def test_noise_of_numbers_has_its_deviation_and_its_seed():
     assert not np.array_equal(noisy.objective.targets, other.objective.targets)
 
 
+def test_noise_of_signs_turns_them_and_probabilities_have_none():
+    signs = np.where(np.arange(3000) % 2, 1.0, -1.0)
+    bare = tasks.supervised(np.zeros((3000, 1)), signs, "exponential")
+    noisy = np.asarray(tasks.with_label_noise(bare, 0.2, seed=0).objective.targets)
+    assert set(noisy) == {-1.0, 1.0}
+    assert np.mean(noisy != signs) == pytest.approx(0.2, abs=0.03)
+    shares = tasks.supervised(np.zeros((4, 1)), np.full((4, 2), 0.5), "cross-entropy")
+    with pytest.raises(ValueError, match="must have integer labels for label noise"):
+        tasks.with_label_noise(shares, 0.1, seed=0)
+
+
+@pytest.mark.slow  # It imports scikit-learn.
+def test_noise_of_real_labels_and_numbers_leaves_held_out_data_as_they_are():
+    for make in (
+        lambda: tasks.digits(60, problem="classification", held_out=20),
+        lambda: tasks.diabetes(60, held_out=20),
+    ):
+        bare, noisy = make(), tasks.with_label_noise(make(), 0.3, seed=0)
+        was, now = (np.asarray(task.objective.targets) for task in (bare, noisy))
+        assert was.dtype == now.dtype
+        assert np.mean(was != now) > 0.1
+        np.testing.assert_array_equal(bare.held_out.targets, noisy.held_out.targets)
+
+
 def test_noise_of_labels_gives_other_labels():
     labels = np.arange(3000) % 3
     bare = tasks.supervised(np.zeros((3000, 1)), labels, "cross-entropy")
