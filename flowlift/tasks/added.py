@@ -38,8 +38,13 @@ class Decay(eqx.Module, AbstractSmoothness):
         """The sum at a model; complex numbers count by their modulus."""
         leaves, names = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)), leaf_names(model)
         chosen = [(self._place(name), leaf) for name, leaf in zip(names, leaves, strict=True)]
-        terms = [self.values[i] * _square(leaf) for i, leaf in chosen if i is not None]
-        return 0.5 * sum(terms, jnp.zeros((), self.values.dtype))
+        # One sum over all numbers: each operation costs a small gradient up to 1 %.
+        parts = [(self.values[i], part) for i, z in chosen if i is not None for part in _parts(z)]
+        if not parts:
+            return jnp.zeros((), self.values.dtype)
+        numbers = jnp.concatenate([part for _, part in parts])
+        each = jnp.concatenate([jnp.full(part.size, value) for value, part in parts])
+        return 0.5 * jnp.sum(each * numbers**2)
 
     def of(self, flowing: PyTree) -> "Decay":
         """The decay of the leaves that flow, each by its own name.
@@ -82,8 +87,10 @@ class Decay(eqx.Module, AbstractSmoothness):
         return (there or every or [None])[0]
 
 
-def _square(leaf: Array) -> Float[Array, ""]:
-    return jnp.sum(leaf.real**2 + leaf.imag**2) if jnp.iscomplexobj(leaf) else jnp.sum(leaf**2)
+def _parts(leaf: Array) -> list[Array]:
+    """A leaf as vectors of real numbers."""
+    both = (leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,)
+    return [jnp.ravel(part) for part in both]
 
 
 class Term(eqx.Module):

@@ -1,6 +1,7 @@
 """ReLU committees that learn a committee on Gaussian inputs: the population loss in closed form."""
 
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -111,24 +112,52 @@ def gaussian_committee(
                 "give at least one teacher, and an input for each."
             )
     check_memory("teachers", teachers, 4 * teachers * d, f"teachers of {d} numbers each")
-    # There is no number of samples that a fraction could be meant of.
-    count = held_out_count(held_out if held_out is None or whole(held_out) else "a fraction", 0)
+    count = committee_count(held_out)
     rows = jnp.eye(teachers, d, dtype=precision)
     return Task(
         "gaussian-committee",
         GaussianCommittee(rows),
         {"source": "arXiv 1712.08968", "teachers": teachers, "inputs": d, **provenance_of(count)},
         {"least loss": 0.0, "directions": rows},
-        _samples(teachers, d, count, precision) if count else None,
+        committee_samples(lambda z: np.maximum(z, 0), teachers, d, count, precision),
     )
 
 
-def _samples(teachers: int, d: int, count: int, precision: str) -> Supervised:
-    """The same loss as a mean over samples."""
-    # One seed: the task has none of its own.
+def committee_samples(
+    unit: Callable, teachers: int, d: int, count: int, precision: str
+) -> Supervised | None:
+    """1/2 (F - f*)^2 as a mean over samples x ~ N(0, I_d), of which a population loss is the limit.
+
+    Args:
+        unit: phi, of f* = sum_j phi(x_j).
+        teachers: how many.
+        d: inputs.
+        count: samples, always the same ones: no task of a population has a seed of its own.
+        precision: "float64" or "float32".
+
+    Returns:
+        The samples; None for none.
+    """
+    if not count:
+        return None
     x = stream(0, Purpose.HELD_OUT).standard_normal((count, d)).astype(precision)
-    targets = np.maximum(x[:, :teachers], 0).sum(axis=1)
+    targets = np.asarray(unit(x[:, :teachers])).sum(axis=1).astype(precision)
     return Supervised(jnp.asarray(x), jnp.asarray(targets), PerSample(_half_square))
+
+
+def committee_count(held_out: int | None) -> int:
+    """How many held-out samples of a population are meant; a fraction of none is refused.
+
+    Args:
+        held_out: a number, or None for none.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    return held_out_count(held_out if held_out is None or whole(held_out) else "a fraction", 0)
 
 
 def _half_square(output: Array, target: Array) -> Array:

@@ -1,6 +1,7 @@
 """Losses whose logarithm is known where they underflow, and the logarithm of their mean."""
 
 import abc
+import math
 
 import equinox as eqx
 import jax
@@ -102,7 +103,8 @@ class LogOf(AbstractObjective):
         loss = self.objective.loss
         assert isinstance(loss, AbstractLogarithmicLoss)
         each = loss.log_per_sample(self.objective.outputs(model), self.objective.targets)
-        return jax.scipy.special.logsumexp(each) - np.log(each.size)
+        # A number of Python's takes the precision of what it meets.
+        return jax.scipy.special.logsumexp(each) - math.log(each.size)
 
     def check(self, model: PyTree) -> None:
         """As the objective.

@@ -1,5 +1,6 @@
 """Committees of erf or polynomial units on Gaussian inputs: the population loss in closed form."""
 
+import dataclasses
 import math
 
 import equinox as eqx
@@ -13,7 +14,9 @@ from ..precision import check_precision
 from ..protocols import AbstractSmoothness
 from ..registry import register
 from .arguments import count
+from .gaussian_committee import committee_count, committee_samples
 from .gaussian_kernels import AbstractGaussianKernel, ErfKernel, PolynomialKernel
+from .held_out import provenance_of
 from .task import AbstractObjective, Task
 
 Rows = Float[Array, "n d"]
@@ -71,7 +74,13 @@ class PopulationCommittee(AbstractObjective, AbstractSmoothness):
 
 
 @register("task")
-def erf_committee(teachers: int, *, inputs: int | None = None, precision: str = "float64") -> Task:
+def erf_committee(
+    teachers: int,
+    *,
+    inputs: int | None = None,
+    held_out: int | None = None,
+    precision: str = "float64",
+) -> Task:
     """Learn sum_j erf(x_j / sqrt 2), j = 1 .. K, of x ~ N(0, I_d), in the population.
 
     Saad & Solla, Phys. Rev. E 52 (1995). For lifts of `modules.committee(d)`, or of
@@ -80,6 +89,8 @@ def erf_committee(teachers: int, *, inputs: int | None = None, precision: str = 
     Args:
         teachers: K, orthonormal.
         inputs: d >= K; None for K.
+        held_out: how many samples a flow's loss 1/2 (F - f*)^2 is recorded on, always the same
+            ones: their mean is L to within its random error. None for none.
         precision: "float64" or "float32".
 
     Returns:
@@ -92,14 +103,14 @@ def erf_committee(teachers: int, *, inputs: int | None = None, precision: str = 
     Raises:
         ValueError: if K is below 1 or d below K, or the teachers exceed the machine's memory.
     """
-    task = _committee("erf-committee", ErfKernel(), teachers, inputs, precision)
+    task = _committee("erf-committee", ErfKernel(), teachers, inputs, held_out, precision)
     k = len(task.objective.teachers)  # pyright: ignore[reportAttributeAccessIssue]
     plateau = {
         "plateau loss": k / math.pi * (math.pi / 6 - k * math.asin(1 / (2 * k))),
         "plateau Q": 1 / (2 * k - 1),
         "plateau R": 1 / math.sqrt(k * (2 * k - 1)),
     }
-    return Task(task.name, task.objective, task.provenance, {**task.facts, **plateau})
+    return dataclasses.replace(task, facts={**task.facts, **plateau})
 
 
 @register("task")
@@ -108,6 +119,7 @@ def polynomial_committee(
     coefficients: tuple[float, ...],
     *,
     inputs: int | None = None,
+    held_out: int | None = None,
     precision: str = "float64",
 ) -> Task:
     """Learn sum_j phi(x_j), j = 1 .. K, phi = sum_k c_k he_k, of x ~ N(0, I_d), in the population.
@@ -121,6 +133,8 @@ def polynomial_committee(
         teachers: K, orthonormal.
         coefficients: c_0, c_1, ..., of normalised Hermite polynomials.
         inputs: d >= K; None for K.
+        held_out: how many samples a flow's loss 1/2 (F - f*)^2 is recorded on, always the same
+            ones: their mean is L to within its random error. None for none.
         precision: "float64" or "float32".
 
     Returns:
@@ -135,13 +149,13 @@ def polynomial_committee(
     """
     kernel = PolynomialKernel(coefficients)
     c, k = kernel.function.coefficients, count("teachers", teachers)
-    task = _committee("polynomial-committee", PolynomialKernel(c), k, inputs, precision)
+    task = _committee("polynomial-committee", PolynomialKernel(c), k, inputs, held_out, precision)
     facts = {
         "information exponent": next((i for i, one in enumerate(c) if i and one), None),
         "null loss": (k * sum(one**2 for one in c) + k * (k - 1) * c[0] ** 2) / 2,
     }
     given = {**task.provenance, "coefficients": list(c)}
-    return Task(task.name, task.objective, given, {**task.facts, **facts})
+    return dataclasses.replace(task, provenance=given, facts={**task.facts, **facts})
 
 
 def units_of(model: PyTree, kernel: AbstractGaussianKernel) -> tuple[Rows, Float[Array, " n"]]:
@@ -184,15 +198,23 @@ def _described(model: PyTree) -> str:
     return "a lift of " + " ".join(str(model.module).split())
 
 
-def _committee(name: str, kernel: AbstractGaussianKernel, teachers, inputs, precision) -> Task:
+def _committee(
+    name: str, kernel: AbstractGaussianKernel, teachers, inputs, held_out, precision
+) -> Task:
     check_precision(precision)
+    kept = committee_count(held_out)
     k = count("teachers", teachers)
     d = k if inputs is None else count("inputs", inputs, k)
     check_memory("teachers", k, 4 * k * d, f"teachers of {d} numbers each")
     rows = jnp.eye(k, d, dtype=precision)
+    # Pointwise knows functions by name.
+    act = Pointwise(kernel.function)  # pyright: ignore[reportArgumentType]
+    unit = lambda z: act.batched((jnp.asarray(z),))
     return Task(
         name,
         PopulationCommittee(kernel, rows, jnp.ones(k, precision)),
-        {"source": "Saad & Solla, Phys. Rev. E 52 (1995)", "teachers": k, "inputs": d},
+        {"source": "Saad & Solla, Phys. Rev. E 52 (1995)", "teachers": k, "inputs": d}
+        | provenance_of(kept),
         {"least loss": 0.0, "directions": rows},
+        committee_samples(unit, k, d, kept, precision),
     )

@@ -8,7 +8,9 @@ from flowlift import BernoulliInDegree, modules, sample, tasks
 from flowlift.diagnostics import hessian_top
 from flowlift.flow import resume, solve
 from flowlift.flow.dynamics import CentralFlow, CentralRMSProp
+from flowlift.flow.problem import make_problem
 from flowlift.lift import Gaussian, from_edges
+from flowlift.tasks import resolve_objective
 
 START = jnp.asarray([0.25, 1.4, 1.6, 0.5])
 ETA = 0.36
@@ -132,3 +134,11 @@ def test_padding_counts_nowhere(of_rmsprop):
     variances = [np.trace(s.observations["covariance"][1]) for s in solutions]
     assert variances[0] > 0
     assert variances[0] == pytest.approx(variances[1], rel=1e-4)
+
+
+def test_the_mean_of_squares_starts_from_the_gradient_in_theta_whatever_the_rates():
+    start, loss = jnp.array([1.0, -2.0]), lambda w: jnp.sum(jnp.array([1.0, 3.0]) * w**2)
+    for rates in (None, 4.0):
+        problem = make_problem(start, resolve_objective(loss), "float64", rates=rates)
+        moment = CentralRMSProp(0.01, 0.9, 2.0, eigenvalues=1).start(problem)["second_moment"]
+        np.testing.assert_allclose(moment, 0.9 * 2 + 0.1 * np.array([2.0, -12.0]) ** 2)

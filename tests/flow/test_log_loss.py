@@ -135,11 +135,17 @@ def test_logarithms_of_small_losses():
     assert found[1] == pytest.approx(np.log(2) - 900.0, rel=1e-13)
 
 
+def test_logarithms_of_single_losses_are_single():
+    one = jax.tree.map(lambda a: jnp.asarray(a, "float32"), (tasks.LogOf(ONE.objective), BALANCED))
+    assert one[0](one[1]).dtype == jnp.float32
+
+
 @pytest.mark.parametrize(
     ("task", "settings", "match"),
     [
         (tasks.supervised(np.ones((1, 1)), np.ones((1, 1))), {}, "has SquaredLoss"),
         (lambda m: jnp.sum(m.a), {}, "must have samples"),
+        (tasks.with_decay(ONE, 0.1), {}, "samples alone for LogLoss.* but has Decay"),
         (ONE, {"memory": 1 << 20}, "no sum over chunks"),
         (ONE, {"solver": "exprb"}, "for LogLoss"),
         (ONE, {"dynamics": None, "stops": [LogLossBelow(-3.0)]}, "reads 'log_loss'"),

@@ -193,7 +193,7 @@ class CentralRMSProp(AbstractCentral):
     def _begun(self, problem: Any) -> dict[str, np.ndarray]:
         """v after the first step's gradient; 0 at padding. One gradient."""
         theta = problem.start_on_host
-        slope = np.asarray(problem.value_and_grad(problem.start)[1]) / _roots(problem)
+        slope = np.asarray(problem.value_and_grad(problem.start)[1]) / np.asarray(_roots(problem))
         decay, initial = float(self.decay), float(self.initial)
         moment = decay * initial + (1 - decay) * slope**2
         moment[problem.dimension :] = 0

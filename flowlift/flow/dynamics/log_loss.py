@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ...registry import register
-from ...tasks import AbstractLogarithmicLoss, LogOf, Supervised
+from ...tasks import AbstractLogarithmicLoss, LogOf, Penalised, Supervised
 from .base import AbstractDynamics, Further, Rates, check_number
 
 
@@ -63,6 +63,13 @@ class LogLoss(AbstractDynamics):
         Raises:
             ValueError: in that case, such as for a squared loss.
         """
+        if isinstance(objective, Penalised):
+            raise ValueError(
+                "Argument `task` must have a loss of samples alone for LogLoss, whose logarithm "
+                "decay and terms of the parameters keep from -inf, but has "
+                f"{', '.join(sorted({type(term).__name__ for term in objective.terms}))}; take "
+                "them out, or take the plain flow."
+            )
         loss = getattr(objective, "loss", objective)
         known = isinstance(objective, Supervised) and isinstance(loss, AbstractLogarithmicLoss)
         if not (known and loss.has_logarithm(objective.targets)):
