@@ -85,10 +85,24 @@ def test_a_teacher_labels_its_held_out_samples():
     assert float(further(task.facts["teacher"])) == 0.0
 
 
-def test_the_samples_of_a_population_have_its_loss_as_their_mean():
+COMMITTEES = {
+    "relu": (tasks.gaussian_committee, modules.committee(3, activation="relu")),
+    "erf": (tasks.erf_committee, modules.committee(3)),
+    "polynomial": (
+        lambda k, **given: tasks.polynomial_committee(k, (0.3, 0.5, 1.0), **given),
+        modules.polynomial_committee(3, (0.3, 0.5, 1.0)),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", COMMITTEES)
+def test_the_samples_of_a_population_have_its_loss_as_their_mean(kind):
     """To within four standard errors of 40,000 samples."""
-    task = tasks.gaussian_committee(3, held_out=40_000)
-    student = tasks.draw_teacher(modules.committee(3, activation="relu"), copies=4, seed=0)
+    make, module = COMMITTEES[kind]
+    task = make(3, held_out=40_000)
+    assert task.provenance["held out"] == 40_000
+    assert make(3).held_out is None
+    student = tasks.draw_teacher(module, copies=4, seed=0)
     outputs = student.batch(task.held_out.inputs)
     each = (np.ravel(outputs) - np.asarray(task.held_out.targets)) ** 2 / 2
     loss, error = float(task.objective(student)), each.std() / 200
@@ -109,8 +123,9 @@ def test_both_together_are_at_most_all_samples():
 
 
 def test_a_fraction_of_a_population_and_held_out_data_of_given_inputs_are_refused():
-    with pytest.raises(ValueError, match="Argument `held_out` must be a number"):
-        tasks.gaussian_committee(3, held_out=0.2)
+    for make, _ in COMMITTEES.values():
+        with pytest.raises(ValueError, match="Argument `held_out` must be a number"):
+            make(3, held_out=0.2)
     with pytest.raises(ValueError, match="must be None for setting 'a'"):
         tasks.logistic("a", held_out=1)
 
