@@ -1,11 +1,12 @@
 """Many cells on Dask whose workers and scheduler die, and many array jobs on one folder.
 
     python benchmarks/cluster.py dask                 # 2,500 cells, 4 workers, a kill every 20 s
-    python benchmarks/cluster.py dask --cells 400 --kill-every 5
+    python benchmarks/cluster.py dask --cells 400 --kill-every 10 --run 0.05
     python benchmarks/cluster.py shards               # 100 array jobs at once, 10 of them twice
 
-Cells are real but for their flows: one flow is computed, and each run waits for 20 ms and takes its
-numbers. Each run that is begun is counted by a byte in a file.
+Cells are real but for their flows: one flow is computed, and each run waits for some time and takes
+its numbers. Each run that is begun is counted by a byte in a file. Scheduling a cell takes CPU time
+of the master, counted from the first cell it hands out, and of the scheduler, but for its starts.
 """
 
 import argparse
@@ -39,9 +40,7 @@ from flowlift.studies import grid
 from flowlift.sweep import cell as cell_module
 from flowlift.sweep import dispatch, run, work, worker
 
-# Seconds of a run, in place of its flow.
-_RUN = 0.02
-_FLOW, _BEGUN = "flow.pickle", "begun"
+_FLOW, _BEGUN, _SECONDS = "flow.pickle", "begun", "seconds"
 STUDY = """
 name = "cluster"
 chunk = {chunk}
@@ -71,12 +70,16 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=2500)
     parser.add_argument("--kill-every", type=float, default=20.0)
     parser.add_argument("--shards", type=int, default=100)
+    parser.add_argument("--run", type=float, help="seconds of a run, in place of its flow")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "results"
         study = _study(Path(place), given.cells, 1 if given.what == "dask" else 4)
         _first_flow(study, Path(place))
+        # On Dask a few kills should fall into the study.
+        seconds = given.run or (0.3 if given.what == "dask" else 0.02)
+        (Path(place) / _SECONDS).write_text(str(seconds))
         began = time.monotonic()
         if given.what == "dask":
             _on_dask(study, folder, given.kill_every)
@@ -114,13 +117,18 @@ class _Bench:
         descriptor = os.open(place / _BEGUN, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(descriptor, b".")
         os.close(descriptor)
-        time.sleep(_RUN)
+        time.sleep(_seconds(place))
         return dict(_flow(place)), None
 
 
 @functools.cache
 def _flow(place: Path) -> Mapping[str, Any]:
     return pickle.loads((place / _FLOW).read_bytes())
+
+
+@functools.cache
+def _seconds(place: Path) -> float:
+    return float((place / _SECONDS).read_text())
 
 
 def compute(*given: Any) -> bool:
@@ -138,7 +146,8 @@ class _Cluster:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self.address = f"tcp://127.0.0.1:{self._port}"
-        self._place, self.kills, self.cpu = place, 0, 0.0
+        # CPU seconds of schedulers, and those of them before they answered.
+        self._place, self.kills, self.cpu, self.starting = place, 0, 0.0, 0.0
         self._stop = threading.Event()
         self.start()
 
@@ -146,7 +155,21 @@ class _Cluster:
         """Start both."""
         where = ["--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard"]
         self.scheduler = self._dask("scheduler", *where)
+        while not self._answers():
+            time.sleep(0.1)
+        self.starting += self._cpu_of_scheduler()
         self._start_workers()
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self._port)).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    def _cpu_of_scheduler(self) -> float:
+        times = psutil.Process(self.scheduler.pid).cpu_times()
+        return times.user + times.system
 
     def _start_workers(self) -> None:
         four = ["--nworkers", "4", "--nthreads", "1", "--no-dashboard"]
@@ -186,8 +209,7 @@ class _Cluster:
 
     def end(self) -> None:
         """Count the scheduler's time, and end all."""
-        times = psutil.Process(self.scheduler.pid).cpu_times()
-        self.cpu += times.user + times.system
+        self.cpu += self._cpu_of_scheduler()
         below = psutil.Process(self.workers.pid).children(recursive=True)
         for process in (self.scheduler, self.workers, *below):
             with_pid = process.pid
@@ -205,20 +227,8 @@ class _Cluster:
 
 def _on_dask(study: studies.Study, folder: Path, kill_every: float) -> None:
     # By the name under which workers find it, which is not that of a script.
-    dispatch.compute, sent = importlib.import_module("cluster").compute, collections.Counter()
-    submit = dispatch.Dispatcher._submit
-
-    def counted(self, cell, manner):
-        fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
-        parts = (self._text, fields, str(self._directory), dataclasses.asdict(manner))
-        sent["bytes"] += len(pickle.dumps(parts))
-        sent["cells"] += 1
-        future = submit(self, cell, manner)
-        future.add_done_callback(lambda f: sent.update(back=_size(f)))
-        return future
-
-    dispatch.Dispatcher._submit = counted
-    cluster, began = _Cluster(folder.parent), time.process_time()
+    dispatch.compute, sent = importlib.import_module("cluster").compute, _counted_cells()
+    cluster = _Cluster(folder.parent)
     cluster.kill_every(kill_every)
     half = sum(1 for _ in studies.cells(study)) // 2
     threading.Thread(target=_restart_at, args=(cluster, folder, half), daemon=True).start()
@@ -231,14 +241,37 @@ def _on_dask(study: studies.Study, folder: Path, kill_every: float) -> None:
         except (sweep.WorkersLost, OSError) as error:
             lost += 1
             print(f"lost: {str(error)[:90]}", flush=True)
-    cpu = time.process_time() - began
+    cpu = time.process_time() - sent["first"]
     cluster.close()
-    count = sum(1 for _ in studies.cells(study))
     print(f"{cluster.kills} workers killed, the scheduler once; begun again {lost} times")
-    mine, its = 1e3 * cpu / count, 1e3 * cluster.cpu / count
+    count = 2 * half
+    mine, its = 1e3 * cpu / count, 1e3 * (cluster.cpu - cluster.starting) / count
     there, back = sent["bytes"] / sent["cells"], sent["back"] / count
     print(f"a cell: {mine:.1f} ms of the master, {its:.1f} ms of the scheduler,", end=" ")
-    print(f"{there:.0f} bytes sent, {back:.0f} back")
+    print(f"{there:.0f} bytes sent, {back:.0f} back; {sent['cells']} handed out;", end=" ")
+    print(f"{cluster.starting:.1f} s to start two schedulers")
+
+
+def _counted_cells() -> dict[str, float]:
+    """From now on, what is sent for cells and comes back, and this process's time at the first."""
+    sent = collections.defaultdict(float)
+    submit = dispatch.Dispatcher._submit
+
+    def counted(self, cell, manner):
+        sent.setdefault("first", time.process_time())
+        fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
+        parts = (self._text, fields, str(self._directory), dataclasses.asdict(manner))
+        sent["bytes"] += len(pickle.dumps(parts))
+        sent["cells"] += 1
+        future = submit(self, cell, manner)
+        future.add_done_callback(back)
+        return future
+
+    def back(future) -> None:
+        sent["back"] += _size(future)
+
+    dispatch.Dispatcher._submit = counted
+    return sent
 
 
 def _size(future) -> int:

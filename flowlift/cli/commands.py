@@ -23,6 +23,8 @@ class Run:
     """Worker processes; 0 computes in this one."""
     dask: str | None = None
     """Address of a Dask scheduler, such as tcp://host:8786, whose workers compute instead."""
+    patience: float | None = None
+    """With --dask: seconds that cells wait while the scheduler has no workers; by default 3600."""
     shard: str = "0/1"
     """I/N does only the I-th of N disjoint parts (I from 0): array jobs that share a folder."""
     retry_failed: bool = False

@@ -95,7 +95,7 @@ def _last_words(error: BaseException, given: list[str]) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         kept = "what was finished is kept; the same command goes on from there."
         return 130, f"interrupted; {kept if given[:1][0] in _RESUMED else 'nothing was kept.'}"
-    from ..sweep.executors import WorkersLost
+    from ..sweep.dask_executor import WorkersLost
 
     expected = ValueError | OSError | ImportError | WorkersLost
     if isinstance(error, expected) or str(error).startswith("Argument "):
@@ -147,7 +147,9 @@ def _run(given: list[str]) -> None:
 
     # Before anything heavy is imported, so that workers import meanwhile.
     wanted = not set(flags) & set(_HELP)
-    with executor_of(command.workers * wanted, command.dask if wanted else None) as executor:
+    workers, dask, patience = command.workers, command.dask, command.patience
+    engine = executor_of(workers, dask, patience) if wanted else executor_of(0)
+    with engine as executor:
         _run_study(command, _study(command, flags), executor)
 
 

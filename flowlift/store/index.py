@@ -11,7 +11,7 @@ import functools
 import itertools
 import json
 import os
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -311,16 +311,20 @@ def latest(entries: Iterable[Entry]) -> dict[str, tuple[Entry, int]]:
     Returns:
         For each identity the entry, and the run's position in it.
     """
-    best: dict[str, tuple[Entry, int]] = {}
-    for entry in entries:
-        own = dict(zip(entry.runs, zip(itertools.repeat(entry), itertools.count()), strict=False))
-        if len(own) == len(entry.runs) and best.keys().isdisjoint(own):
-            best |= own
-            continue
-        for place, run in enumerate(entry.runs):
-            if run not in best or _rank(*best[run]) < _rank(entry, place):
-                best[run] = entry, place
+    entries = list(entries)
+    # Most often each run is in one place: then one look at each is enough.
+    best = dict(itertools.chain.from_iterable(map(_places, entries)))
+    if len(best) == sum(len(entry.runs) for entry in entries):
+        return best
+    best = {}
+    for run, found in itertools.chain.from_iterable(map(_places, entries)):
+        if run not in best or _rank(*best[run]) < _rank(*found):
+            best[run] = found
     return best
+
+
+def _places(entry: Entry) -> Iterator[tuple[str, tuple[Entry, int]]]:
+    return zip(entry.runs, zip(itertools.repeat(entry), itertools.count()), strict=False)
 
 
 def _rank(entry: Entry, place: int) -> tuple:

@@ -60,7 +60,7 @@ class Rates:
         self._done: list[tuple[Entry, int]] = []
         by_size: dict[int, tuple[int, float]] = {}
         for row in rows:
-            found = [done[run] for run in row.runs if run in done]
+            found = list(filter(None, map(done.get, row.runs)))
             if found:
                 self._done += found
                 price = _price(found)

@@ -147,11 +147,11 @@ def _failures(rows: list[Row], done: Mapping[str, tuple[Entry, int]]):
 
 
 def _seconds_left(rows: list[Row], done: Mapping, writers: int) -> float | None:
+    if done and all(run in done for row in rows for run in row.runs):
+        return 0.0
     rates = Rates(rows, done)
     if not rates.known:
         return None
-    if all(run in done for row in rows for run in row.runs):
-        return 0.0
     left = [
         dataclasses.replace(row, seeds=seeds)
         for row in rows

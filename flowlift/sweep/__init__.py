@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from .executors import WorkersLost, dask_workers, executor_of, spawned_workers
+from .dask_executor import WorkersLost
+from .executors import dask_workers, executor_of, spawned_workers
 
 if TYPE_CHECKING:
     from .cell import check_study, run_cell

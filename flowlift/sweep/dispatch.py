@@ -11,12 +11,14 @@ from ..store.cells import finished
 from ..studies.grid import Cell
 from ..studies.records import Study
 from ..studies.toml import to_toml
-from .executors import WorkersLost
+from .dask_executor import DaskWorkers, WorkersLost
 from .work import Manner, store_crash, wait_for_others
 from .worker import compute
 
 # Pools that broke in a row before any worker had begun a run.
 _FALSE_STARTS = 3
+# Seconds in which no cell ends, after which an executor that knows it looks for its workers.
+_SILENCE = 5.0
 
 
 class Dispatcher:
@@ -50,15 +52,16 @@ class Dispatcher:
             Cells, or parts of them, once they are stored.
 
         Raises:
-            WorkersLost: if workers die again and again before they begin a run, or the executor
-                drops its cells, as Dask does whose scheduler is gone.
+            WorkersLost: if workers die again and again before they begin a run, the executor
+                drops its cells, as Dask does whose scheduler is gone, or a cluster has had no
+                workers for as long as its executor waits.
             StoreError: if results could not be written.
         """
         waiting, claimed = list(cells), []
         while waiting:
             futures = {self._submit(c, self._polite): c for c in waiting}
             waiting, broken = [], []
-            for future in concurrent.futures.as_completed(futures):
+            for future in self._as_ended(futures):
                 cell, error = futures[future], _error(future)
                 if error is not None and not _is_crash(error):
                     self._cancel(futures)
@@ -98,6 +101,21 @@ class Dispatcher:
             self._sources,
         )
 
+    def _as_ended(
+        self, futures: Iterable[concurrent.futures.Future]
+    ) -> Iterator[concurrent.futures.Future]:
+        """As `concurrent.futures.as_completed`, with looks for the workers of a cluster."""
+        left, executor = set(futures), self._executor
+        silence = _SILENCE if isinstance(executor, DaskWorkers) else None
+        while left:
+            try:
+                for future in concurrent.futures.as_completed(left, timeout=silence):
+                    left.discard(future)
+                    yield future
+            except TimeoutError:
+                if isinstance(executor, DaskWorkers):
+                    executor.await_workers(lambda: any(future.done() for future in left))
+
     def _cancel(self, futures: Iterable[concurrent.futures.Future]) -> None:
         for future in futures:
             future.cancel()
@@ -130,7 +148,7 @@ class Dispatcher:
         manner = dataclasses.replace(self._manner, insist=insist)
         while left is not None:
             wait_for_others([] if insist else [left], self._directory)
-            future = self._submit(left, manner)
+            future = next(self._as_ended([self._submit(left, manner)]))
             error = _error(future)
             if error is None and future.result():
                 break

@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from ..memory import in_gigabytes, machine_memory
+from .dask_executor import PATIENCE, DaskWorkers
 from .worker import ENVIRONMENT, follow_parent, prepare
 
 # More workers than this for each core only wait for one another; the factor leaves room for
@@ -24,10 +25,6 @@ WORKERS_PER_CORE = 4
 _WORKER_BYTES = 500_000_000
 # Seconds that workers have to write what they finished, once they are told to end.
 _GRACE = 5.0
-
-
-class WorkersLost(RuntimeError):
-    """Raised when cells cannot be computed: their workers or their scheduler are gone."""
 
 
 class SpawnedWorkers(concurrent.futures.Executor):
@@ -117,7 +114,9 @@ def spawned_workers(count: int) -> Iterator[SpawnedWorkers]:
 
 
 @contextlib.contextmanager
-def dask_workers(address: str) -> Iterator[concurrent.futures.Executor]:
+def dask_workers(
+    address: str, *, patience: float = PATIENCE
+) -> Iterator[concurrent.futures.Executor]:
     """The workers of a Dask cluster, for `run_study(executor=...)`.
 
     They must see the folder of results under the same path and have flowlift installed. SLURM, PBS
@@ -125,14 +124,21 @@ def dask_workers(address: str) -> Iterator[concurrent.futures.Executor]:
 
     Args:
         address: of the scheduler, such as tcp://host:8786.
+        patience: seconds that cells wait while the scheduler has no workers, as when a queue is
+            slow or all have died; after them comes `WorkersLost`. math.inf waits for ever.
 
     Yields:
         The executor that the cluster's client offers.
 
     Raises:
         ImportError: if the extra `dask` is not installed.
-        ValueError: if no scheduler answers.
+        ValueError: if no scheduler answers, or for a time that is not positive.
     """
+    if not patience > 0:
+        raise ValueError(
+            "Argument `patience` must be a positive number of seconds to wait for workers, but is "
+            f"{patience!r}; give e.g. 600."
+        )
     try:
         from distributed import Client  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -147,23 +153,24 @@ def dask_workers(address: str) -> Iterator[concurrent.futures.Executor]:
             f"answer ({error}); start `dask scheduler` and give what it prints."
         ) from None
     with client:
-        yield client.get_executor()
+        yield DaskWorkers(client, address, patience)
 
 
 def executor_of(
-    workers: int, dask: str | None = None
+    workers: int, dask: str | None = None, patience: float | None = None
 ) -> contextlib.AbstractContextManager[concurrent.futures.Executor | None]:
     """The executor that a command line asks for.
 
     Args:
         workers: number of processes to spawn; 0 for none.
         dask: the address of a Dask scheduler instead.
+        patience: with it, as for `dask_workers`.
 
     Returns:
         A context of the executor, of None to compute in this process.
 
     Raises:
-        ValueError: if both are given, or the number is negative.
+        ValueError: if both are given, the number is negative, or there is patience without Dask.
     """
     if workers < 0:
         raise ValueError(
@@ -175,8 +182,13 @@ def executor_of(
             f"Argument `workers` must be left out with `dask`, but is {workers}; the cluster has "
             "its own."
         )
+    if patience is not None and not dask:
+        raise ValueError(
+            "Argument `patience` must be given with `dask` alone, whose workers are waited for, "
+            f"but is {patience}; leave it out."
+        )
     if dask:
-        return dask_workers(dask)
+        return dask_workers(dask, patience=PATIENCE if patience is None else patience)
     return spawned_workers(workers) if workers else contextlib.nullcontext()
 
 

@@ -43,6 +43,7 @@ class Experiment:
         *,
         workers: int = 0,
         dask: str | None = None,
+        patience: float | None = None,
         **options: Any,
     ) -> xarray.Dataset:
         """Run what is not there yet, and load the results.
@@ -52,6 +53,7 @@ class Experiment:
             workers: processes to spawn; 0 computes in this one. In a script, they need the usual
                 guard: if __name__ == "__main__".
             dask: the address of a Dask scheduler instead.
+            patience: with it, seconds that cells wait while there are no workers.
             **options: as for `run_study`: shard, retry_failed, every, progress.
 
         Returns:
@@ -61,7 +63,7 @@ class Experiment:
             ValueError: if the study could not be run; nothing is written then.
         """
         place = Path("results") / path_of(self.study.name) if output is None else output
-        with executor_of(workers, dask) as executor:
+        with executor_of(workers, dask, patience) as executor:
             return run_study(self.study, place, executor=executor, **options)
 
     def __str__(self) -> str:
