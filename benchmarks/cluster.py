@@ -183,7 +183,10 @@ class _Cluster:
         return subprocess.Popen([sys.executable, "-m", "dask", *given], **quiet)
 
     def kill_every(self, seconds: float) -> None:
-        """Kill a worker again and again, in a thread."""
+        """Kill a worker again and again, in a thread, once the one before has been replaced.
+
+        On quiet cores that takes less than the seconds given.
+        """
 
         def killing() -> None:
             while not self._stop.wait(seconds):
@@ -191,16 +194,24 @@ class _Cluster:
                     # They gave up a scheduler that was not there yet.
                     self._start_workers()
                     continue
-                there = [
-                    p
-                    for p in psutil.Process(self.workers.pid).children(recursive=True)
-                    if "spawn_main" in " ".join(p.cmdline())
-                ]
-                if there:
-                    os.kill(random.choice(there).pid, signal.SIGKILL)
+                while not (computing := self._computing()) and not self._stop.wait(0.5):
+                    pass
+                if computing:
+                    os.kill(random.choice(computing), signal.SIGKILL)
                     self.kills += 1
 
         threading.Thread(target=killing, daemon=True).start()
+
+    def _computing(self) -> list[int]:
+        """The workers' processes, if each has stored a cell: files of the index are named by it."""
+        try:
+            below = psutil.Process(self.workers.pid).children(recursive=True)
+            there = [p.pid for p in below if "spawn_main" in " ".join(p.cmdline())]
+            stored = os.listdir(self._place / "results" / "index")
+        except (psutil.Error, FileNotFoundError):
+            return []
+        found = [p for p in there if any(f"-{p}" in name for name in stored)]
+        return found if len(found) == 4 else []
 
     def restart(self) -> None:
         """The scheduler dies, and its workers with it; both are started again."""

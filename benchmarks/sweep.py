@@ -11,7 +11,9 @@ and is timed from the start of the first to the end of the last.
 
 import argparse
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -94,25 +96,45 @@ def plain_loop(file: str, sizes: list[int], seeds: int) -> None:
             )
 
 
-def timed(arguments: list[str], environment: dict[str, str]) -> float:
-    """Seconds of a process, from its start to its end."""
+def timed(arguments: list[str], environment: dict[str, str]) -> tuple[float, list]:
+    """Seconds of a process, from its start to its end, and its lines with the time of each."""
     clock = time.perf_counter()
     inherited = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
-    subprocess.run(arguments, check=True, env=inherited | environment, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - clock
+    process = subprocess.Popen(
+        arguments, env=inherited | environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    lines = [(time.perf_counter() - clock, line) for line in process.stdout]
+    if process.wait():
+        raise subprocess.CalledProcessError(process.returncode, arguments)
+    return time.perf_counter() - clock, lines
 
 
-def sweep(file: Path, workers: int, folder: Path) -> tuple[float, float]:
-    """Seconds of `flowlift run` with an empty cache of compilations, and of the flows alone."""
+def forecast(lines: list[tuple[float, str]]) -> float:
+    """The time left that was said once a tenth of the cells was done, over what it was."""
+    units = {"s": 1, "min": 60, "h": 3600, "days": 86400}
+    pattern = r"(\d+) of (\d+) cells(?:, about (\S+) (s|min|h|days) left)?"
+    cells = [(at, found.groups()) for at, line in lines if (found := re.search(pattern, line))]
+    end = cells[-1][0]
+    for at, (done, of, left, unit) in cells:
+        if left and 10 * int(done) >= int(of):
+            return float(left) * units[unit] / (end - at)
+    return math.nan
+
+
+def sweep(file: Path, workers: int, folder: Path) -> tuple[float, float, float]:
+    """Seconds of `flowlift run` with an empty cache of compilations, flows, and forecast."""
     from flowlift.store import load
 
     run = [sys.executable, "-m", "flowlift", "run", str(file), "--workers", str(workers)]
     temporary = folder / f"tmp{workers}"
     temporary.mkdir()
-    seconds = timed([*run, "--output", str(folder / str(workers))], {"TMPDIR": str(temporary)})
+    seconds, lines = timed(
+        [*run, "--output", str(folder / str(workers))], {"TMPDIR": str(temporary)}
+    )
     results = load(folder / str(workers))
     print(results.final_loss.max("seed").values, results.result.values.ravel()[:3])
-    return seconds, float(results.seconds.sum())
+    return seconds, float(results.seconds.sum()), forecast(lines)
 
 
 def main() -> None:
@@ -136,11 +158,11 @@ def main() -> None:
 
 def measure(file: Path, folder: Path, options) -> dict[str, float]:
     runs = len(options.sizes) * options.seeds
-    two, flows = sweep(file, 2, folder)
-    one, _ = sweep(file, 1, folder)
+    two, flows, said = sweep(file, 2, folder)
+    one, _, said_alone = sweep(file, 1, folder)
     sizes = [str(size) for size in options.sizes]
     plain = [sys.executable, __file__, "--plain", str(file), str(options.plain_seeds), "--sizes"]
-    loop = timed([*plain, *sizes], {"JAX_ENABLE_X64": "1"})
+    loop, _ = timed([*plain, *sizes], {"JAX_ENABLE_X64": "1"})
     rates = {
         "runs per minute, two workers": 60 * runs / two,
         "runs per minute, one worker": 60 * runs / one,
@@ -152,6 +174,8 @@ def measure(file: Path, folder: Path, options) -> dict[str, float]:
         "two workers / one": one / two,
         "seconds, two workers": two,
         "seconds of flows": flows,
+        "forecast / truth, two workers": said,
+        "forecast / truth, one worker": said_alone,
     }
 
 

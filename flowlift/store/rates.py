@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Protocol
 
 from ..studies.rows import Row
@@ -122,6 +122,10 @@ class Rates:
         known = [price.compilation for price in self._prices.values()]
         return sum(known) / len(known) if known else 0.0
 
+    def of_cell(self, work: Work) -> float:
+        """Expected seconds of some runs, their shape being compiled; a weight as for `seconds`."""
+        return self.seconds(work.variant, work.size) * len(work.seeds)
+
     def total(self, work: Iterable[Work]) -> float:
         """Expected seconds of one process for some work: runs, and each shape compiled once.
 
@@ -135,8 +139,21 @@ class Rates:
         for part in work:
             shape = (part.variant, part.size)
             counts[shape] = counts.get(shape, 0) + len(part.seeds)
+        return self.expected(counts)
+
+    def expected(self, counts: Mapping[Shape, int], compiled: Container[Shape] = ()) -> float:
+        """Expected seconds of one process for numbers of runs.
+
+        Args:
+            counts: runs by shape.
+            compiled: shapes that are compiled already.
+
+        Returns:
+            The expectation.
+        """
         return sum(
-            self.compilation(*shape) * (count > 0) + self.seconds(*shape) * count
+            self.compilation(*shape) * (count > 0 and shape not in compiled)
+            + self.seconds(*shape) * count
             for shape, count in counts.items()
         )
 

@@ -3,7 +3,7 @@
 import concurrent.futures
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..doing import doing
@@ -32,6 +32,11 @@ class DaskWorkers(concurrent.futures.Executor):
         """
         self._client, self._address, self._patience = client, address, patience
         self._inner = client.get_executor()
+
+    @property
+    def count(self) -> int:
+        """How many cells the cluster's workers compute at once now; at least 1."""
+        return max(1, sum(self._threads().values()))
 
     def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future:
         """As `concurrent.futures.Executor.submit`."""
@@ -65,10 +70,13 @@ class DaskWorkers(concurrent.futures.Executor):
                     )
                 time.sleep(_LOOK)
 
+    def _threads(self) -> Mapping[str, int]:
+        return self._client.nthreads()
+
     def _there(self) -> bool:
         """Whether there is a worker; a scheduler that is silent is not this one's affair."""
         try:
-            return bool(self._client.nthreads())
+            return bool(self._threads())
         except Exception:
             # Whatever it says then: its client drops the cells, which ends the study.
             return True

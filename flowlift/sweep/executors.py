@@ -48,6 +48,11 @@ class SpawnedWorkers(concurrent.futures.Executor):
         self._count = count
         self._pool = self._new()
 
+    @property
+    def count(self) -> int:
+        """Number of processes."""
+        return self._count
+
     def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future:
         """As `concurrent.futures.Executor.submit`, in new processes if the old ones died."""
         try:
@@ -190,6 +195,20 @@ def executor_of(
     if dask:
         return dask_workers(dask, patience=PATIENCE if patience is None else patience)
     return spawned_workers(workers) if workers else contextlib.nullcontext()
+
+
+def count_of(executor: concurrent.futures.Executor) -> int:
+    """How many cells an executor computes at once, as far as it says.
+
+    Args:
+        executor: the executor.
+
+    Returns:
+        The number of its workers; 1 where it does not say, or has none now.
+    """
+    known = isinstance(executor, SpawnedWorkers | DaskWorkers)
+    # The pools of the standard library keep it to themselves.
+    return executor.count if known else getattr(executor, "_max_workers", 1)
 
 
 def _check_count(count: int) -> None:

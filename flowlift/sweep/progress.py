@@ -10,6 +10,7 @@ from ..doing import doing, say
 from ..flow import FlowSolution
 from ..store import Rates, duration
 from ..studies.grid import Cell
+from .under_way import UnderWay
 
 # Of this process's time, at most so much goes into learning what runs take.
 _SHARE = 1 / 50
@@ -20,29 +21,35 @@ class Progress:
 
     Weights are the expected seconds of each cell, from finished runs of the study, or its size
     times its seeds where nothing is known: no weight is ever taken for a result. As cells finish,
-    what runs and compilations take is learned again. The time left is what the rest is expected to
-    cost, times how long the cells so far took compared with what they were expected to: that
-    accounts for the number of workers, and for a machine unlike the one that had been learned from.
-    The time until the first run began, while workers start, is not theirs.
+    what runs and compilations take is learned again. The time left is that of `UnderWay`; the time
+    until the first run began, while workers start, is not the cells'.
     """
 
     def __init__(
-        self, cells: Iterable[Cell], rates: Rates, *, shown: bool, learn: Callable[[], Rates]
+        self,
+        cells: Iterable[Cell],
+        rates: Rates,
+        *,
+        shown: bool,
+        learn: Callable[[], Rates],
+        workers: int = 1,
     ):
         """Weigh the cells.
 
         Args:
-            cells: what is to be done.
+            cells: what is to be done, in the order in which it is handed out.
             rates: what runs took so far.
             shown: whether anything is shown.
             learn: gives what runs took by now, called as cells finish.
+            workers: how many cells are computed at once, as far as that is known.
         """
-        self._cells, self._done, self._rates = list(cells), [], rates
+        self._cells, self._rates, self._finished = list(cells), rates, 0
+        self._under_way = UnderWay(self._cells, workers)
         self._learn, self._next = learn, 0.0 if shown else float("inf")
         self._begun, self._ahead = time.monotonic(), 0.0
         self._date = datetime.datetime.now(datetime.UTC).timestamp()
         self._bar = tqdm(
-            total=rates.total(self._cells),
+            total=rates.expected(self._under_way.whole),
             disable=None if shown else True,
             bar_format="{l_bar}{bar}| {elapsed} elapsed{postfix}",
         )
@@ -87,7 +94,8 @@ class Progress:
         Args:
             cell: the cell.
         """
-        self._done.append(cell)
+        self._finished += 1
+        self._under_way.finish(cell, time.monotonic() - self._begun)
         self._ahead = 0.0
         if time.monotonic() >= self._next:
             asked = time.monotonic()
@@ -95,25 +103,24 @@ class Progress:
             self._next = time.monotonic() + (time.monotonic() - asked) / _SHARE
         if self._bar.disable and not self._lines:
             return
-        whole, done = self._rates.total(self._cells), self._rates.total(self._done)
-        left = self._left(whole, done)
+        seconds = self.seconds_left()
+        left = "" if seconds is None else f"about {duration(seconds)} left"
         if self._lines:
-            count = f"{len(self._done)} of {len(self._cells)} cells"
+            count = f"{self._finished} of {len(self._cells)} cells"
             say(f"{cell}; {count}{left and ', '}{left}")
         else:
-            self._bar.total, self._bar.n = whole, done
+            self._bar.total = self._rates.expected(self._under_way.whole)
+            self._bar.n = self._rates.expected(self._under_way.done)
             self._bar.set_postfix_str(left)
 
-    def _left(self, whole: float, done: float) -> str:
-        """The time left in words; empty when all is done, or nothing is known."""
-        if not (self._rates.known and 0 < done < whole):
-            return ""
+    def seconds_left(self) -> float | None:
+        """The time left; None when all is done, or nothing is known."""
         elapsed = time.monotonic() - self._begun
         began = self._rates.first_begin(self._date)
         # Another machine's clock may be ahead of this one's: no more than has passed.
         late = 0.0 if began is None else min(began - self._date, elapsed)
-        return f"about {duration((elapsed - late) * (whole - done) / done)} left"
+        return self._under_way.left(self._rates, elapsed, late)
 
     def weight(self, cell: Cell) -> float:
         """Expected cost of the runs of a cell, in seconds where that is known."""
-        return self._rates.seconds(cell.variant, cell.size) * len(cell.seeds)
+        return self._rates.of_cell(cell)

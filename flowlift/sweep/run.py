@@ -19,6 +19,7 @@ from .admission import check_every, check_grid
 from .cell import check_study
 from .dispatch import Dispatcher
 from .estimate import forecast
+from .executors import count_of
 from .progress import Progress
 from .work import Manner, compute_and_store, wait_for_others
 
@@ -159,13 +160,14 @@ def run_cells(
     Raises:
         StoreError: if results could not be written.
     """
-    learn = partial(_rates, study, directory)
-    with Progress(missing, rates, shown=progress, learn=learn) as bar:
+    learn, workers = partial(_rates, study, directory), 1
+    if executor is not None:
+        missing, workers = in_order(missing, rates.of_cell), count_of(executor)
+    with Progress(missing, rates, shown=progress, learn=learn, workers=workers) as bar:
         if executor is None:
             stored = _here(study, missing, directory, manner, bar)
         else:
-            ordered = in_order(missing, bar.weight)
-            stored = Dispatcher(study, directory, executor, manner).results(ordered)
+            stored = Dispatcher(study, directory, executor, manner).results(missing)
         for cell in stored:
             bar.finish(cell)
             if on_cell:
