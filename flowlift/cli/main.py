@@ -147,9 +147,8 @@ def _run(given: list[str]) -> None:
 
     # Before anything heavy is imported, so that workers import meanwhile.
     wanted = not set(flags) & set(_HELP)
-    workers, dask, patience = command.workers, command.dask, command.patience
-    engine = executor_of(workers, dask, patience) if wanted else executor_of(0)
-    with engine as executor:
+    engine = (command.workers, command.dask, command.patience) if wanted else (0, None, None)
+    with executor_of(*engine) as executor:
         _run_study(command, _study(command, flags), executor)
 
 
