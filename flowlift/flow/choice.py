@@ -26,6 +26,9 @@ EXPLICIT = ("tsit5", "dopri8")
 STABILISED = "rkc2"
 # Tighter than this, kinks make RKC2 reject more steps than its stages save.
 _LOOSE = 1e-4
+# Gradients that stability costs an explicit method for each unit of time x sharpness: six in a step
+# of at most 3.3 / sharpness.
+EXPLICIT_COST = 1.8
 # All that a choice may end with.
 CANDIDATES = (*EXPLICIT, "bdf", STABILISED)
 
@@ -40,6 +43,9 @@ class Automatic:
         fallbacks: the solvers that may still take over.
         products: Hessian-vector products that the choice has cost.
         limit: time left x sharpness up to which an explicit method is cheaper.
+        left: the explicit solver that a stiff one took over from, or was preferred to, if there is
+            a way back to it: its name, what a unit of time costs it, t then, and the cost of the
+            flow until then, in gradients + 2 products.
     """
 
     names: tuple[str, ...]
@@ -47,6 +53,12 @@ class Automatic:
     fallbacks: tuple[str, ...]
     products: int
     limit: float
+    left: tuple[str, float, float, float] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether another solver may still take over."""
+        return bool(self.fallbacks or self.left)
 
     @property
     def text(self) -> str:
@@ -63,8 +75,26 @@ class Automatic:
             The new choice.
         """
         name, *rest = self.fallbacks
+        # Where a stiff solver stalled, the next of the list is next, and no other.
+        left = self.left if self.names[-1] in EXPLICIT else None
+        return dataclasses.replace(self._told(why, name), fallbacks=tuple(rest), left=left)
+
+    def back(self, why: str, limit: float) -> "Automatic":
+        """The choice once the explicit solver that was left takes its flow back.
+
+        Args:
+            why: what the stiff one cost.
+            limit: the new limit of time left x sharpness.
+
+        Returns:
+            The new choice, from which there is no second way back to that solver.
+        """
+        assert self.left is not None
+        return dataclasses.replace(self._told(why, self.left[0]), left=None, limit=limit)
+
+    def _told(self, why: str, name: str) -> "Automatic":
         reason = f"{self.reason}; {self.names[-1]} {why}"
-        return Automatic((*self.names, name), reason, tuple(rest), self.products, self.limit)
+        return dataclasses.replace(self, names=(*self.names, name), reason=reason)
 
 
 def choose(size: int, horizon: float, rtol: float, ends: Ends, smooth: bool | None) -> Automatic:
@@ -96,7 +126,10 @@ def choose(size: int, horizon: float, rtol: float, ends: Ends, smooth: bool | No
     else:
         order, reason = (stiff, *last), f"stiff, {measured}, {declared}"
     first, *rest = dict.fromkeys(order)
-    return Automatic((first,), reason, tuple(rest), products, limit)
+    # Where no smoothness is declared a BDF may meet kinks, which explicit methods pass for less.
+    doubtful = first == "bdf" and smooth is None
+    left = (explicit, EXPLICIT_COST * sharpness, 0.0, 0.0) if doubtful else None
+    return Automatic((first,), reason, tuple(rest), products, limit, left)
 
 
 def choose_among(

@@ -84,6 +84,12 @@ class Spell(NamedTuple):
         """Gradients + 2 products."""
         return self.now.cost - self.before.cost
 
+    @property
+    def pace(self) -> float:
+        """Cost of a unit of time; infinite where no time was gained."""
+        gained = self.now.time - self.before.time
+        return self.cost / gained if gained > 0 else math.inf
+
 
 class Outlook(NamedTuple):
     """What a BDF knows of the flow where it stands.

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from .checkpoints import Checkpoints
-from .choice import STABILISED
+from .choice import EXPLICIT, STABILISED, threshold
 from .ending import ending, named
 from .engine import Engine
-from .forecast import Mark, Spell, outlook
+from .forecast import Mark, Outlook, Spell, outlook
 from .held_out import apart
 from .methods import resolve_method
 from .outcome import FlowError, Outcome
@@ -19,7 +19,7 @@ from .problem import RECORDED
 from .records import Checkpoint, Plan, Settings, keep_snapshot
 from .sharpness import decided
 from .solution import FlowSolution
-from .takeover import dearer, due, slow, stalled
+from .takeover import dearer, due, lost, slow, stalled
 from .trace import Trace
 
 
@@ -107,17 +107,23 @@ def _leg(engine: Engine, settings: Settings, trace: Trace, plan: Plan, position)
 def _take_over(engine: Engine, settings: Settings, trace: Trace, plan: Plan, position, result):
     """Where the choice is ours and the solver stalls, another goes on from the same position."""
     choice = settings.choice
-    if choice is None or not choice.fallbacks:
+    if choice is None or not choice.open:
         return settings, position, result
     spell = Spell(trace.judged, _mark(trace, position))
     now = spell.now
     if result is None and not due(choice.names[-1], trace.judged, now.attempts, now.cost):
         return settings, position, result
     trace.judged = spell.mark
-    why, choice = _why(engine, settings, plan, position, spell, result)
+    back = _lost(engine, settings, plan, position, spell) if result is None else None
+    why, choice = (back, choice) if back else _why(engine, settings, plan, position, spell, result)
     if why is None:
         return dataclasses.replace(settings, choice=choice), position, result
-    choice = choice.after(f"{why} before t = {trace.time:.3g}")
+    why = f"{why} before t = {trace.time:.3g}"
+    if back:
+        # What was met are kinks, whether declared or not.
+        choice = choice.back(why, threshold(settings.tolerances[0], smooth=False))
+    else:
+        choice = choice.after(why)
     problem, tolerances = settings.problem, settings.tolerances
     method = resolve_method(choice.names[-1], *tolerances, settings.precision, problem)
     settings = dataclasses.replace(settings, method=method, choice=choice)
@@ -136,9 +142,11 @@ def _mark(trace: Trace, position) -> Mark:
 
 def _why(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell, result):
     """Why another solver should take over, or None; and the choice with what the answer cost."""
-    choice, (rtol, atol) = settings.choice, settings.tolerances
+    choice = settings.choice
     assert choice is not None
     name = choice.names[-1]
+    if not choice.fallbacks:
+        return None, choice
     why = stalled(name, result, spell, float(position.controller.pace.doubling))
     if why is not None or result is not None:
         return why, choice
@@ -146,13 +154,30 @@ def _why(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell,
     if limit < math.inf:
         ends = engine.spectrum(settings, position, decided(limit))
         choice = dataclasses.replace(choice, products=choice.products + ends.products)
-        return (f"met a sharpness of {ends.highest:.2g}" if ends.highest > limit else None), choice
+        if not ends.highest > limit:
+            return None, choice
+        left = (name, spell.pace, spell.now.time, float(spell.now.cost))
+        return f"met a sharpness of {ends.highest:.2g}", dataclasses.replace(choice, left=left)
     if choice.fallbacks[0] == STABILISED:
-        roots, live = settings.problem.roots_on_host, settings.problem.dimension
-        least = atol if roots is None else atol / roots
-        seen = outlook(engine.memory(settings, position), live, rtol, least)
+        seen = _outlook(engine, settings, position)
         return (None if seen is None else dearer(spell, seen, plan.horizon)), choice
     return None, choice
+
+
+def _lost(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell) -> str | None:
+    """Why the explicit solver that was left should take its flow back, or None."""
+    assert settings.choice is not None
+    if not settings.choice.left or settings.choice.names[-1] in EXPLICIT:
+        return None
+    seen = _outlook(engine, settings, position)
+    return lost(settings.choice.left, spell, seen, plan.horizon)
+
+
+def _outlook(engine: Engine, settings: Settings, position) -> Outlook | None:
+    rtol, atol = settings.tolerances
+    roots, live = settings.problem.roots_on_host, settings.problem.dimension
+    least = atol if roots is None else atol / roots
+    return outlook(engine.memory(settings, position), live, rtol, least)
 
 
 def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:

@@ -73,7 +73,7 @@ class March:
         self.left = WINDOW
         # A solver is judged at the same steps, however many save times lie between.
         choice = settings.choice
-        self.judged = choice.names[-1] if choice and choice.fallbacks else None
+        self.judged = choice.names[-1] if choice and choice.open else None
         if self.judged:
             done = position.controller.attempts - trace.judged.attempts
             self.left = max(1, window(self.judged) - done)
@@ -243,7 +243,7 @@ class March:
         if doubling > (max(control.max_attempts, HOPELESS) if patience is None else patience):
             return True
         # Others have given up already, and nobody is left to take over: not for a long way.
-        last = settings.choice is not None and not settings.choice.fallbacks
+        last = settings.choice is not None and not settings.choice.open
         left = doubling * (self.plan.horizon - time)
         crawls = doubling > CRAWLING and left > HOPELESS_IF_STABLE * time
         return last and crawls and control.attempts > _PATIENCE

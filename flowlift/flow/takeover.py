@@ -3,7 +3,7 @@
 import math
 
 from ..solvers.pace import HOPELESS_IF_STABLE
-from .choice import EXPLICIT
+from .choice import EXPLICIT, EXPLICIT_COST
 from .forecast import WATCHED, Mark, Outlook, Spell, logarithmic_cost, stabilised_cost, steps_left
 from .outcome import Outcome
 
@@ -25,6 +25,10 @@ _STIFF_STEP = 4.0
 # RKC2 takes over where it would save this part of what is left, and a restart.
 _SAVING = 1.1
 _RESTART = 30.0
+# A stiff one goes where its way has cost so many times what the explicit one before it would have
+# taken, and so much more: a restart and its first, short steps.
+_LOST = 3.0
+_CHANCE = 500.0
 # A stiff one makes no progress if doubling the time takes so many attempts, over 1024 of them: a
 # sharp transition at a late time takes fewer.
 CRAWLING = 100_000
@@ -110,6 +114,38 @@ def slow(name: str, spell: Spell, horizon: float, limit: float) -> float:
     if name not in EXPLICIT or steps_left(spell, horizon) * _INTERVAL <= limit:
         return math.inf
     return limit / (horizon - spell.now.time)
+
+
+def lost(
+    left: tuple[str, float, float, float], spell: Spell, seen: Outlook | None, horizon: float
+) -> str | None:
+    """Whether a stiff solver costs more than the explicit one from which it took over.
+
+    It runs for the sharpness; where kinks hold its steps down it gains nothing by being stable, and
+    rejects too few of them to be called stalled. It is lost if its way so far, its last spell and
+    its way to the horizon, forecast as for a smooth flow, each cost several times what the explicit
+    one would take.
+
+    Args:
+        left: the explicit solver, what a unit of time costs it, t and the cost when it was left.
+        spell: what the stiff one did lately.
+        seen: what it knows of the flow: a sharpness that has grown makes explicit methods dearer.
+        horizon: the end.
+
+    Returns:
+        Why, or None.
+    """
+    name, pace, since, cost = left
+    now = spell.now
+    pace = max(pace, EXPLICIT_COST * (seen.radius if seen else 0.0))
+    spent, would = now.cost - cost, pace * (now.time - since)
+    if spent <= _LOST * would + _CHANCE:
+        return None
+    if spell.cost <= _LOST * pace * (now.time - spell.before.time):
+        return None
+    if logarithmic_cost(spell, horizon) <= _LOST * pace * (horizon - now.time):
+        return None
+    return f"has cost {spent:.2g}, {name} {would:.2g} at its pace"
 
 
 def dearer(spell: Spell, seen: Outlook, horizon: float) -> str | None:

@@ -371,6 +371,7 @@ def test_kinks_that_nobody_declared_stall_the_stiff_solver():
     tight = flow.solve(start, loss, 100.0, rtol=1e-5, atol=1e-8)
     assert tight.success
     assert tight.solvers == ("bdf", "tsit5")
-    assert "bdf stalled, " in tight.solver
+    # By its rejections, or by its cost.
+    assert "bdf stalled, " in tight.solver or "bdf has cost " in tight.solver
     explicit = flow.solve(start, loss, 100.0, solver="tsit5", rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(tight.loss[-1], explicit.loss[-1], rtol=2e-2)
