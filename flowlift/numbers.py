@@ -12,6 +12,7 @@ from jax.core import Tracer
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+Class = TypeVar("Class")
 
 
 def whole(value: Any) -> int | None:
@@ -49,7 +50,7 @@ def plain_numbers(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """A function that takes numbers of NumPy and JAX wherever it takes Python's.
 
     Args:
-        function: any function whose arguments, and values of mappings among them, may be numbers.
+        function: any function; numbers may be its arguments, or stand in tuples, lists and dicts.
 
     Returns:
         The same function of the same signature, which sees Python's numbers alone.
@@ -57,18 +58,51 @@ def plain_numbers(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
     @functools.wraps(function)
     def taking(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        named = {name: _plain(value) for name, value in kwargs.items()}
-        return function(*map(_plain, args), **named)  # pyright: ignore[reportCallIssue]
+        named = {name: plain(value) for name, value in kwargs.items()}
+        return function(*map(plain, args), **named)  # pyright: ignore[reportCallIssue]
 
     return taking
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+def plain_fields(cls: type[Class]) -> type[Class]:
+    """A class whose fields are Python's numbers where NumPy's or JAX's are given.
+
+    Fields are compared, hashed, written into files and texts, and take part in the types of others:
+    there a number must be the same whichever library made it. Traced values stay what they are.
+
+    Args:
+        cls: a dataclass, or a module of equinox.
+
+    Returns:
+        The same class.
+    """
+    cls.__init__ = plain_numbers(cls.__init__)
+    return cls
+
+
+# What is as it must be, and most of what is given.
+_AS_IT_IS = (str, int, float, bool, type(None))
+
+
+def plain(value: Any) -> Any:
+    """A value with Python's numbers in place of NumPy's and JAX's, in tuples, lists and dicts too.
+
+    Args:
+        value: anything.
+
+    Returns:
+        The value; what is no real number, and what is traced, as it is.
+    """
+    kind = type(value)
+    if kind in _AS_IT_IS:
+        return value
+    if kind is dict:
+        return {plain(key): plain(item) for key, item in value.items()}
+    if kind in (tuple, list):
+        return kind(map(plain, value))
     integer = whole(value)
     number = real(value) if integer is None else integer
-    return value if number is None or isinstance(value, int | float) else number
+    return value if number is None else number
 
 
 def _scalar(value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..numbers import plain
 from .dataset import run_of
 from .solution import FlowSolution
 
@@ -116,7 +117,7 @@ def _fields(number: int, run: Any) -> Mapping[str, Any]:
 
 def _value(number: int, key: str, value: Any) -> Any:
     """A coordinate's value as plain Python."""
-    value = value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else plain(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not isinstance(value, int | float | str | bool) or (key in _COORDINATES and not whole):
         kind = "an integer" if key in _COORDINATES else "a number, a string or a boolean"

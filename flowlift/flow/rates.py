@@ -17,9 +17,10 @@ from jaxtyping import PyTree
 
 from ..leaves import leaf_names, named_by
 from ..lift import PARAMETRISATIONS, Lift, parametrised_rates
-from ..numbers import real
+from ..numbers import plain_fields, real
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Power:
     """The rate factor x n^power of a model of size n.

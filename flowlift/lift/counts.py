@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable, Mapping
 
 from ..modules import PerceptronModule
+from ..numbers import plain_numbers
 from .edge_laws import AbstractEdgeLaw, expected_pairs
 from .sampling import resolve_copies, resolve_edge_laws
 
 
+@plain_numbers
 def expected_counts(
     module: PerceptronModule,
     *,
@@ -40,6 +42,7 @@ def expected_counts(
     return found
 
 
+@plain_numbers
 def copies_for_count(
     module: PerceptronModule,
     count: int,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..modules import PerceptronModule
-from ..numbers import real, whole
+from ..numbers import plain_numbers, real, whole
 from ..registry import register
 from .edge_laws import AbstractBernoulli
 from .sampling import resolve_copies, resolve_edge_laws
@@ -53,6 +53,7 @@ class ErdosRenyi(AbstractBernoulli):
         return min(1.0, self.scale * _relative_density(n_sources, n_targets, self.kernel))
 
 
+@plain_numbers
 def erdos_renyi(
     module: PerceptronModule,
     copies: int | Mapping[str, int],

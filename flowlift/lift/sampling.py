@@ -82,6 +82,7 @@ def sample(
     return _assemble(module, sizes, edge_laws, pairs, values, seed, precision, method)
 
 
+@plain_numbers
 def check_plan(
     module: PerceptronModule,
     *,
@@ -122,6 +123,7 @@ def _check_fits(module: PerceptronModule, sizes: Sizes, laws: dict[str, Abstract
     check_memory("copies", hidden, least, f"a lift of {numbers} parameters")
 
 
+@plain_numbers
 def from_edges(
     module: PerceptronModule,
     *,
@@ -162,6 +164,7 @@ def from_edges(
     return _assemble(module, sizes, {}, pairs, values, -1, precision, method)
 
 
+@plain_numbers
 def resolve_copies(module: PerceptronModule, copies: int | Mapping[str, int]) -> Sizes:
     """The number of copies of every vertex: fixed for inputs and outputs, given for hidden ones.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ..numbers import plain_fields
 from .edge_maps import Shape
 from .vertex_maps import (
     AbstractVertexMap,
@@ -22,6 +23,7 @@ from .vertex_maps import (
 _REDUCERS = {"mean": jnp.mean, "max": jnp.max}
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Pool(AbstractVertexMap):
     """sigma_v(z_1, ..., z_m) = pool(phi(z_1 + ... + z_m)): one number per window of the map.
@@ -103,6 +105,7 @@ class Pool(AbstractVertexMap):
         return f"{self.reduce} over {size} of {function_name(self.function, 'sum')}"
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Normalise(AbstractVertexMap):
     """sigma_v(z_1, ..., z_m) = phi((z - mean z) / sqrt(var z + epsilon)), z = z_1 + ... + z_m.

@@ -7,11 +7,13 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
+from ..numbers import plain_fields
 from .edge_maps import AbstractEdgeMap, Shape
 
 Padding = str | int | tuple[tuple[int, int], ...]
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Convolution(AbstractEdgeMap):
     """M_e(w, y)_i = sum_j w_j y_{s i + j - p}: one kernel slides over one feature map.

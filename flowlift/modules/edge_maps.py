@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..numbers import plain_fields
+
 Shape = tuple[int, ...]
 
 
@@ -58,6 +60,7 @@ class Scalar(AbstractEdgeMap):
         return "w y"
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class InnerProduct(AbstractEdgeMap):
     """M_e(w, y) = <w, y> on the last axes: W_e = R^d, Y_u = R^{... x d}, Z_e = R^{...}.
@@ -105,6 +108,7 @@ class InnerProduct(AbstractEdgeMap):
         return "⟨w, y⟩"
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Matrix(AbstractEdgeMap):
     """M_e(W, y) = W y on the last axis: W_e = R^{m x d}, Y_u = R^{... x d}, Z_e = R^{... x m}.
@@ -169,6 +173,7 @@ class Diagonal(AbstractEdgeMap):
         return "w ⊙ y"
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class LowRank(AbstractEdgeMap):
     """M_e((U, V), y) = U^T V y on the last axis: a matrix R^d -> R^m of rank at most r.
@@ -225,6 +230,7 @@ class LowRank(AbstractEdgeMap):
         return "UᵀV y"
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class At(AbstractEdgeMap):
     """M_e(w, y) = M(w, y_i): another edge map, of one entry of the source's first axis.
@@ -265,6 +271,7 @@ class At(AbstractEdgeMap):
         return f"{self.map} [{self.index}]"
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Bias(AbstractEdgeMap):
     """M_e(w, y) = w y for a constant source vertex (Y_u = R): Z_e = R^shape.

@@ -5,10 +5,12 @@ import functools
 import graphlib
 from collections.abc import Sequence
 
+from ..numbers import plain_fields
 from .edge_maps import AbstractEdgeMap, Shape
 from .vertex_maps import AbstractVertexMap, Pointwise
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Input:
     """An input vertex, in I.
@@ -33,6 +35,7 @@ class Constant:
     name: str = "1"
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Hidden:
     """A vertex that is lifted to as many copies as one asks for.
@@ -48,6 +51,7 @@ class Hidden:
     shape: Shape | None = None
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Output:
     """An output vertex, in T; its fibre is fixed: `copies` is as for `Input`."""
@@ -61,6 +65,7 @@ class Output:
 Vertex = Input | Constant | Hidden | Output
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Edge:
     """An edge u -> v of the base multigraph with its map M_e.

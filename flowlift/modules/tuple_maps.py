@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ..numbers import plain_fields
 from .edge_maps import Shape
 from .vertex_maps import (
     AbstractVertexMap,
@@ -65,6 +66,7 @@ class Residual(AbstractVertexMap):
         return f"skip + {function_name(self.function, 'sum')}"
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Gated(AbstractVertexMap):
     """sigma_v(z_1, ..., z_m) = s(z_1 + ... + z_g) phi(z_{g+1} + ... + z_m), s(z) = 1/(1 + e^-z).

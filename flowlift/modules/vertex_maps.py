@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import jax.scipy.special as jsp
 import numpy as np
 
-from ..numbers import real
+from ..numbers import plain_fields, real
 from .edge_maps import Shape
 
 
@@ -115,6 +115,7 @@ def total(zs: tuple[jax.Array, ...]) -> jax.Array:
     return functools.reduce(operator.add, zs)
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Sine:
     """phi(z) = sin(omega z), for `Pointwise`.
@@ -134,6 +135,7 @@ class Sine:
         return f"sin({self.frequency:g} z)"
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class HermiteSum:
     """phi(z) = sum_k c_k he_k(z), for `Pointwise`, he_k = He_k / sqrt(k!) orthonormal.
@@ -199,6 +201,7 @@ class AbstractVertexMap(abc.ABC):
         """Whether sigma_v is twice continuously differentiable (declared, not checked)."""
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Pointwise(AbstractVertexMap):
     """sigma_v(z_1, ..., z_m) = phi(z_1 + ... + z_m), entry by entry.
@@ -249,6 +252,7 @@ class Pointwise(AbstractVertexMap):
         return function_name(self.function)
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class TupleMap(AbstractVertexMap):
     """sigma_v(z_1, ..., z_m) = f(z_1, ..., z_m) for any function f of the tuple.

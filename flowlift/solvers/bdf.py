@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..numbers import plain
 from . import newton
 from .curvature import Curvature
 from .differences import (
@@ -33,8 +34,7 @@ MAX_FACTOR = 10.0
 MIN_FACTOR = 0.2
 SAFETY = 0.9
 # The next step divided by a rejected one: at most, and where the iteration failed.
-BACK = 0.9
-BACK_IF_FAILED = 0.5
+BACK, BACK_IF_FAILED = 0.9, 0.5
 # A longer step than this many times the last begins anew at order 1.
 FAR = 1.01 * MAX_FACTOR
 # Errors below this are equal: they ask for the longest step.
@@ -127,8 +127,8 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     atol: Float[Array, ""] | float | None = None
     live: Int[Array, ""] | None = None
     select: Select | None = eqx.field(static=True, default=None)
-    capacity: int = eqx.field(static=True, default=64)
-    secants: int = eqx.field(static=True, default=40)
+    capacity: int = eqx.field(static=True, converter=plain, default=64)
+    secants: int = eqx.field(static=True, converter=plain, default=40)
     dense: bool = eqx.field(static=True, default=False)
     root_finder: Any = eqx.field(default_factory=not_yet)
 

@@ -11,6 +11,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, Real
 
+from ..numbers import plain
 from .lanczos import rounding_of_products
 from .pace import HOPELESS_IF_STABLE
 from .parts import Select, flow_part, live_scale, rate_of, split
@@ -117,7 +118,7 @@ class ExpRosenbrock(
     atol: Real[Array, ""] | float | None = None
     select: Select | None = eqx.field(static=True, default=None)
     live: Int[Array, ""] | None = None
-    max_basis: int = eqx.field(static=True, default=256)
+    max_basis: int = eqx.field(static=True, converter=plain, default=256)
     root_finder: Any = eqx.field(default_factory=not_yet)
 
     term_structure: ClassVar[Any] = diffrax.ODETerm

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..numbers import plain
 from .chebyshev import chebyshev_step, combine, longest_step, most_stages, stages_needed
 from .lanczos import (
     Krylov,
@@ -112,10 +113,10 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
         root_finder: the controller's tolerances, filled by diffrax; only to know the controller.
     """
 
-    select: Select | None = eqx.field(static=True, default=None)
+    select: Select | None = eqx.field(static=True, converter=plain, default=None)
     radius: Callable[..., Float[Array, ""]] | None = None
     live: Int[Array, ""] | None = None
-    max_stages: int | None = eqx.field(static=True, default=None)
+    max_stages: int | None = eqx.field(static=True, converter=plain, default=None)
     root_finder: Any = eqx.field(default_factory=not_yet)
 
     term_structure: ClassVar[Any] = diffrax.ODETerm

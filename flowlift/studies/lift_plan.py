@@ -6,11 +6,13 @@ from typing import Any
 
 from ..lift import Gaussian, copies_for_count
 from ..modules import PerceptronModule
+from ..numbers import plain_fields
 from .kinds import EdgeLaw, WeightLaw, built
 
 SIZE_COUNTS = ("copies", "edges", "parameters")
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class LiftPlan:
     """Which lifts are drawn (theory, section 3 [choice])."""

@@ -27,6 +27,7 @@ from ..flow.dynamics import AbstractDynamics
 from ..flow.observers import check_name, dims_of
 from ..flow.rates import all_rates
 from ..leaves import flowing, mask
+from ..numbers import plain_fields
 from ..registry import register
 from ..reserved import LATER, RESERVED
 from ..streams import Purpose, stream
@@ -190,6 +191,7 @@ _SQUARED = ("tangent_radius", "tangent_floor", "lazy_distance")
 _OVERLAPS = ("student_overlaps", "teacher_overlaps")
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class ObservationPlan:
     """Which quantities are observed, and when."""

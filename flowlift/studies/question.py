@@ -3,7 +3,10 @@
 import dataclasses
 from math import inf
 
+from ..numbers import plain_fields
 
+
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Question:
     """What the results are to be asked, fixed before the runs: it determines none of their numbers.

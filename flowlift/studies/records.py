@@ -8,6 +8,7 @@ from ..flow import ATOL, AUTO, RTOL, GradientNormBelow, LogTimes, LossBelow, Sta
 from ..flow.rates import size_of
 from ..flow.stops import Stop
 from ..lift import parametrised_rates
+from ..numbers import plain_fields
 from .kinds import (
     DynamicsChoice,
     LossChoice,
@@ -32,6 +33,7 @@ NOT_IN_A_RUN += ("question", "vary", "alternatives", "quick")
 _SEEDS = 2**63
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class FlowPlan:
     """How each flow is integrated, as arguments of `flowlift.solve`."""
@@ -106,6 +108,7 @@ class FlowPlan:
         return (*(rule(value) for rule, value in rules if value is not None), *own)
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """Models of several sizes and seeds, random sparse lifts or any others, and their flows."""

@@ -10,6 +10,7 @@ from typing import Any
 import xarray
 
 from .. import registry
+from ..numbers import plain_numbers
 from ..sources import Named
 from ..spelling import path_of
 from ..studies.records import FlowPlan, LiftPlan, Study
@@ -71,6 +72,7 @@ class Experiment:
         return self.toml
 
 
+@plain_numbers
 def study(
     *,
     task: Any,

@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from ..compilations import keep_compilations
+from ..numbers import plain_fields
 from .losses import AbstractLoss, resolve_loss
 from .outputs import one_sentence, output_shapes, predict
 
@@ -177,6 +178,7 @@ def _named(result: Any) -> str:
     return f"a {type(result).__name__}" if result is not None else "None"
 
 
+@plain_fields
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What is to be learnt.

@@ -5,11 +5,13 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ...numbers import plain_fields
 from ...registry import register
 from .base import AbstractDynamics, Further, Rates, check_number
 
 
 @register("dynamics", "adam")
+@plain_fields
 class Adam(AbstractDynamics):
     """tau_1 m' = g - m, tau_2 v' = g^2 - v, theta' = -m^ / (v^^(1/2) + eps), g = grad L.
 
@@ -60,6 +62,7 @@ class Adam(AbstractDynamics):
 
 
 @register("dynamics", "rmsprop")
+@plain_fields
 class RMSProp(AbstractDynamics):
     """tau v' = g^2 - v, theta' = -g / (v^^(1/2) + eps), g = grad L, v^ = v / (1 - exp(-t / tau)).
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...numbers import real, whole
+from ...numbers import plain_fields, real, whole
 from ...registry import register
 from ...solvers import generic_vector, live_part
 from .base import AbstractDynamics, Further, Rates
@@ -96,6 +96,7 @@ class AbstractCentral(AbstractDynamics):
 
 
 @register("dynamics", "central-flow")
+@plain_fields
 class CentralFlow(AbstractCentral):
     """The central flow of gradient descent with step size eta: D = I.
 
@@ -142,6 +143,7 @@ class CentralFlow(AbstractCentral):
 
 
 @register("dynamics", "central-rmsprop-flow")
+@plain_fields
 class CentralRMSProp(AbstractCentral):
     """The central flow of RMSProp: D = diag(sqrt(v) + e), v a running mean of squared gradients.
 

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ...numbers import plain_fields
 from ...registry import register
 from ...tasks import AbstractLogarithmicLoss, LogOf, Penalised, Supervised
 from .base import AbstractDynamics, Further, Rates, check_number
 
 
 @register("dynamics", "log-loss")
+@plain_fields
 class LogLoss(AbstractDynamics):
     """The plain flow in the time u = log(1 + t): d theta/du = -(1 + t) L grad log L.
 

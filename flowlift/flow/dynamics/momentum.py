@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ...numbers import plain_fields
 from ...registry import register
 from .base import AbstractDynamics, Further, Rates, check_number
 
@@ -58,6 +59,7 @@ class AbstractMomentum(AbstractDynamics):
 
 
 @register("dynamics", "heavy-ball")
+@plain_fields
 class HeavyBall(AbstractMomentum):
     """theta'' + g theta' + grad L(theta) = 0 with constant friction, from rest.
 
@@ -83,6 +85,7 @@ class HeavyBall(AbstractMomentum):
 
 
 @register("dynamics", "nesterov")
+@plain_fields
 class Nesterov(AbstractMomentum):
     """theta'' + (c / t) theta' + grad L(theta) = 0 from rest (Su, Boyd, Candes 2016, (3)).
 
