@@ -5,7 +5,8 @@ from typing import Any
 import xarray
 
 from ..studies.records import Study
-from ..sweep.cell import check_study, dynamics_of, model_maker, study_task
+from ..sweep.cell import dynamics_of, model_maker, study_task
+from ..sweep.checking import check_study
 from .curves import checked_whole, compare
 
 

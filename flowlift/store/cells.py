@@ -15,7 +15,7 @@ The listing of cells/ is the truth about what has been run. The schema is in doc
 """
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from ..files import (
 )
 from ..studies.grid import SCHEMA, Cell, rows
 from ..studies.records import Study
+from ..studies.rows import Row
 from ..studies.toml import recorded_study, to_toml
 from .damage import Damage, set_aside
 from .digests import Damaged, sealed, unsealed
@@ -77,12 +78,13 @@ def storing(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def write_study(study: Study, directory: Path) -> None:
+def write_study(study: Study, directory: Path, plan: Iterable[Row] | None = None) -> None:
     """Write the resolved study and its plan beside its results.
 
     Args:
         study: the study.
         directory: the folder of results.
+        plan: the study's rows where they are known already.
 
     Raises:
         StoreError: if they cannot be written.
@@ -90,7 +92,7 @@ def write_study(study: Study, directory: Path) -> None:
     with storing(directory):
         keep_sources(study, directory)
         write_text(directory / STUDY, to_toml(study))
-        write_plan(directory, study.name, rows(study))
+        write_plan(directory, study.name, rows(study) if plan is None else plan)
 
 
 def write_cell(data: xarray.Dataset, cell: Cell, directory: Path) -> None:

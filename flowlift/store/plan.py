@@ -1,6 +1,5 @@
 """Which runs the study that was run last consists of, so that a status need not build it."""
 
-import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +18,7 @@ def write_plan(directory: Path, name: str, rows: Iterable[Row]) -> None:
         name: the study's name.
         rows: its runs.
     """
-    record = {"study": name, "rows": [dataclasses.asdict(row) for row in rows]}
+    record = {"study": name, "rows": [vars(row) for row in rows]}
     write_text(directory / PLAN, json.dumps(record))
 
 

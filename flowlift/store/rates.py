@@ -67,6 +67,8 @@ class Rates:
                 self._prices[row.variant, row.size] = price
                 count, seconds = by_size.get(row.size, (0, 0.0))
                 by_size[row.size] = count + len(found), seconds + price.run * len(found)
+        known = [price.compilation for price in self._prices.values()]
+        self._mean_compilation = sum(known) / len(known) if known else 0.0
         means = {n: seconds / count for n, (count, seconds) in by_size.items()}
         self._by_size = {n: seconds for n, seconds in means.items() if seconds > 0}
         self._exponent = _slope(self._by_size)
@@ -119,8 +121,7 @@ class Rates:
         """
         if (variant, size) in self._prices:
             return self._prices[variant, size].compilation
-        known = [price.compilation for price in self._prices.values()]
-        return sum(known) / len(known) if known else 0.0
+        return self._mean_compilation
 
     def of_cell(self, work: Work) -> float:
         """Expected seconds of some runs, their shape being compiled; a weight as for `seconds`."""

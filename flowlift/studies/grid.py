@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..reserved import LATER, RESERVED
 from .records import NOT_IN_A_RUN, Study, Value
@@ -87,7 +87,11 @@ def run_identity(study: Study, size: int, seed: int) -> str:
 
 
 def cells(
-    study: Study, done: Collection[str] = (), shard: tuple[int, int] = (0, 1)
+    study: Study,
+    done: Collection[str] = (),
+    shard: tuple[int, int] = (0, 1),
+    *,
+    plan: Iterable[Row] | None = None,
 ) -> Iterator[Cell]:
     """The cells of a study that hold the runs not yet done, size by size.
 
@@ -96,12 +100,13 @@ def cells(
         done: identities of finished runs.
         shard: (i, n) keeps the i-th of n disjoint parts, i < n; a run's part follows from its
             identity alone.
+        plan: the study's rows where they are known already; to list them takes a while.
 
     Yields:
         Cells of at most `chunk` seeds.
     """
     index, parts = shard
-    for row in rows(study):
+    for row in rows(study) if plan is None else plan:
         pairs = zip(row.seeds, row.runs, strict=True)
         here = [(s, r) for s, r in pairs if r not in done and int(r, 16) % parts == index]
         for first in range(0, len(here), study.chunk):

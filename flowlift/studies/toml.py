@@ -1,6 +1,7 @@
 """Study files: TOML, read strictly into a `Study` and written back whole."""
 
 import copy
+import dataclasses
 import itertools
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,6 +156,25 @@ def variants(study: Study) -> Iterator[tuple[dict[str, Value], Study]]:
                 f"Arguments `vary` and `alternatives` must name keys of the study with values that "
                 f"they take, but {point} makes a study in which {error}"
             ) from None
+
+
+def narrowed(study: Study, point: Mapping[str, Value]) -> Study:
+    """The study of one combination along its further axes: what a cell needs to know of it.
+
+    Args:
+        study: the study.
+        point: the value along each axis, as `variants` gives it.
+
+    Returns:
+        The same study with axes of one value each: `variants` gives the point alone.
+    """
+    vary = {axis: (value,) for axis, value in point.items() if axis in study.vary}
+    labels = {axis: {x: study.alternatives[axis][x]} for axis, x in _labels(study, point)}
+    return dataclasses.replace(study, vary=vary, alternatives=labels)
+
+
+def _labels(study: Study, point: Mapping[str, Value]) -> list[tuple[str, str]]:
+    return [(axis, str(x)) for axis, x in point.items() if axis in study.alternatives]
 
 
 def _axes(study: Study) -> dict[str, list[tuple[str, Value, dict[str, Any]]]]:

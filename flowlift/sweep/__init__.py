@@ -12,7 +12,8 @@ from .dask_executor import WorkersLost
 from .executors import dask_workers, executor_of, spawned_workers
 
 if TYPE_CHECKING:
-    from .cell import check_study, run_cell
+    from .cell import run_cell
+    from .checking import check_study
     from .estimate import Forecast, forecast
     from .run import complete_study, run_study
     from .sequential import Spent, coverage_after_stopping, run_until
@@ -32,7 +33,8 @@ __getattr__, _, _ = lazy_loader.attach(
         "work",
     ],
     submod_attrs={
-        "cell": ["check_study", "run_cell"],
+        "cell": ["run_cell"],
+        "checking": ["check_study"],
         "estimate": ["Forecast", "forecast"],
         "run": ["complete_study", "run_study"],
         "sequential": ["Spent", "coverage_after_stopping", "run_until"],

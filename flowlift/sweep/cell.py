@@ -7,99 +7,30 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 import xarray
 from jaxtyping import PyTree
 
-from ..flow import Checkpoints, FlowSolution, check_settings, solve
+from ..flow import Checkpoints, FlowSolution, solve
 from ..flow.dataset import TIME, Variables, facts_of, record_of
 from ..flow.dynamics import AbstractDynamics, GradientFlow
-from ..flow.methods import check_served
-from ..flow.rates import moving_leaves, named_rates
-from ..flow.stops import check_readable, check_stops
 from ..leaves import flowing
-from ..lift import check_plan, sample
+from ..lift import sample
 from ..modules import PerceptronModule
 from ..store.joining import numbered
 from ..store.schema import versions_of
-from ..studies.grid import SCHEMA, Cell, axis_names
+from ..studies.grid import SCHEMA, Cell
 from ..studies.kinds import build_module, build_task, built
 from ..studies.losses import with_added
 from ..studies.observations import observe
 from ..studies.records import LiftPlan, Study
-from ..studies.toml import to_toml, variants
-from ..tasks import Penalised, Supervised, Task, resolve_objective
+from ..studies.toml import narrowed, to_toml, variants
+from ..tasks import Supervised, Task
 from ..tasks.losses import resolve_loss
 from .certification import certificate_of
 
 LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray")
-
-
-def check_study(study: Study) -> None:
-    """Refuse a study that could not be run, before any flow is computed.
-
-    Args:
-        study: the study.
-
-    Raises:
-        ValueError: for what the module, the laws, the task or the flow refuses, and for axes that
-            the study does not have, or whose names results use.
-    """
-    axis_names(study)
-    for _, variant in variants(study):
-        _check_variant(variant)
-
-
-def _check_variant(study: Study) -> None:
-    plan = study.flow
-    limits = plan.max_steps, study.precision, plan.max_gradients
-    check_settings(built(plan.solver), plan.rtol, plan.atol, *limits)
-    if not 0 < plan.horizon < float("inf"):
-        raise ValueError(
-            f"Argument `flow.horizon` must be a positive finite flow time, but is "
-            f"{plan.horizon!r}; give the end T."
-        )
-    plan.schedule.times(plan.horizon)
-    check_stops(plan.stops)
-    dynamics = dynamics_of(study)
-    check_readable(plan.stops, dynamics.records)
-    check_served(dynamics, built(plan.solver))
-    task = study_task(study)
-    dynamics.check(resolve_objective(task))
-    if plan.critical_gradient_norm is not None and not dynamics.plain:
-        raise ValueError(
-            f"Argument `flow.critical_gradient_norm` must be left out with {dynamics.title}, whose "
-            "velocity may carry it through a critical point, but is "
-            f"{plan.critical_gradient_norm!r}; take both critical bounds out."
-        )
-    if study.observe:
-        study.observe.times(plan.horizon)
-        study.observe.check(task, dynamics)
-    _check_models(study, task)
-
-
-def _check_models(study: Study, task: Task) -> None:
-    """Refuse sizes and laws that make no model, and models that do not fit the task."""
-    if study.lift is not None:
-        module = build_module(study.module)
-        for size in study.lift.sizes:
-            check_plan(module, **_laws(study.lift, module, size))
-    # Lifts of one module have outputs of one shape; a function's sizes are its own affair.
-    sizes = study.all_sizes if study.lift is None else (min(study.all_sizes),)
-    make = model_maker(study)
-    for size in sizes:
-        model = make(size, study.first_seed)
-        resolve_objective(task).check(model)
-        if task.held_out is not None:
-            task.held_out.check(model)
-        flows = flowing(model, study.frozen or ())
-        rates = named_rates(model, flows, study.rates_of(model, size))
-        if isinstance(task.objective, Penalised):
-            task.objective.of(moving_leaves(eqx.filter(model, flows), rates))
-        if study.observe:
-            study.observe.check_model(model, task)
 
 
 def run_cell(
@@ -213,12 +144,11 @@ def _side_by_side(parts: Sequence[Variables]) -> xarray.Dataset:
 
 def _variant(study: Study, cell: Cell) -> Study:
     """The study with the cell's values along its further axes."""
-    return next(
-        v for assignments, v in variants(study) if tuple(assignments.items()) == cell.variant
-    )
+    return next(variants(narrowed(study, dict(cell.variant))))[1]
 
 
-def _laws(plan: LiftPlan, module: PerceptronModule, size: int) -> dict[str, Any]:
+def laws_of(plan: LiftPlan, module: PerceptronModule, size: int) -> dict[str, Any]:
+    """Copies, laws and parametrisation of a lift, as `sample` takes them."""
     return {
         "copies": plan.copies(module, size),
         "edges": plan.edge_laws,
@@ -245,7 +175,7 @@ def model_maker(study: Study) -> Callable[[int, int], PyTree]:
         return lambda size, seed: built(study.model, size=size, seed=seed)
     module = build_module(study.module)
     return lambda size, seed: sample(
-        module, **_laws(plan, module, size), seed=seed, precision=study.precision
+        module, **laws_of(plan, module, size), seed=seed, precision=study.precision
     )
 
 

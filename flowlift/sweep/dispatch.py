@@ -10,7 +10,7 @@ from ..store import Claim, claims, clear_dead
 from ..store.cells import finished
 from ..studies.grid import Cell
 from ..studies.records import Study
-from ..studies.toml import to_toml
+from ..studies.toml import narrowed, to_toml
 from .dask_executor import DaskWorkers, WorkersLost
 from .work import Manner, store_crash, wait_for_others
 from .worker import compute
@@ -37,7 +37,9 @@ class Dispatcher:
         executor: concurrent.futures.Executor,
         manner: Manner,
     ):
-        self._study, self._text = study, to_toml(study)
+        self._study = study
+        # Of a study of thousands of variants a worker gets the cell's own.
+        self._texts: dict[tuple, str] = {}
         self._sources = list(texts(study.sources).values())
         self._directory, self._executor, self._manner = directory, executor, manner
         self._false_starts = 0
@@ -94,7 +96,7 @@ class Dispatcher:
         fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
         return self._executor.submit(
             compute,
-            self._text,
+            self._text_for(cell),
             fields,
             str(self._directory),
             dataclasses.asdict(manner),
@@ -115,6 +117,11 @@ class Dispatcher:
             except TimeoutError:
                 if isinstance(executor, DaskWorkers):
                     executor.await_workers(lambda: any(future.done() for future in left))
+
+    def _text_for(self, cell: Cell) -> str:
+        if cell.variant not in self._texts:
+            self._texts[cell.variant] = to_toml(narrowed(self._study, dict(cell.variant)))
+        return self._texts[cell.variant]
 
     def _cancel(self, futures: Iterable[concurrent.futures.Future]) -> None:
         for future in futures:

@@ -1,27 +1,33 @@
 """What a study will take and give, said before it starts."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 
 import equinox as eqx
 import jax
 import numpy as np
 
 from ..answers.probability import half_width
+from ..doing import doing
 from ..flow.chunking import bytes_per_sample
 from ..lift import Lift
 from ..store import Rates, duration
-from ..studies.grid import Cell
+from ..studies.grid import Cell, rows
 from ..studies.records import Study
-from ..studies.toml import variants
+from ..studies.rows import Row
+from ..studies.toml import narrowed, variants
 from ..tasks import Supervised
 from ..tasks.added import data_of
 from .cell import model_maker, study_task
+from .checking import without_flow
 
 # Vectors of the size of theta that a solver and its interpolant hold at once, generously.
 _VECTORS, _VECTORS_STIFF = 40, 120
 _DENSE = ("kvaerno5", "dense-bdf")
 _EXPLICIT = ("tsit5", "dopri8", "rkc2")
+# Variants looked at, which takes 2 ms each, and gradients traced, of different models or tasks,
+# which takes 0.1 s each: at most.
+_LOOKED_AT, _TRACED = 500, 50
 # Python, JAX and compiled code of one process, as measured after a small flow.
 _PROCESS = 500_000_000
 
@@ -37,6 +43,8 @@ class Forecast:
         bytes: memory of one worker at most, in the largest lift.
         seconds: of one worker for all runs; None if no run of the study is there to learn from.
         seeds: the study's numbers of seeds, the least and the greatest over sizes.
+        looked_at: of how many combinations of further axes the memory was estimated, and of how
+            many there are.
     """
 
     runs: int
@@ -45,6 +53,7 @@ class Forecast:
     bytes: int
     seconds: float | None
     seeds: tuple[int, int]
+    looked_at: tuple[int, int] = (1, 1)
 
     def __str__(self) -> str:
         """The forecast for a terminal."""
@@ -55,8 +64,13 @@ class Forecast:
         )
         return (
             f"{self.runs} runs in {self.cells} cells, {self.compilations} compilations; memory of "
-            f"a worker at most {self.bytes / 1e9:.2g} GB; time {time}; {self._widths()}."
+            f"a worker at most {self.bytes / 1e9:.2g} GB{self._of_which()}; time {time}; "
+            f"{self._widths()}."
         )
+
+    def _of_which(self) -> str:
+        some, all_of_them = self.looked_at
+        return f" in {some} of {all_of_them} variants" if some < all_of_them else ""
 
     def _widths(self) -> str:
         """How wide the intervals of probabilities will be."""
@@ -66,28 +80,35 @@ class Forecast:
         return f"{text} around a probability of 1/2"
 
 
-def forecast(study: Study, missing: Collection[Cell], rates: Rates) -> Forecast:
+def forecast(
+    study: Study, missing: Collection[Cell], rates: Rates, plan: Iterable[Row] | None = None
+) -> Forecast:
     """Predict what the missing cells will take.
 
     Time is that of finished runs of the same study, smaller ones extrapolated by a power law in
     the size, and of one compilation for each shape. Memory counts every array of one traced
     gradient as if none were freed, and a solver's vectors generously, so that it errs upwards; the
-    largest lift is drawn for it, and nothing is compiled.
+    largest lift is drawn for it, and nothing is compiled. Of more than 50 models or tasks, or 500
+    variants, it is that of so many, all over the grid.
 
     Args:
         study: the study.
         missing: its cells that are to be done.
         rates: what runs took so far.
+        plan: the study's rows where they are known already.
 
     Returns:
         The forecast.
     """
-    counts = [len(v.seeds_of(size)) for _, v in variants(study) for size in v.all_sizes]
+    largest = _largest(missing)
+    bytes, looked_at = _most_bytes(study, largest)
+    counts = [len(row.seeds) for row in (rows(study) if plan is None else plan)]
     return Forecast(
         runs=sum(len(cell.seeds) for cell in missing),
         cells=len(missing),
         compilations=len({(cell.variant, cell.size) for cell in missing}),
-        bytes=max((_bytes(study, cell) for cell in _largest(missing)), default=0),
+        bytes=bytes,
+        looked_at=(looked_at, len(largest)),
         seconds=rates.total(missing) if rates.known else None,
         seeds=(min(counts), max(counts)),
     )
@@ -102,18 +123,49 @@ def _largest(cells: Collection[Cell]) -> list[Cell]:
     return list(largest.values())
 
 
-def _bytes(study: Study, cell: Cell) -> int:
-    variant = next(v for a, v in variants(study) if tuple(a.items()) == cell.variant)
+class _Memory:
+    """Memory of one worker by cell; what is traced for it is traced once for variants of flows."""
+
+    def __init__(self, study: Study):
+        self._study = study
+        # Parameters, and bytes of one gradient's samples, by record and size.
+        self._known: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def of(self, cell: Cell) -> int | None:
+        """Bytes in a cell; None if enough others have been looked at."""
+        variant = next(variants(narrowed(self._study, dict(cell.variant))))[1]
+        key = without_flow(variant), cell.size
+        if key not in self._known and len(self._known) >= _TRACED:
+            return None
+        if key not in self._known:
+            self._known[key] = _parameters_and_bytes(variant, cell)
+        parameters, samples = self._known[key]
+        item = np.dtype(variant.precision).itemsize
+        vectors = _VECTORS if variant.flow.solver in _EXPLICIT else _VECTORS_STIFF
+        vectors += parameters * (variant.flow.solver in _DENSE)
+        return _PROCESS + parameters * item * vectors + samples
+
+
+def _most_bytes(study: Study, cells: Sequence[Cell]) -> tuple[int, int]:
+    """The greatest estimate, and how many cells it is of."""
+    # Some of all parts of the grid first, should they be more than are looked at.
+    step = -(-len(cells) // _TRACED) or 1
+    order = [cell for first in range(step) for cell in cells[first::step]]
+    memory = _Memory(study)
+    with doing("estimating memory"):
+        found = [memory.of(cell) for cell in order[:_LOOKED_AT]]
+    seen = [bytes for bytes in found if bytes is not None]
+    return max(seen, default=0), len(seen)
+
+
+def _parameters_and_bytes(variant: Study, cell: Cell) -> tuple[int, int]:
     model = model_maker(variant)(cell.size, cell.seeds[0])
     objective = data_of(study_task(variant).objective)
     leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
     parameters = sum(leaf.size for leaf in leaves)
-    item = np.dtype(variant.precision).itemsize
-    vectors = _VECTORS if variant.flow.solver in _EXPLICIT else _VECTORS_STIFF
-    theta = parameters * item * (vectors + parameters * (variant.flow.solver in _DENSE))
     if not isinstance(objective, Supervised):
-        return _PROCESS + theta
+        return parameters, 0
     samples = objective.targets.shape[0]
     if isinstance(model, Lift):
         samples = min(samples, model.samples_per_pass or samples)
-    return _PROCESS + theta + samples * bytes_per_sample(model, objective)
+    return parameters, samples * bytes_per_sample(model, objective)

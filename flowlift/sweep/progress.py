@@ -12,7 +12,8 @@ from ..store import Rates, duration
 from ..studies.grid import Cell
 from .under_way import UnderWay
 
-# Of this process's time, at most so much goes into learning what runs take.
+# Of this process's time, at most so much goes into learning what runs take, and as much again
+# into saying what is left.
 _SHARE = 1 / 50
 
 
@@ -54,6 +55,7 @@ class Progress:
             bar_format="{l_bar}{bar}| {elapsed} elapsed{postfix}",
         )
         self._lines = shown and self._bar.disable
+        self._left, self._next_look = "", 0.0
 
     def __enter__(self) -> "Progress":
         self._said = doing("computing cells", shows_itself=not self._bar.disable)
@@ -103,15 +105,24 @@ class Progress:
             self._next = time.monotonic() + (time.monotonic() - asked) / _SHARE
         if self._bar.disable and not self._lines:
             return
-        seconds = self.seconds_left()
-        left = "" if seconds is None else f"about {duration(seconds)} left"
+        self._look()
         if self._lines:
             count = f"{self._finished} of {len(self._cells)} cells"
-            say(f"{cell}; {count}{left and ', '}{left}")
+            say(f"{cell}; {count}{self._left and ', '}{self._left}")
         else:
+            self._bar.set_postfix_str(self._left)
+
+    def _look(self) -> None:
+        """What is left; where shapes and finished runs are many, not after each cell."""
+        asked, over = time.monotonic(), self._finished == len(self._cells)
+        if asked < self._next_look and not over:
+            return
+        seconds = None if over else self.seconds_left()
+        self._left = "" if seconds is None else f"about {duration(seconds)} left"
+        if not self._lines:
             self._bar.total = self._rates.expected(self._under_way.whole)
             self._bar.n = self._rates.expected(self._under_way.done)
-            self._bar.set_postfix_str(left)
+        self._next_look = time.monotonic() + (time.monotonic() - asked) / _SHARE
 
     def seconds_left(self) -> float | None:
         """The time left; None when all is done, or nothing is known."""

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import xarray
 
-from ..doing import say
+from ..doing import doing, say
 from ..store import NothingStored, Rates, clear_dead, latest, load
 from ..store.cells import checked, index, write_study
 from ..store.index import Watch
 from ..studies.grid import Cell, cells, rows
 from ..studies.records import Study
+from ..studies.rows import Row
 from ..studies.toml import to_toml
 from .admission import check_every, check_grid
-from .cell import check_study
+from .checking import check_study
 from .dispatch import Dispatcher
 from .estimate import forecast
 from .executors import count_of
@@ -118,16 +119,18 @@ def complete_study(
     check_grid(study)
     check_study(study)
     directory = Path(directory)
-    write_study(study, directory)
-    clear_dead(directory)
-    mine = {run for cell in cells(study, (), shard) for run in cell.runs}
-    done = latest(checked(directory, mine).values())
-    kept = [r for r, (e, _) in done.items() if not (retry_failed and r in e.reasons)]
-    missing = list(cells(study, set(kept), shard))
-    manner, rates = Manner(every=every, again=retry_failed), Rates(rows(study), done)
+    with doing("listing the runs"):
+        plan = list(rows(study))
+        write_study(study, directory, plan)
+        clear_dead(directory)
+        mine = {run for cell in cells(study, (), shard, plan=plan) for run in cell.runs}
+        done = latest(checked(directory, mine).values())
+        kept = {r for r, (e, _) in done.items() if not (retry_failed and r in e.reasons)}
+        missing = list(cells(study, kept, shard, plan=plan))
+    manner, rates = Manner(every=every, again=retry_failed), Rates(plan, done)
     if progress and missing:
-        say(str(forecast(study, missing, rates)))
-    run_cells(study, missing, directory, rates, executor, manner, progress=progress)
+        say(str(forecast(study, missing, rates, plan)))
+    run_cells(study, missing, directory, rates, executor, manner, progress=progress, plan=plan)
     clear_dead(directory)
 
 
@@ -141,6 +144,7 @@ def run_cells(
     *,
     progress: bool,
     on_cell: Callable[[Cell], object] | None = None,
+    plan: Iterable[Row] | None = None,
 ) -> Rates:
     """Compute and store cells of a study that has been checked and written.
 
@@ -153,6 +157,7 @@ def run_cells(
         manner: how.
         progress: show a bar, or lines.
         on_cell: called with each cell once it is stored, while others are computed.
+        plan: the study's rows where they are known already.
 
     Returns:
         What runs took by now.
@@ -160,7 +165,7 @@ def run_cells(
     Raises:
         StoreError: if results could not be written.
     """
-    learn, workers = partial(_rates, study, directory), 1
+    learn, workers = partial(_rates, study, directory, plan), 1
     if executor is not None:
         missing, workers = in_order(missing, rates.of_cell), count_of(executor)
     with Progress(missing, rates, shown=progress, learn=learn, workers=workers) as bar:
@@ -197,8 +202,8 @@ def in_order(missing: Iterable[Cell], weight: Callable[[Cell], float]) -> list[C
     return [*first.values(), *(cell for cell in ordered if cell not in chosen)]
 
 
-def _rates(study: Study, directory: Path) -> Rates:
-    return Rates(rows(study), latest(index(directory).values()))
+def _rates(study: Study, directory: Path, plan: Iterable[Row] | None) -> Rates:
+    return Rates(rows(study) if plan is None else plan, latest(index(directory).values()))
 
 
 def _here(

@@ -18,7 +18,7 @@ from flowlift.flow import checkpoints
 from flowlift.studies.toml import plain
 from flowlift.sweep import run_study
 from flowlift.sweep.admission import check_grid
-from flowlift.sweep.cell import check_study
+from flowlift.sweep.checking import check_study
 
 from . import checks, draws, families
 

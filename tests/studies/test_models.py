@@ -11,7 +11,8 @@ import flowlift
 from flowlift import answers, plot, studies, sweep
 from flowlift.leaves import flowing, leaf_names
 from flowlift.studies.observations import Theta
-from flowlift.sweep.cell import check_study, model_maker, study_task
+from flowlift.sweep.cell import model_maker, study_task
+from flowlift.sweep.checking import check_study
 from flowlift.tasks import supervised
 
 NETS = (

@@ -15,7 +15,7 @@ from flowlift import answers, plot, sources, store, studies, sweep
 from flowlift.studies.grid import rows
 from flowlift.studies.kinds import Unloaded
 from flowlift.sweep.admission import check_grid
-from flowlift.sweep.cell import check_study
+from flowlift.sweep.checking import check_study
 
 
 def runs(study) -> list[str]:

@@ -15,7 +15,7 @@ import flowlift
 from flowlift.lift import Complete, FixedInDegree, Gaussian
 from flowlift.studies import read_study
 from flowlift.studies.grid import rows
-from flowlift.sweep.cell import check_study
+from flowlift.sweep.checking import check_study
 
 
 def runs(study) -> list[str]:

@@ -8,7 +8,8 @@ import flowlift
 from flowlift import studies, sweep
 from flowlift.flow import CentralFlow, HeavyBall
 from flowlift.studies.grid import rows
-from flowlift.sweep.cell import check_study, model_maker, study_task
+from flowlift.sweep.cell import model_maker, study_task
+from flowlift.sweep.checking import check_study
 
 TABLE = '[flow.dynamics]\nkind = "heavy-ball"\nfriction = 2.0\n'
 

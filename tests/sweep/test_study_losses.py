@@ -7,7 +7,8 @@ from study_text import TINY
 import flowlift
 from flowlift import studies, sweep, tasks
 from flowlift.studies.grid import rows
-from flowlift.sweep.cell import check_study, model_maker, study_task
+from flowlift.sweep.cell import model_maker, study_task
+from flowlift.sweep.checking import check_study
 
 TABLES = """
 [decay]

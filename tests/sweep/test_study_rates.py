@@ -8,7 +8,8 @@ from study_text import TINY
 import flowlift
 from flowlift import compare, studies, sweep
 from flowlift.studies.grid import rows
-from flowlift.sweep.cell import check_study, model_maker, study_task
+from flowlift.sweep.cell import model_maker, study_task
+from flowlift.sweep.checking import check_study
 
 TABLE = '[rates]\n"x->h1" = "2/n"\n"*" = 0.5\n'
 
