@@ -84,18 +84,37 @@ def remark(found: Iterable[Damage], missing: Collection[str]) -> str:
     Returns:
         A sentence; empty if no missing run can have been in a damaged file.
     """
-    cells = {d.file: d for d in found if d.file.startswith("cells/")}
-    known = {run for d in cells.values() for run in d.runs}
-    hit = [d for d in cells.values() if not d.runs or set(d.runs) & set(missing)]
-    if not missing or not hit:
+    hit, lost = _hit(found, missing), len(explained(found, missing))
+    if not lost:
         return ""
-    lost = len(known & set(missing)) if all(d.runs for d in hit) else len(missing)
     names = ", ".join(f"{d.file} ({d.why})" for d in hit[:3]) + ", ..." * (len(hit) > 3)
     most = "" if all(d.runs for d in hit) else "up to "
     return (
         f"Damaged files were left out: {names}. {most}{lost} runs of this study are missing for "
         "it; run the study again to compute them."
     ).replace(" up to", " Up to")
+
+
+def explained(found: Iterable[Damage], missing: Collection[str]) -> set[str]:
+    """The missing runs that damage may account for.
+
+    Args:
+        found: what was set aside.
+        missing: runs of the study that are not there.
+
+    Returns:
+        Those that damaged files held; all of them if it is not known what one held.
+    """
+    hit = _hit(found, missing)
+    if not all(d.runs for d in hit):
+        return set(missing)
+    return {run for d in hit for run in d.runs} & set(missing)
+
+
+def _hit(found: Iterable[Damage], missing: Collection[str]) -> list[Damage]:
+    """Damaged cells that may have held some of these runs, each once."""
+    cells = {d.file: d for d in found if d.file.startswith("cells/")}
+    return [d for d in cells.values() if missing and (not d.runs or set(d.runs) & set(missing))]
 
 
 def _note(directory: Path, found: Damage) -> None:

@@ -16,7 +16,7 @@ from .ahead import Ahead
 from .assembling import assemble
 from .blocks import ORIGIN, ORIGINS, Block, block_of
 from .cells import check_runs, index, read_file
-from .damage import Damage, damages, remark, set_aside
+from .damage import Damage, damages, explained, remark, set_aside
 from .digests import Damaged
 from .folding import fold_many
 from .index import Entry, Watch, latest
@@ -74,7 +74,8 @@ def load(
     fold_many(directory, found)
     runs, blocks = _read(directory, wanted, found, _names(variables), lazy=lazy)
     missing = {run for cell in wanted for run in cell.runs} - set(runs)
-    said = remark([*damages(directory), *found], missing)
+    harm = [*damages(directory), *found]
+    said = remark(harm, missing)
     if not blocks or study is None:
         raise NothingStored(
             f"Argument `results` must be a folder written by `flowlift run`, but "
@@ -84,7 +85,7 @@ def load(
         )
     fill = later(directory) if lazy else None
     data = assemble(blocks.items(), runs, study, wanted, fill)
-    said = [said or _not_there(missing, wanted), _mixture(data)]
+    said = [said, _not_there(missing - explained(harm, missing), wanted), _mixture(data)]
     if variables is not None:
         data = data[[name for name in data.data_vars if name in variables]]
     return data.assign_attrs({_REMARKS: "\n".join(s for s in said if s)} if any(said) else {})

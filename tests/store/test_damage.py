@@ -564,6 +564,25 @@ def test_an_answer_from_a_damaged_store_says_so(folder, capsys):
     assert "2 runs of this study are missing" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("gone", ["deleted", "a link that leads nowhere", "never run"])
+def test_runs_that_are_gone_are_said_beside_those_of_damaged_files(study, tmp_path, gone):
+    larger, folder = dataclasses.replace(study, seeds=6), tmp_path / "results"
+    made_up_store.made_up_store(larger, folder)
+    damaged, other, _ = files_of(folder)
+    scramble(damaged, None)
+    if gone == "never run":
+        store_cells.write_study(dataclasses.replace(study, seeds=8), folder)
+    else:
+        other.unlink()
+    if gone.startswith("a link"):
+        other.symlink_to(tmp_path / "nowhere")
+    with pytest.warns(UserWarning, match="moved to"):
+        said = store.remarks(store.load(folder))
+    assert "2 runs of this study are missing for it" in said[0]
+    assert said[1].startswith(f"2 of the {8 if gone == 'never run' else 6} runs")
+    assert len(said) == 2
+
+
 # Names of axes.
 
 RNN = 'module={kind="unrolled_rnn", inputs=2, steps=2}'
