@@ -334,28 +334,28 @@ def reread(directory: Path) -> None:
             write_plan(directory, study.name, rows(study))
 
 
-def finished(directory: Path, *, failures: bool = True) -> dict[str, Path]:
+def finished(directory: Path, *, again: Mapping[str, str] | None = None) -> dict[str, Path]:
     """Which runs are there: identity to file.
 
     Args:
         directory: the folder of results.
-        failures: whether runs that failed are among them.
+        again: failures that do not count, by run: when each had ended.
 
     Returns:
         The file of every finished run; where several hold it, the one that counts.
     """
-    return places(index(directory), directory, failures=failures)
+    return places(index(directory), directory, again=again)
 
 
 def places(
-    known: Mapping[str, Entry], directory: Path, *, failures: bool = True
+    known: Mapping[str, Entry], directory: Path, *, again: Mapping[str, str] | None = None
 ) -> dict[str, Path]:
     """As `finished`, of entries that are known."""
     paths = {name: directory / CELLS / name for name in known}
     return {
         run: paths[entry.file]
-        for run, (entry, _) in latest(known.values()).items()
-        if failures or run not in entry.reasons
+        for run, (entry, place) in latest(known.values()).items()
+        if not entry.is_repeated(place, again or {})
     }
 
 

@@ -54,6 +54,14 @@ class Entry:
     digest: str = ""
     changed: int = 0
 
+    def is_repeated(self, place: int, again: Mapping[str, str]) -> bool:
+        """Whether a run is the failure that `again` names by when it had ended.
+
+        One that failed anew meanwhile is not: masters side by side compute each run once.
+        """
+        run = self.runs[place]
+        return run in self.reasons and again.get(run) == self.ended[place]
+
 
 # How lines begin, as `append` writes them.
 _HEAD = b'{"file": "'
@@ -207,12 +215,12 @@ class Watch:
         # What is known of each run, the entry of a file once.
         self._entries: dict[str, tuple[Entry, ...]] = {}
 
-    def stored(self, runs: Iterable[str], *, failures: bool = True) -> set[str]:
+    def stored(self, runs: Iterable[str], again: Mapping[str, str] = {}) -> set[str]:
         """Which of some runs are stored by now, by whom ever.
 
         Args:
             runs: identities.
-            failures: whether runs that failed are among them.
+            again: failures that do not count, by run: when each had ended.
 
         Returns:
             Those that a file holds which is there now, as the line of the index says it is. Cost:
@@ -224,7 +232,8 @@ class Watch:
             run
             for run in runs
             for entry in self._entries.get(run, ())
-            if there.get(entry.file) is entry and (failures or run not in entry.reasons)
+            if there.get(entry.file) is entry
+            and not entry.is_repeated(entry.runs.index(run), again)
         }
 
     def entries(self, runs: Iterable[str]) -> dict[str, Entry]:

@@ -90,7 +90,7 @@ class Dispatcher:
         return dataclasses.replace(self._manner, insist=False)
 
     def _stored(self) -> Collection[str]:
-        return finished(self._directory, failures=not self._manner.again)
+        return finished(self._directory, again=self._manner.again)
 
     def _submit(self, cell: Cell, manner: Manner) -> concurrent.futures.Future:
         fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
@@ -99,7 +99,7 @@ class Dispatcher:
             self._text_for(cell),
             fields,
             str(self._directory),
-            dataclasses.asdict(manner),
+            dataclasses.asdict(manner.of(cell)),
             self._sources,
         )
 

@@ -125,9 +125,10 @@ def complete_study(
         clear_dead(directory)
         mine = {run for cell in cells(study, (), shard, plan=plan) for run in cell.runs}
         done = latest(checked(directory, mine).values())
-        kept = {r for r, (e, _) in done.items() if not (retry_failed and r in e.reasons)}
-        missing = list(cells(study, kept, shard, plan=plan))
-    manner, rates = Manner(every=every, again=retry_failed), Rates(plan, done)
+        failed = {r: e.ended[i] for r, (e, i) in done.items() if r in e.reasons}
+        again = failed if retry_failed else {}
+        missing = list(cells(study, done.keys() - again.keys(), shard, plan=plan))
+    manner, rates = Manner(every=every, again=again), Rates(plan, done)
     if progress and missing:
         say(str(forecast(study, missing, rates, plan)))
     run_cells(study, missing, directory, rates, executor, manner, progress=progress, plan=plan)

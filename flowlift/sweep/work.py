@@ -51,13 +51,19 @@ class Manner:
     Attributes:
         every: seconds between two writings of where a run stands; finished runs are written
             2 seconds after the last writing at the latest, however long this is.
-        again: recompute runs that the cell's own file holds.
+        again: failures to compute again, by run: when each had ended. What fails meanwhile, in
+            the hands of another writer, is a result.
         insist: compute even what another live writer claims.
     """
 
     every: float = 60.0
-    again: bool = False
+    again: Mapping[str, str] = dataclasses.field(default_factory=dict)
     insist: bool = True
+
+    def of(self, cell: Cell) -> "Manner":
+        """What a worker needs of it for one cell."""
+        again = {run: self.again[run] for run in cell.runs if run in self.again}
+        return dataclasses.replace(self, again=again)
 
 
 def compute_and_store(
@@ -93,9 +99,9 @@ def compute_and_store(
         # Claimed first, then looked: of two writers that begin at once, one sees the other.
         if not manner.insist and holder.shared:
             return False
-        before = None if manner.again else read_cell(cell, directory)
+        before = _without(read_cell(cell, directory), manner.again)
         there = set() if before is None else set(before["run"].values.ravel())
-        there |= watch.stored(cell.runs, failures=not manner.again)
+        there |= watch.stored(cell.runs, manner.again)
         missing = cell.without(there)
         if missing is None:
             return True
@@ -116,6 +122,15 @@ def compute_and_store(
             raise
         keeper.write()
     return True
+
+
+def _without(data: xarray.Dataset | None, again: Mapping[str, str]) -> xarray.Dataset | None:
+    """What the file of a cell holds, but for failures that are computed again."""
+    if data is None or not again:
+        return data
+    pairs = zip(data["run"].values.ravel(), data["ended"].values.ravel(), strict=True)
+    kept = [i for i, (run, ended) in enumerate(pairs) if again.get(str(run)) != str(ended)]
+    return data.isel(seed=kept) if kept else None
 
 
 def wait_for_others(cells: Sequence[Cell], directory: Path) -> None:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 import warnings
 from pathlib import Path
 
@@ -467,6 +468,63 @@ def test_masters_compute_no_run_twice(study, tmp_path, monkeypatch, chunks, work
         done = list(masters.map(master, chunks))
     assert sorted(computed) == sorted(run for row in grid.rows(study) for run in row.runs)
     assert [len(cells) for cells in done] == [4 // chunk for chunk in chunks]
+
+
+@pytest.mark.parametrize("workers", [False, True], ids=["alone", "with workers"])
+def test_masters_retry_each_failure_once(study, tmp_path, monkeypatch, workers):
+    """What failed before is tried again by one of them, and what fails meanwhile by nobody."""
+    half = dataclasses.replace(study, seeds=2)
+    store_cells.write_study(study, tmp_path)
+    for cell in studies.cells(half):
+        store_cells.write_cell(
+            made_up_store.made_up_cell(cell, result="exception", reason="no luck"), cell, tmp_path
+        )
+    computed = []
+
+    def one(bench, seed, path, manner, holder):
+        time.sleep(0.05)
+        computed.append(seed)
+        now = f"2026-01-02T00:00:{len(computed):02d}.000+00:00"
+        words = {"result": "exception", "reason": "no luck", "ended": now}
+        return words, types.SimpleNamespace(loss=[])
+
+    class Keeper:
+        def __init__(self, study, cell, directory, manner, before):
+            self.cell, self.directory, self.before = cell, directory, before
+            self.runs = []
+
+        def add(self, seed, run, data):
+            self.runs.append((run, data))
+
+        def write(self):
+            runs = [run for run, _ in self.runs]
+            part = self.cell.without(set(self.cell.runs) - set(runs))
+            data = made_up_store.made_up_cell(part, **self.runs[-1][1])
+            store_cells.write_cell(data, self.cell, self.directory)
+
+    monkeypatch.setattr(work, "_PAUSE", 0.05)
+    monkeypatch.setattr(work, "Bench", Bench)
+    monkeypatch.setattr(work, "_Keeper", Keeper)
+    monkeypatch.setattr(work, "_one", one)
+
+    def master(retry):
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            options = {"executor": executor if workers else None, "progress": False}
+            sweep.complete_study(study, tmp_path, retry_failed=retry, **options)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as masters:
+        list(masters.map(master, [True, True, False]))
+    assert sorted(computed) == [0, 1, 2, 3]
+
+
+def test_a_cell_keeps_what_is_not_tried_again(study, folder):
+    cell = next(studies.cells(study))
+    data = store_cells.read_cell(cell, folder)
+    ended = str(data.ended.values.ravel()[0])
+    kept = work._without(data, {cell.runs[0]: ended})
+    assert list(kept["run"].values.ravel()) == list(cell.runs[1:])
+    assert work._without(data, {cell.runs[0]: "another time"}).identical(data)
+    assert work._without(data, dict.fromkeys(cell.runs, ended)) is None
 
 
 def test_a_watch_believes_lines_of_files_that_stand(study, folder):
