@@ -16,7 +16,8 @@ from flowlift.leaves import flowing
 from flowlift.store import load
 from flowlift.store.folding import fold
 from flowlift.store.names import CELLS, FOLDED
-from flowlift.sweep.cell import check_study, dynamics_of, model_maker, study_task
+from flowlift.sweep.cell import dynamics_of, model_maker, study_task
+from flowlift.sweep.checking import check_study
 
 pytestmark = pytest.mark.slow  # Two dozen small studies, each of which compiles flows of its own.
 
