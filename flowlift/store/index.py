@@ -55,9 +55,14 @@ class Entry:
     changed: int = 0
 
     def is_repeated(self, place: int, again: Mapping[str, str]) -> bool:
-        """Whether a run is the failure that `again` names by when it had ended.
+        """Whether a run is a failure that is computed again.
 
-        One that failed anew meanwhile is not: masters side by side compute each run once.
+        Args:
+            place: its position.
+            again: the failures, by run: when each had ended.
+
+        Returns:
+            Whether it is that very one. One that failed anew meanwhile is not.
         """
         run = self.runs[place]
         return run in self.reasons and again.get(run) == self.ended[place]
