@@ -64,8 +64,7 @@ class Entry:
         Returns:
             Whether it is that very one. One that failed anew meanwhile is not.
         """
-        run = self.runs[place]
-        return run in self.reasons and again.get(run) == self.ended[place]
+        return (run := self.runs[place]) in self.reasons and again.get(run) == self.ended[place]
 
 
 # How lines begin, as `append` writes them.
