@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Two processes with a BLAS thread pool each slow one another down thirtyfold.
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo studies-quick test test-default-xla test-slow test-gpu fuzz lint docs bench clean
+.PHONY: demo studies-quick test test-default-xla test-slow test-gpu fuzz lint docs bench bench-gpu clean
 
 demo: .venv/.data
 	$(BIN)/flowlift run studies/01_digits/study.toml --output results/01_digits
@@ -53,6 +53,10 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/kernels.py --n 512 2048 --k 8 --samples 256
 	$(BIN)/python benchmarks/solvers.py
 	$(BIN)/python benchmarks/sweep.py
+
+# For whoever has a GPU: 12 minutes at most, parts written as they end. `ARGS=--small` on a CPU.
+bench-gpu: .venv/.test
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 clean:
 	rm -rf .venv results docs/_build

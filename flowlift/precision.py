@@ -1,5 +1,9 @@
 """Which floating-point type a computation runs in, said once."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -42,3 +46,24 @@ def check_real(argument: str, array: object) -> None:
             f"Argument `{argument}` must be real, but is complex; give real and imaginary parts "
             "as numbers of their own."
         )
+
+
+def exact_products(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose matrix products are traced in the precision of their numbers.
+
+    Devices with fast products of fewer digits (TF32, three decimal digits) take them for products
+    in single precision otherwise: an error estimate would be made of their rounding.
+
+    Args:
+        function: what is traced.
+
+    Returns:
+        The function, under `jax.default_matmul_precision("highest")` whatever the user's default.
+    """
+
+    @functools.wraps(function)
+    def exact(*given: Any, **named: Any) -> Any:
+        with jax.default_matmul_precision("highest"):
+            return function(*given, **named)
+
+    return exact

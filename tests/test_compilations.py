@@ -181,6 +181,11 @@ def test_the_doctor_says_what_is_kept_and_what_is_read(capsys):
     assert all(name in first for name in ("Python", "flowlift", "jaxlib", "diffrax"))
     assert any(line.startswith("devices") for line in printed)
     assert any("JAX's own setting names the folder" in line for line in printed)
+    assert "numbers    x64 on" in printed
+    assert any(line.startswith("products") and "'highest'" in line for line in printed)
+    assert any(line.startswith("threads") and "BLAS" in line for line in printed)
+    (again,) = [line for line in printed if line.startswith("again")]
+    assert "a second process read" in again
     (hits,) = [line for line in printed if line.startswith("hits")]
     read, asked, missed = (int(word) for word in hits.split() if word.isdecimal())
     assert read + missed == asked > 0

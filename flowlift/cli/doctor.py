@@ -3,14 +3,18 @@
 import contextlib
 import importlib.metadata
 import logging
+import os
 import platform
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
 import jax
 
 from ..compilations import BOUND, SETTING, Place, contents, keep_compilations
-from ..flow import solve
+from ..flow import FlowSolution, solve
+from ..kernels.measured import measured, path_of
 from ..lift import FixedInDegree, sample
 from ..modules import mlp
 from ..tasks import periodic
@@ -31,9 +35,49 @@ def report() -> Iterator[str]:
     place = keep_compilations()
     devices = Counter(f"{d.platform} ({d.device_kind})" for d in jax.devices())
     yield "devices    " + ", ".join(f"{count} {name}" for name, count in devices.items())
+    yield from _numbers()
+    yield from _threads()
+    yield from _choices()
     yield from _place(place)
     yield "a small flow, by its programs:"
     yield from _of_a_flow()
+    yield from _of_another_process(place)
+
+
+def _numbers() -> Iterator[str]:
+    x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    change = "" if x64 else "; for float64 set JAX_ENABLE_X64=1"
+    yield f"numbers    x64 {'on' if x64 else 'off: flows in float32 only'}{change}"
+    default = jax.config.jax_default_matmul_precision  # pyright: ignore
+    yield f"products   of flows in 'highest' precision (no TF32); JAX's own default is {default!r}"
+
+
+def _threads() -> Iterator[str]:
+    import threadpoolctl
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pools = {
+        f"{p['internal_api']} {p['num_threads']}"
+        for p in threadpoolctl.threadpool_info()
+        if p["user_api"] == "blas"
+    }
+    said = ", ".join(sorted(pools)) or "none loaded"
+    change = "" if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else _ONE_THREAD
+    yield f"threads    {cores} cores for this process; BLAS: {said}{change}"
+
+
+def _choices() -> Iterator[str]:
+    found, kind = measured(), jax.devices()[0].device_kind
+    if found is None:
+        yield "choices    of kernels by the table of CPUs; ensembles one by one"
+        return
+    yield (
+        f"choices    timed on this {kind}: {found.sparse} sums, dense up to {found.dense_gain:.3g} "
+        f"pairs an edge, {found.batch} flows side by side; kept in {path_of(kind)}"
+    )
+
+
+_ONE_THREAD = "; with several workers of your own set OPENBLAS_NUM_THREADS=1 (sweeps do)"
 
 
 def _place(place: Place) -> Iterator[str]:
@@ -50,8 +94,7 @@ def _place(place: Place) -> Iterator[str]:
 
 def _of_a_flow() -> Iterator[str]:
     with _heard() as said:
-        lift = sample(mlp(inputs=2, depth=1), copies=4, edges=FixedInDegree(2), seed=0)
-        solution = solve(lift, periodic({1: 1.0}, samples=8), horizon=1.0)
+        solution = _small_flow()
     hits = [name for name, what in said if what == _HIT]
     missed = Counter(name for name, what in said if what == _MISS)
     reasons = {name: what for name, what in said if what not in (_HIT, _MISS)}
@@ -61,6 +104,49 @@ def _of_a_flow() -> Iterator[str]:
     total = len(hits) + missed.total()
     yield f"hits       {len(hits)} of {total} programs were read, {missed.total()} compiled"
     yield f"flow       {solution.solver}: {solution.result.value} at t = {solution.time:g}"
+
+
+def _of_another_process(place: Place) -> Iterator[str]:
+    """Whether a second process reads what this one compiled."""
+    said = subprocess.run(
+        [sys.executable, "-c", f"import {__name__} as doctor; print(doctor.found())"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"JAX_ENABLE_X64": str(int(jax.config.jax_enable_x64))},  # pyright: ignore
+    )
+    if said.returncode:
+        last = (said.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        yield f"again      a second process failed: {last}"
+        return
+    hits, total = map(int, said.stdout.split()[-2:])
+    kept = place.root is not None or jax.config.jax_compilation_cache_dir  # pyright: ignore
+    least = jax.config.jax_persistent_cache_min_compile_time_secs  # pyright: ignore
+    change = (
+        f"; JAX's own setting keeps none that compile in less than {least:g} s" if least else ""
+    )
+    change = change or f"; see the folder above, or set {SETTING} to another"
+    change = ("" if hits == total else change) if kept else "; nothing is kept, see above"
+    yield f"again      a second process read {hits} of {total} programs{change}"
+
+
+def found() -> str:
+    """Run a small flow; how many of its programs were read, and how many there are.
+
+    Returns:
+        Two numbers.
+    """
+    keep_compilations()
+    with _heard() as said:
+        _small_flow()
+    hits = sum(what == _HIT for _, what in said)
+    return f"{hits} {hits + sum(what == _MISS for _, what in said)}"
+
+
+def _small_flow() -> FlowSolution:
+    lift = sample(mlp(inputs=2, depth=1), copies=4, edges=FixedInDegree(2), seed=0)
+    precision = "float64" if jax.config.jax_enable_x64 else "float32"  # pyright: ignore
+    return solve(lift, periodic({1: 1.0}, samples=8), horizon=1.0, precision=precision)
 
 
 _HIT, _MISS = "hit", "miss"

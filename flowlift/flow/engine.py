@@ -10,7 +10,7 @@ but what comes after the cut is a branch: a flow that is gone on with goes on fr
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -30,7 +30,7 @@ from .outcome import Outcome
 from .problem import Problem
 from .programs import BATCH, host_field, record_batch
 from .records import Plan, Settings
-from .runner import AbstractRunner
+from .runner import AbstractRunner, Waiting
 from .sharpness import Ends, Enough, spectrum, spectrum_on_host
 from .stops import Stop
 from .trace import Trace
@@ -102,7 +102,7 @@ class Engine:
         plan: Plan,
         position: HostPosition,
         over: Callable[[], bool],
-    ) -> tuple[HostPosition, Outcome | None]:
+    ) -> Waiting[tuple[HostPosition, Outcome | None]]:
         """Attempt up to the end, a rule, a limit or a number of attempts; record what is passed.
 
         Args:
@@ -111,6 +111,9 @@ class Engine:
             plan: what is to do.
             position: where the flow stands.
             over: whether a rule that is asked at save times ends the flow at the last record.
+
+        Yields:
+            Bursts that it asks for.
 
         Returns:
             The new position; why the integration cannot go on, None if it can.
@@ -122,8 +125,7 @@ class Engine:
 
         runner = self.runner(settings, plan.stops)
         march = March(self.field, record, runner, settings, trace, plan, position)
-        with np.errstate(all="ignore"), _one_blas_thread():
-            march.run(over)
+        yield from march.run(over)
         position = march.position()
         return position, halting_outcome(Halt(position.controller.halt))
 
@@ -327,6 +329,14 @@ def _controller():
     return threadpoolctl.ThreadpoolController()
 
 
-def _one_blas_thread() -> contextlib.AbstractContextManager:
-    """Vectors of a flow are short for a pool of threads, and workers share the cores."""
-    return _controller().limit(limits=1, user_api="blas")
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """As a flow runs: without NumPy's warnings, and with one BLAS thread.
+
+    Its vectors are short for a pool of threads, and workers share the cores.
+
+    Yields:
+        Nothing.
+    """
+    with np.errstate(all="ignore"), _controller().limit(limits=1, user_api="blas"):
+        yield

@@ -5,26 +5,41 @@ from typing import Any
 
 from jaxtyping import PyTree
 
+from ..kernels.measured import measured
+from ..numbers import whole
 from ..tasks import AbstractObjective, Task, resolve_objective
+from .checkpoints import Checkpoints
+from .loop import integrating
+from .runner import Waiting
+from .side_by_side import Ensemble
 from .solution import FlowSolution
-from .solve import solve
+from .solve import prepared, solve
 
 
 def solve_each(
     models: Iterable[PyTree],
     task: Task | AbstractObjective | Callable,
     horizon: float,
+    *,
+    batch: int | str | None = None,
     **options: Any,
 ) -> Iterator[FlowSolution]:
-    """The flow of each model of an ensemble, in turn, each with its own steps.
+    """The flow of each model of an ensemble, each with its own steps.
 
     Members of one shape (lifts of one size that differ by their seed) share one compilation, and
     the work is the sum of what each member needs alone. Under `jax.vmap` all would step in lock
     step: every attempted step is paid for all members until the last one is through, and every
     branch of a solver is taken by all, so that 63 easy flows and one hard one cost 64 hard ones.
-    On a CPU a batch gains nothing that would pay for it.
 
-    Solutions come one by one, so that only those are in memory that the caller keeps; a member
+    With `batch` = K, K flows run side by side in one program, in the graph: each has its own step,
+    order, stopping rules and end, and where one ends, the next one takes its lane. Explicit
+    Runge-Kutta methods, RKC2 and BDF do; flows of other solvers, and what the automatic choice
+    takes of them, run by themselves in between. A member's numbers do not depend on which others
+    it shares the program with. `stats.seconds` is the time from a member's start to its end, those
+    beside it included.
+
+    Solutions come one by one, in the order of the models, so that only those are in memory that
+    the caller keeps, and with `batch` those that have ended before one that came earlier. A member
     that fails is a result like any other and stops nobody else. For several processes or machines
     see `flowlift.sweep`.
 
@@ -32,11 +47,73 @@ def solve_each(
         models: the members, or a generator of them.
         task: as for `solve`.
         horizon: as for `solve`.
+        batch: how many flows run side by side; "auto": what is fastest, one after another on a
+            CPU and as many as `flowlift.kernels.measured` has timed elsewhere; None: one after
+            another.
         **options: as for `solve`.
 
     Returns:
         An iterator over the solutions, in the order of the models.
+
+    Raises:
+        ValueError: for a bad argument; those of one member as its solution is asked for.
     """
     # A mistake is said at once, and not with the first member.
     resolve_objective(task)
-    return (solve(model, task, horizon, **options) for model in models)
+    if isinstance(batch, str) and batch == "auto":
+        found = measured()
+        batch = None if found is None else found.batch
+    if batch is None:
+        return (solve(model, task, horizon, **options) for model in models)
+    ensemble, flows = batched(models, task, horizon, batch, **options)
+    return ensemble.run(flows)
+
+
+def batched(
+    models: Iterable[PyTree], task: Any, horizon: float, width: int, **options: Any
+) -> tuple[Ensemble, Iterator[Waiting[FlowSolution]]]:
+    """An ensemble that has not begun, which counts its work, and its flows.
+
+    Args:
+        models: as for `solve_each`.
+        task: likewise.
+        horizon: likewise.
+        width: how many flows run side by side.
+        **options: as for `solve`.
+
+    Returns:
+        Both: `Ensemble.run` runs the flows.
+
+    Raises:
+        ValueError: for an option that no batch has.
+    """
+    width = _width(width, options)
+    throw = options.pop("throw", False)
+    flows = (_flow(model, task, horizon, throw, options) for model in models)
+    return Ensemble(width), flows
+
+
+def _flow(model: PyTree, task, horizon: float, throw: bool, options: dict[str, Any]):
+    """One member, which asks for its bursts; its arguments are checked when it begins."""
+    checkpoint, plan = prepared(model, task, horizon, **options | {"engine": "graph"})
+    return (yield from integrating(checkpoint, plan, throw))
+
+
+def _width(batch: Any, options: dict[str, Any]) -> int:
+    width = whole(batch)
+    if width is None or width < 1:
+        raise ValueError(
+            f"Argument `batch` must be an integer of at least 1, or 'auto', but is {batch!r}; give "
+            "the number of flows that are to run side by side."
+        )
+    if options.get("engine") not in (None, "graph"):
+        raise ValueError(
+            "Argument `engine` must be left out with `batch`, whose flows run in the graph, but is "
+            f"{options['engine']!r}; take `batch` out."
+        )
+    if options.get("checkpoints") is not None:
+        raise ValueError(
+            "Argument `checkpoints` must be left out with several models, since one file keeps one "
+            f"flow, but is {Checkpoints.__name__}; call `solve` for each."
+        )
+    return width

@@ -8,7 +8,7 @@ import diffrax
 import jax
 import numpy as np
 
-from ..solvers import RKC2, Halt
+from ..solvers import BDF, RKC2, Halt
 from ..solvers.host.bursts import Bounds, Burst
 from ..solvers.host.stepping import Dense, HostField, Start, Vector
 from ..static import Static, split
@@ -20,6 +20,8 @@ from .stops import GradientNormBelow, LossBelow, Stop, find
 
 # Of these the march knows itself, or asks for them.
 _NOT_FAULTS = (Halt.CONDITION, Halt.BUDGET, Halt.STEP_LIMIT)
+# Their branches are computed only where a lane needs them, and their loops end where one rests.
+_SIDE_BY_SIDE = (diffrax.AbstractERK, BDF, RKC2)
 # Numbers of states that are evaluated in one call: 8 MB in double precision.
 _AT_A_TIME = 1_000_000
 _MOST_ROWS = 256
@@ -35,6 +37,7 @@ class GraphRunner(AbstractRunner):
         solver: arrays and rest of the solver.
         asked: whether there are thresholds of the loss and of the gradient's norm: each accepted
             step then costs an evaluation.
+        side_by_side: whether several flows can run in lanes of one program.
     """
 
     arrays: list[Any]
@@ -45,6 +48,7 @@ class GraphRunner(AbstractRunner):
     nodes: int
     sees_end: bool
     knows_end: bool = True
+    side_by_side: bool = False
 
     @property
     def keeps(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -68,9 +72,10 @@ class GraphRunner(AbstractRunner):
         asked = find(rules, LossBelow) is not None, find(rules, GradientNormBelow) is not None
         dense = has_accurate_interpolant(method.solver, method.term)
         nodes = 0 if dense else interior(method.solver, method.term)
-        return GraphRunner(
-            arrays, static, split(method.solver), asked, dense, nodes, _sees_end(method.solver)
-        )
+        ends = _sees_end(method.solver)
+        together = isinstance(method.solver, _SIDE_BY_SIDE)
+        solver = split(method.solver)
+        return GraphRunner(arrays, static, solver, asked, dense, nodes, ends, side_by_side=together)
 
     def start(self, field: HostField, y: Vector) -> Start:
         """As the solver and its controller begin."""
@@ -86,14 +91,39 @@ class GraphRunner(AbstractRunner):
     def run(self, field: HostField, y: Vector, memory: Any, h: float, bounds: Bounds) -> Burst:
         """One call of one compiled program."""
         del field
+        run = advancing(self.static, self.asked)
+        return self.burst(run(self.arrays, *self.given(y, memory, h, bounds)))
+
+    def given(self, y: Vector, memory: Any, h: float, bounds: Bounds) -> tuple[Any, ...]:
+        """What the program takes for a burst, after its arrays.
+
+        Args:
+            y: the state.
+            memory: the solver's memory.
+            h: the first step.
+            bounds: when to end.
+
+        Returns:
+            y, the memory, the bounds, the save times.
+        """
         numbers = Numbers(
             h, *bounds[:5], bounds.attempts, bounds.gradients, bounds.non_finite, bounds.edge
         )
-        run = advancing(self.static, self.asked)
-        saves, given = np.asarray(bounds.saves, y.dtype), np.array(numbers, y.dtype)
-        found = run(self.arrays, y, Memory(*split(memory)), given, saves)
+        saves, numbers = np.asarray(bounds.saves, y.dtype), np.array(numbers, y.dtype)
+        return y, Memory(*split(memory)), numbers, saves
+
+    def burst(self, found: tuple[Any, ...]) -> Burst:
+        """The burst of what the program found.
+
+        Args:
+            found: its arrays.
+
+        Returns:
+            The burst.
+        """
         after, new, dense, *rest = found
         after, lengths, counts, rows = jax.device_get((after, *rest))
+        y = after
         step, time, taken = (float(number) for number in lengths)
         attempts, accepted, gradients, products, non_finite, edge, code, count = counts.tolist()
         halt = Halt(code)

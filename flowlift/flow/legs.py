@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float, PyTree
 
+from ..precision import exact_products
 from ..solvers import Halt, Work, WorkState, counted
 from ..solvers.host.bursts import keep_passed
 from ..static import Static, split
@@ -98,10 +99,12 @@ def beginning(static: Static) -> Callable:
         work = control.work + one + other
         return Memory.of(memory, control), control.step, work.gradients, work.hvps
 
-    return jax.jit(begin)
+    return jax.jit(exact_products(begin))
 
 
-class _Carry(NamedTuple):
+class Carry(NamedTuple):
+    """A leg while it runs: where it stands, what it has kept, and times from its start."""
+
     state: State
     memory: Memory
     dense: PyTree
@@ -127,38 +130,81 @@ def advancing(static: Static, asked: tuple[bool, bool]) -> Callable:
     """
 
     def advance(arrays: list[Any], y, memory: Memory, numbers: Float[Array, " k"], saves):
-        problem, method = static.joined(arrays)
-        bounds = Numbers(*numbers)
-        thresholds = (bounds.loss, bounds.gradient_norm)
-        limits = Limits(*(t if a else None for t, a in zip(thresholds, asked, strict=True)))
-        memory = _allowed(memory, bounds)
-        attempt = _attempt(method, (problem, limits), memory.static)
-        once, begun = _loop(attempt, problem.dynamics.state(y), memory, bounds.h, saves)
-        within = _interpolated(method.solver)
+        begun, once = begun_leg(static, asked, arrays, y, memory, numbers, saves)
+        last = jax.lax.while_loop(lambda now: goes_on(now, numbers), once, begun)
+        return found_by(last, memory.parts[1].accepted)
 
-        def going(now: _Carry):
-            control = now.memory.parts[1]
-            ahead = (now.time + now.h < bounds.end) & (now.time < bounds.pause)
-            ahead = ahead & (now.h > bounds.resolution) & (control.halt == Halt.NONE)
-            return (control.attempts == 0) | ahead
+    return jax.jit(exact_products(advance))
 
-        def once_and_saved(now: _Carry) -> _Carry:
-            after = once(now)
-            inside = lambda fraction: within(after.dense, after.taken, fraction)
-            passed = (after.time, after.taken, after.kept, after.rows)
-            count, rows = keep_passed(inside, saves, *passed)
-            return after._replace(kept=count, rows=rows)
 
-        last = jax.lax.while_loop(going, once_and_saved, begun)
-        before, after = memory.parts[1], last.memory.parts[1]
-        counts = (after.attempts, after.accepted - before.accepted)
-        counts += (after.work.gradients, after.work.hvps)
-        counts += (after.non_finite, after.edge, after.halt, last.kept)
-        lengths = jnp.stack([last.h, last.time, last.taken])
-        whole = jnp.stack([jnp.asarray(n, int) for n in counts])
-        return flat(last.state), last.memory, last.dense, lengths, whole, last.rows
+def begun_leg(
+    static: Static, asked: tuple[bool, bool], arrays: list[Any], y, memory: Memory, numbers, saves
+) -> tuple["Carry", Callable]:
+    """What the loop of a leg begins with, and its body.
 
-    return jax.jit(advance)
+    Args:
+        static: of (problem, method).
+        asked: as for `advancing`.
+        arrays: of (problem, method).
+        y: the state.
+        memory: that of the solver and the controller.
+        numbers: the bounds.
+        saves: save times.
+
+    Returns:
+        Both.
+    """
+    problem, method = static.joined(arrays)
+    bounds = Numbers(*numbers)
+    thresholds = (bounds.loss, bounds.gradient_norm)
+    limits = Limits(*(t if a else None for t, a in zip(thresholds, asked, strict=True)))
+    memory = _allowed(memory, bounds)
+    attempt = _attempt(method, (problem, limits), memory.static)
+    once, begun = _loop(attempt, problem.dynamics.state(y), memory, bounds.h, saves)
+    within = _interpolated(method.solver)
+
+    def once_and_saved(now: Carry) -> Carry:
+        after = once(now)
+        inside = lambda fraction: within(after.dense, after.taken, fraction)
+        passed = (after.time, after.taken, after.kept, after.rows)
+        count, rows = keep_passed(inside, saves, *passed)
+        return after._replace(kept=count, rows=rows)
+
+    return begun, once_and_saved
+
+
+def goes_on(now: "Carry", numbers: Float[Array, " k"]):
+    """Whether a leg goes on: until a bound is met, but the first attempt is made in any case.
+
+    Args:
+        now: where it stands.
+        numbers: the bounds.
+
+    Returns:
+        The verdict.
+    """
+    bounds, control = Numbers(*numbers), now.memory.parts[1]
+    ahead = (now.time + now.h < bounds.end) & (now.time < bounds.pause)
+    ahead = ahead & (now.h > bounds.resolution) & (control.halt == Halt.NONE)
+    return (control.attempts == 0) | ahead
+
+
+def found_by(last: "Carry", accepted: Array) -> tuple:
+    """What `advancing` gives.
+
+    Args:
+        last: where the leg ended.
+        accepted: accepted steps before it.
+
+    Returns:
+        The arrays.
+    """
+    after = last.memory.parts[1]
+    counts = (after.attempts, after.accepted - accepted, after.work.gradients, after.work.hvps)
+    counts += (after.non_finite, after.edge, after.halt, last.kept)
+    lengths = jnp.stack([last.h, last.time, last.taken])
+    whole = jnp.stack([jnp.asarray(n, int) for n in counts])
+    return flat(last.state), last.memory, last.dense, lengths, whole, last.rows
 
 
 def _allowed(memory: Memory, bounds: Numbers) -> Memory:
@@ -203,7 +249,7 @@ def _attempt(method: Method, args: tuple[Problem, Limits], static: Static) -> Ca
     return attempt
 
 
-def _loop(attempt: Callable, state: State, memory: Memory, h, saves) -> tuple[Callable, _Carry]:
+def _loop(attempt: Callable, state: State, memory: Memory, h, saves) -> tuple[Callable, Carry]:
     """The body of the loop, and what it begins with."""
     # Traced once: a solver's step takes longer to trace than a flow to run.
     given = (state, memory.arrays, h)
@@ -211,11 +257,11 @@ def _loop(attempt: Callable, state: State, memory: Memory, h, saves) -> tuple[Ca
     call = jaxpr_as_fun(program)
     structure = jax.tree.structure(shapes)
 
-    def once(now: _Carry) -> _Carry:
+    def once(now: Carry) -> Carry:
         found = call(*jax.tree.leaves((now.state, now.memory.arrays, now.h)))
         keep, state, arrays, dense, step = jax.tree.unflatten(structure, found)
         chosen = lambda new, old: jnp.where(keep, new, old)
-        return _Carry(
+        return Carry(
             state,
             Memory(arrays, memory.static),
             jax.tree.map(chosen, dense, now.dense),
@@ -229,7 +275,7 @@ def _loop(attempt: Callable, state: State, memory: Memory, h, saves) -> tuple[Ca
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[3])
     zero = jnp.zeros_like(h)
     rows = jnp.zeros((saves.size, flat(state).size), h.dtype)
-    return once, _Carry(state, memory, blank, h, zero, zero, rows, jnp.zeros((), int))
+    return once, Carry(state, memory, blank, h, zero, zero, rows, jnp.zeros((), int))
 
 
 def _interpolated(solver: Any) -> Callable:
@@ -257,4 +303,4 @@ def interpolating(static: Static) -> Callable:
         within = _interpolated(static.joined(arrays))
         return jax.vmap(lambda fraction: within(dense, taken, fraction))(fractions)
 
-    return jax.jit(interpolate)
+    return jax.jit(exact_products(interpolate))

@@ -10,13 +10,14 @@ import numpy as np
 from .checkpoints import Checkpoints
 from .choice import EXPLICIT, STABILISED, threshold
 from .ending import ending, named
-from .engine import Engine
+from .engine import Engine, quietly
 from .forecast import Mark, Outlook, Spell, outlook
 from .held_out import apart
 from .methods import resolve_method
 from .outcome import FlowError, Outcome
 from .problem import RECORDED
 from .records import Checkpoint, Plan, Settings, keep_snapshot
+from .runner import Waiting, alone
 from .sharpness import decided
 from .solution import FlowSolution
 from .takeover import dearer, due, lost, slow, stalled
@@ -40,6 +41,30 @@ def integrate(
     Raises:
         FlowError: if `throw` asks for it.
     """
+    with quietly():
+        return alone(integrating(checkpoint, plan, throw, checkpoints))
+
+
+def integrating(
+    checkpoint: Checkpoint, plan: Plan, throw: bool, checkpoints: Checkpoints | None = None
+) -> Waiting[FlowSolution]:
+    """As `integrate`; asks for its bursts, so that flows can run side by side.
+
+    Args:
+        checkpoint: where the flow stands.
+        plan: what is to do.
+        throw: raise if the flow neither met the horizon nor a stopping rule.
+        checkpoints: the file that keeps where the flow stands, if any.
+
+    Yields:
+        The bursts.
+
+    Returns:
+        The solution.
+
+    Raises:
+        FlowError: if `throw` asks for it.
+    """
     clock = time.perf_counter()
     engine = Engine(checkpoint.settings.problem)
     kept = checkpoints.restore(checkpoint.settings, plan, engine) if checkpoints else None
@@ -47,7 +72,7 @@ def integrate(
     before_us = trace.seconds
     while result is None:
         first = len(trace.times)
-        position, cause = _leg(engine, settings, trace, plan, position)
+        position, cause = yield from _leg(engine, settings, trace, plan, position)
         # Whatever halted it: how a flow ends is read off a record of where it stands.
         extra = (cause is not None or engine.halted(position)) and not trace.stands
         if extra:
@@ -98,7 +123,7 @@ def _leg(engine: Engine, settings: Settings, trace: Trace, plan: Plan, position)
     def over() -> bool:
         return ending(trace, plan, len(trace.times) - 1, None) is not None
 
-    position, cause = engine.leg(settings, trace, plan, position, over)
+    position, cause = yield from engine.leg(settings, trace, plan, position, over)
     theta = settings.problem.theta_of(position.seen)
     keep_snapshot(settings, trace, plan, trace.time, theta)
     return position, cause

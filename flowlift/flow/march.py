@@ -19,9 +19,9 @@ from .passed import Passed, joined
 from .problem import RECORDED
 from .programs import BATCH
 from .records import Plan, Settings, keep_snapshot
-from .runner import AbstractRunner
+from .runner import AbstractRunner, Request, Waiting
 from .stops import GradientNormBelow, LossBelow, asked_at_save_times, at_most, find
-from .takeover import CRAWLING, WINDOW, due, window
+from .takeover import CRAWLING, DEAR, WINDOW, due, window
 from .trace import Trace
 
 # Gives the state at a record, by its number among those of one call, another time.
@@ -92,25 +92,31 @@ class March:
         # Else they pass them, and keep the states.
         size = self.seen.size
         self.rows = 0
-        # A stiff solver is judged by what it has cost, which is asked between bursts.
-        costly = self.judged is not None and self.judged not in EXPLICIT
-        if runner.keeps and not self.careful and not costly:
+        if runner.keeps and not self.careful:
             self.rows = rows_at_most(size, len(plan.times))
+        # A stiff solver is judged by what it has cost, which is asked between bursts.
+        self.costly = self.judged is not None and self.judged not in EXPLICIT
         # Records that nothing waits for are made in batches.
         alone = self.asked or self.judging or len(plan.times) - self.next < _MANY
         self.pending: list[Passed] | None = None if alone else []
 
-    def run(self, over: Callable[[], bool]) -> None:
+    def run(self, over: Callable[[], bool]) -> Waiting[None]:
         """Attempt until the end, a rule, a limit or the leg's number of attempts.
+
+        What it asks for are bursts; the few steps between them that records need it makes itself.
 
         Args:
             over: whether a rule that is asked at save times ends the flow at the last record.
+
+        Yields:
+            The bursts.
         """
         if self.control.barred:
             self.control = dataclasses.replace(self.control, halt=self.control.barred)
         recorded = len(self.trace.times)
-        while self._going(recorded) and not self._once(over):
-            pass
+        ended = False
+        while self._going(recorded) and not ended:
+            ended = yield from self._once(over)
         self._flush()
 
     def _going(self, recorded: int) -> bool:
@@ -129,14 +135,15 @@ class March:
         control = dataclasses.replace(self.control, step=self.here.step)
         return HostPosition(self.here, self.anchor or self.here, self.seen, control)
 
-    def _once(self, over: Callable[[], bool]) -> bool:
+    def _once(self, over: Callable[[], bool]) -> Waiting[bool]:
         """One burst; whether the flow ends at a save time within it."""
         before, end = self.here, self.plan.horizon
         cut = before.time + before.step > end - _slack(end)
         if cut and self.anchor is None:
             self.anchor = before
         h = end - before.time if cut else before.step
-        done = self.runner.run(self.field, before.y, before.memory, h, self._bounds(before, h))
+        bounds = self._bounds(before, h)
+        done = yield Request(self.runner, self.field, before.y, before.memory, h, bounds)
         # A cut step is attempted first: only if it is accepted does it end at the end.
         done = self._seen(before, done)
         ended = cut and done.attempts == 1 and done.accepted == 1
@@ -187,11 +194,17 @@ class March:
             loss=self.loss if judged else -math.inf,
             gradient_norm=self.gradient_norm if judged else -math.inf,
             attempts=1 if alone else max(1, int(attempts)),
-            gradients=max(1.0, control.max_gradients - control.work.cost),
+            gradients=max(1.0, self._affordable()),
             non_finite=control.non_finite,
             edge=control.edge,
             saves=saves,
         )
+
+    def _affordable(self) -> float:
+        """Evaluations until the budget is spent, or the solver is to be judged."""
+        cost = self.control.work.cost
+        left = self.control.max_gradients - cost
+        return min(left, self.trace.judged.cost + DEAR - cost) if self.costly else left
 
     def _seen_within(self, before: Place) -> bool:
         """Whether a burst from here judges its steps by itself."""

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..compilations import keep_compilations
+from ..precision import exact_products
 from ..static import check_hashable, number_kinds
 from ..tasks import AbstractObjective, Population, Supervised, check_value, total
 from ..tasks.added import Penalised, data_of
@@ -119,11 +120,13 @@ class Problem(eqx.Module):
     # Nested in other compiled functions these are traced once, wherever and however often they
     # are called: diffrax traces a field a dozen times.
     @eqx.filter_jit
+    @exact_products
     def loss(self, theta: Flat) -> Float[Array, ""]:
         """L."""
         return self._total(lambda loss: loss, theta)
 
     @eqx.filter_jit
+    @exact_products
     def value_and_grad(self, theta: Flat) -> tuple[Float[Array, ""], Flat]:
         """L and its gradient in phi from one pass; NaN where L is no finite number."""
         value, gradient = self._total(jax.value_and_grad, theta)

@@ -1,7 +1,8 @@
 """What a march asks of a solver: where it begins, and bursts of attempts."""
 
 import abc
-from typing import Any
+from collections.abc import Generator
+from typing import Any, NamedTuple, TypeVar
 
 from ..solvers.host.bursts import Bounds, Burst
 from ..solvers.host.stepping import HostField, Start, Vector
@@ -60,3 +61,40 @@ class AbstractRunner(abc.ABC):
         Returns:
             What came of it.
         """
+
+
+class Request(NamedTuple):
+    """A burst that a flow asks for: the arguments of `AbstractRunner.run`, and the runner."""
+
+    runner: AbstractRunner
+    field: HostField
+    y: Vector
+    memory: Any
+    h: float
+    bounds: Bounds
+
+    def served(self) -> Burst:
+        """The burst, by itself."""
+        return self.runner.run(*self[1:])
+
+
+_Found = TypeVar("_Found")
+# What waits for bursts, one after another, and comes to something.
+Waiting = Generator[Request, Burst, _Found]
+
+
+def alone(waiting: Waiting[_Found]) -> _Found:
+    """Serve each request by itself.
+
+    Args:
+        waiting: what asks.
+
+    Returns:
+        What it comes to.
+    """
+    try:
+        request = next(waiting)
+        while True:
+            request = waiting.send(request.served())
+    except StopIteration as stop:
+        return stop.value

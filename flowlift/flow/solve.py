@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import diffrax
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 from ..compilations import keep_compilations
@@ -36,6 +34,7 @@ from .problem import Problem, make_problem
 from .programs import host_field
 from .rates import Rates, named_rates
 from .records import Checkpoint, Plan, Settings
+from .refusals import check_checkpoints, check_not_traced, check_scale, check_trainable
 from .schedule import LogTimes, check_apart, resolve_snapshots, resolve_times
 from .sharpness import decided, spectrum, spectrum_on_host
 from .solution import FlowSolution
@@ -143,14 +142,70 @@ def solve(
         ValueError: for a bad argument, before any computation.
         FlowError: if `throw` and the flow neither met the horizon nor a stopping rule.
     """
+    checkpoint, plan = prepared(
+        model,
+        task,
+        horizon,
+        solver=solver,
+        rtol=rtol,
+        atol=atol,
+        save=save,
+        stops=stops,
+        max_gradients=max_gradients,
+        max_steps=max_steps,
+        observers=observers,
+        snapshots=snapshots,
+        precision=precision,
+        trainable=trainable,
+        rates=rates,
+        memory=memory,
+        dynamics=dynamics,
+        checkpoints=checkpoints,
+        engine=engine,
+    )
+    return integrate(checkpoint, plan, throw, checkpoints)
+
+
+def prepared(
+    model: PyTree,
+    task: Task | AbstractObjective | Callable,
+    horizon: float,
+    *,
+    solver: str | diffrax.AbstractSolver = AUTO,
+    rtol: float = RTOL,
+    atol: float = ATOL,
+    save: LogTimes | Sequence[float] = SAVE,
+    stops: Sequence[Stop] = (),
+    max_gradients: float = math.inf,
+    max_steps: int = 10_000_000,
+    observers: Mapping[str, Callable[[PyTree], Array]] | None = None,
+    snapshots: Sequence[float] = (),
+    precision: str = "float64",
+    trainable: PyTree | Callable = eqx.is_inexact_array,
+    rates: Rates | None = None,
+    memory: int | None = None,
+    dynamics: AbstractDynamics = PLAIN,
+    checkpoints: Checkpoints | None = None,
+    engine: str | None = None,
+) -> tuple[Checkpoint, Plan]:
+    """A flow that has not begun, all of its arguments checked: what `solve` does first.
+
+    Args are those of `solve`.
+
+    Returns:
+        Where it stands, and what is to do.
+
+    Raises:
+        ValueError: as for `solve`.
+    """
     keep_compilations()
     objective = resolve_objective(task)
-    _check_not_traced(model, task, objective, horizon, rtol, atol)
+    check_not_traced(model, task, objective, horizon, rtol, atol)
     check_settings(solver, rtol, atol, max_steps, precision, max_gradients)
     rtol, atol, max_steps = float(rtol), float(atol), int(max_steps)
     plan = _plan(0.0, horizon, save, snapshots, stops, max_gradients, precision)
-    _check_checkpoints(checkpoints)
-    _check_trainable(model, trainable)
+    check_checkpoints(checkpoints)
+    check_trainable(model, trainable)
     check_dynamics(dynamics)
     check_readable(plan.stops, dynamics.records)
     problem = make_problem(model, objective, precision, trainable, memory, rates, dynamics)
@@ -158,7 +213,7 @@ def solve(
     watched = watch(observers, model)
     check_observers(observers, dynamics, model, trainable, rates)
     watched += held_out_of(task, objective, model, precision, memory)
-    _check_scale(problem, atol)
+    check_scale(problem, atol)
     choice = _choice(solver, (model, objective), problem, plan.horizon, rtol, engine)
     name = solver if choice is None else choice.names[-1]
     method = resolve_method(name, rtol, atol, precision, problem)
@@ -167,7 +222,7 @@ def solve(
     settings = Settings(
         problem, method, watched, precision, max_steps, numbers, choice, drives, named
     )
-    return integrate(Checkpoint(settings, None, Trace()), plan, throw, checkpoints)
+    return Checkpoint(settings, None, Trace()), plan
 
 
 def resume(
@@ -323,20 +378,6 @@ def _check_tolerances(rtol: float, atol: float, precision: str) -> None:
             )
 
 
-def _check_scale(problem: Problem, atol: float) -> None:
-    """A parameter of size zero has no relative error."""
-    if atol == 0 and problem.dynamics.vectors:
-        raise ValueError(
-            f"Argument `atol` must be positive for {problem.dynamics.title}, which starts from "
-            "rest, but is 0; give the error that is negligible there, e.g. a thousandth of `rtol`."
-        )
-    if atol == 0 and bool((problem.start_on_host[: problem.dimension] == 0).any()):
-        raise ValueError(
-            "Argument `atol` must be positive where parameters start at zero (a zero read-out?), "
-            "but is 0; give the error that is negligible there, e.g. a thousandth of `rtol`."
-        )
-
-
 def _check_max_steps(max_steps: int) -> None:
     number = whole(max_steps)
     if number is None or not 1 <= number <= _MOST_STEPS:
@@ -353,47 +394,3 @@ def _check_budget(max_gradients: float) -> None:
             f"Argument `max_gradients` must be positive, but is {max_gradients!r}; "
             "leave it out for no budget."
         )
-
-
-def _check_checkpoints(checkpoints) -> None:
-    if not isinstance(checkpoints, Checkpoints | None):
-        raise ValueError(
-            f"Argument `checkpoints` must be flowlift.flow.Checkpoints, but is {checkpoints!r}; "
-            "wrap the file's name: Checkpoints(path)."
-        )
-
-
-def _check_not_traced(*values) -> None:
-    """Refuse to be differentiated, batched or compiled: legs, stops and limits are the host's."""
-    cells = (getattr(value, "__closure__", None) or () for value in values)
-    inside = [cell.cell_contents for group in cells for cell in group]
-    # Under jax.jit whatever is made is traced.
-    leaves = jax.tree.leaves((values, inside, jax.device_put(0.0)))
-    if any(isinstance(leaf, Tracer) for leaf in leaves):
-        raise ValueError(
-            "`solve` must be called outside of jax.jit, jax.vmap and jax.grad, but its arguments "
-            "are traced; call flowlift.trajectory, which may be, or flowlift.flow.solve_each for "
-            "many flows."
-        )
-
-
-def _check_trainable(model: PyTree, trainable: PyTree | Callable) -> None:
-    """Refuse a choice of leaves that does not fit the model, or holds what cannot flow."""
-    try:
-        chosen, _ = eqx.partition(model, trainable)
-    except Exception as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            "Argument `trainable` must be a function of a leaf, or a tree of booleans with the "
-            f"model's structure, but does not fit ({first}); build it with jax.tree.map from the "
-            "model."
-        ) from None
-    for path, leaf in jax.tree_util.tree_leaves_with_path(chosen):
-        array = isinstance(leaf, jax.Array | np.ndarray)
-        if not (array and jnp.issubdtype(leaf.dtype, jnp.inexact)):
-            kind = f"{leaf.dtype} array" if array else type(leaf).__name__
-            raise ValueError(
-                "Argument `trainable` must choose floating-point arrays, but chooses the leaf "
-                f"{jax.tree_util.keystr(path) or 'model'}, a {kind}; make it one, or choose "
-                "fewer leaves, e.g. eqx.is_inexact_array."
-            )

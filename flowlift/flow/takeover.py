@@ -11,7 +11,7 @@ from .outcome import Outcome
 # before, once they have cost so much: few steps of a BDF may take a thousand products.
 WINDOW = 32
 _EXPLICIT_WINDOW = 16
-_DEAR = 256
+DEAR = 256
 # What is left must be so much stiffer than a flow that would begin with a stiff method: a restart
 # costs some dozens of evaluations.
 _RESTARTED = 2.0
@@ -60,7 +60,7 @@ def due(name: str, judged: Mark, attempts: int, cost: float) -> bool:
     Returns:
         The verdict.
     """
-    return attempts - judged.attempts >= window(name) or cost - judged.cost >= _DEAR
+    return attempts - judged.attempts >= window(name) or cost - judged.cost >= DEAR
 
 
 def stalled(name: str, result: Outcome | None, spell: Spell, doubling: float) -> str | None:

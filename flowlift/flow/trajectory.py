@@ -124,7 +124,7 @@ def trajectory(
     speeds = None if found is None else _by_part(leaves, found)
     norm = LiveNorm(live_parts(model, leaves))
     sound, at = _in_order(times)
-    with unchecked():
+    with unchecked(), jax.default_matmul_precision("highest"):
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(lambda t, theta, arrays: _descent(loss, theta, arrays, speeds)),
             built,

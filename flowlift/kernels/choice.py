@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from flowlift.kernels.fibre import Fibre
+from flowlift.kernels.measured import measured
 from flowlift.kernels.slices import WIDEST
 
 METHODS = ("csr", "padded", "dense", "complete", "naive")
@@ -35,8 +36,9 @@ def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) 
     """Choose the fastest method known for a fibre.
 
     On a CPU: 'dense' where a quarter of all pairs are edges, or a sixth if rows are wide; else
-    'csr' for products so small that compilation dominates; else 'padded'. On other platforms
-    'padded' takes the place of 'csr', whose product is a scatter there; this is not measured.
+    'csr' for products so small that compilation dominates; else 'padded'. On another device
+    what was faster there when it was first used, see `measured`, and 'dense' as far as it was as
+    fast; where the device is not at hand to be timed, the rule of a CPU with 'padded' for 'csr'.
 
     Args:
         fibre: the edges; only its static sizes are looked at.
@@ -52,6 +54,9 @@ def choose(fibre: Fibre, samples: int, dtype: Any, platform: str | None = None) 
         return "complete"
     platform = jax.default_backend() if platform is None else platform
     pairs = fibre.n_sources * fibre.n_targets
+    found = None if platform == "cpu" else measured(platform)
+    if found is not None:
+        return "dense" if pairs <= found.dense_gain * fibre.capacity else found.sparse
     wide = fibre.capacity > WIDEST * fibre.n_targets
     if pairs <= (_DENSE_GAIN_WIDE if wide else _DENSE_GAIN) * fibre.capacity:
         return "dense"

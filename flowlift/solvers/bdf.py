@@ -24,6 +24,7 @@ from .differences import (
     updated,
 )
 from .lanczos import generic_vector, rounding_of_products
+from .lanes import where_any
 from .pace import HOPELESS_IF_STABLE
 from .parts import Layout, Select, live_scale
 from .proposals import Proposal, ProposedSteps
@@ -179,9 +180,8 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         start = layout.ravel(y0)
         point = start[: layout.size]
         step = jnp.asarray(t1 - t0, start.dtype)
-        differences = jnp.zeros((ROWS, start.size), start.dtype)
-        rate = field.of(start)
-        differences = differences.at[0].set(start).at[1].set(step * rate)
+        rate, blank = field.of(start), jnp.zeros((ROWS, start.size), start.dtype)
+        differences = blank.at[0].set(start).at[1].set(step * rate)
         u, v = (generic_vector(point.size, point.dtype, turn) for turn in (1, 2))
         # One product is compiled, not two.
         hu, hv = jax.lax.map(lambda v: field.product(start, v), jnp.stack([u, v]))
@@ -209,8 +209,8 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         state = _at_step(solver_state, jnp.asarray(t1 - t0, solver_state.step.dtype))
         equation = self._equation(state, layout.size)
 
-        def refreshed(curvature, rich):
-            return self._refreshed(equation, field, curvature, rich)
+        def refreshed(curvature, rich, wanted):
+            return self._refreshed(equation, field, curvature, rich, wanted)
 
         attempt, fresh = _attempt(equation, field, refreshed, state)
         differences = updated(state.differences, state.order, attempt.correction)
@@ -235,16 +235,16 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     def _capacity(self, size: int) -> int:
         return size if self.dense else min(self.capacity, size)
 
-    def _refreshed(self, equation, field, curvature: Curvature, rich):
+    def _refreshed(self, equation, field, curvature: Curvature, rich, wanted):
         """Curvature at the prediction that knows enough for this c, and its products."""
         n = equation.weights.size
         point = equation.prediction[:n]
         product = lambda v: field.product(equation.prediction, v)
         if self.dense:
             hessian = jax.vmap(product)(jnp.eye(n, dtype=point.dtype))
-            return Curvature.dense(hessian, self.secants, point, self.live), jnp.full((), n)
+            return Curvature.dense(hessian, self.secants, point, self.live), jnp.full((), n, int)
         curvature = curvature.restarted(point, rich, self.live)
-        return curvature.extended(product, equation.c, equation.contraction)
+        return curvature.extended(product, equation.c, equation.contraction, wanted)
 
     def _weights(self, point):
         rtol, atol = self._tolerances()
@@ -278,7 +278,7 @@ def _attempt(equation: newton.Equation, field, refreshed, state: BDFState):
     Args:
         equation: what is solved.
         field: the field.
-        refreshed: (curvature, a direction that matters) -> fresh curvature, its products.
+        refreshed: (curvature, a direction, whether it is wanted) -> fresh curvature, products.
         state: the memory for this step.
 
     Returns:
@@ -292,10 +292,10 @@ def _attempt(equation: newton.Equation, field, refreshed, state: BDFState):
 
     def attempt(now):
         last, tries = now
-        fresh = (tries == 1) | (last.curvature.krylov.size == 0)
-        renew = lambda: refreshed(last.curvature, last.step)
-        keep = lambda: (last.curvature, jnp.zeros((), int))
-        curvature, used = jax.lax.cond(fresh, renew, keep)
+        # What has converged is here only because another flow, side by side with it, has not.
+        fresh = ((tries == 1) | (last.curvature.krylov.size == 0)) & ~last.converged
+        kept, renew = last.curvature, lambda: refreshed(last.curvature, last.step, fresh)
+        curvature, used = where_any(fresh, renew, (kept, jnp.zeros((), int)))
         rate = jnp.where(fresh, 1.0, last.rate)
         new = newton.solve(equation, field.of, field.product, curvature, rate, fresh)
         total = eqx.tree_at(

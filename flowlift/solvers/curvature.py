@@ -190,6 +190,7 @@ class Curvature(eqx.Module):
         product: Callable[[Vector], Vector],
         c: Float[Array, ""],
         contraction: Float[Array, ""],
+        wanted: Bool[Array, ""] | bool = True,
     ) -> tuple["Curvature", Int[Array, ""]]:
         """Extend the basis at the lagged point until it knows enough for c, or is full.
 
@@ -199,6 +200,7 @@ class Curvature(eqx.Module):
             product: v -> H v at the lagged point.
             c: h / alpha.
             contraction: as for `knows`.
+            wanted: whether to extend it at all.
 
         Returns:
             The model, and the number of products.
@@ -206,7 +208,8 @@ class Curvature(eqx.Module):
 
         def goes_on(new):
             healthy = jnp.isfinite(new.krylov.alpha[new.krylov.size - 1])
-            return ~new.full & ~new.knows(c, contraction) & (healthy | (new.krylov.size == 0))
+            goes_on = ~new.full & ~new.knows(c, contraction) & (healthy | (new.krylov.size == 0))
+            return goes_on & wanted
 
         def extend(new):
             space = new.krylov.extended(product)

@@ -21,6 +21,7 @@ from .lanczos import (
     ritz,
     rounding_of_products,
 )
+from .lanes import where_any
 from .pace import HOPELESS_IF_STABLE
 from .parts import Rate, Select, curvature_operator, flow_part, live_part, rate_of
 from .predictive import Estimate, PredictiveController
@@ -170,7 +171,7 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
         curvature, h = solver_state.curvature, t1 - t0
         unknown = jnp.asarray(made_jump) | (curvature.age < 0)
         field = rate_of(terms, t0, t1, args)
-        rate = jax.lax.cond(unknown, lambda: field(t0, y0), lambda: solver_state.rate)
+        rate = where_any(unknown, lambda: field(t0, y0), solver_state.rate)
         bound = None if self.radius is None else self.radius(t0, y0, args)
         last = self._attempts(field, t0, t1, y0, rate, bound, curvature)
         error = combine((-0.8, 0.4 * h, 0.4 * h), (last.increment, rate, last.rate))
@@ -239,13 +240,13 @@ class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSol
             return dataclasses.replace(old, radius=radius), jnp.asarray(0)
         operator = curvature_operator(self.select, field, t0, y0)
 
-        def estimate(_):
+        def estimate():
             start = _blend(old.vector, before.probe, self.live)
             rounding = rounding_of_products(*(flow_part(self.select, x) for x in (rate, y0)))
-            new, spent = estimate_curvature(operator, start, rounding)
+            new, spent = estimate_curvature(operator, start, rounding, before.estimate)
             return dataclasses.replace(new, symmetric=old.symmetric & new.symmetric), spent
 
-        return jax.lax.cond(before.estimate, estimate, lambda _: (old, jnp.asarray(0)), None)
+        return where_any(before.estimate, estimate, (old, jnp.zeros((), int)))
 
 
 def shows_more(moved: Vector, probe: Vector, radius, size) -> Bool[Array, ""]:
@@ -272,7 +273,10 @@ def shows_more(moved: Vector, probe: Vector, radius, size) -> Bool[Array, ""]:
 
 
 def estimate_curvature(
-    operator: Operator, start: Vector, rounding: Float[Array, ""] | float = 0.0
+    operator: Operator,
+    start: Vector,
+    rounding: Float[Array, ""] | float = 0.0,
+    wanted: Bool[Array, ""] | bool = True,
 ) -> tuple[Curvature, Int[Array, ""]]:
     """An upper estimate of the largest eigenvalue of H = -J, at least 0.
 
@@ -280,6 +284,7 @@ def estimate_curvature(
         operator: v -> Hv.
         start: first direction.
         rounding: the size up to which products are no evidence against symmetry.
+        wanted: whether it is used: no more than one product is made where it is not.
 
     Returns:
         The largest Ritz value plus its residual, with a safety factor; and the products spent.
@@ -289,7 +294,7 @@ def estimate_curvature(
         pairs = ritz(krylov)
         top = krylov.size - 1
         small = pairs.residuals[top] <= ACCURACY * jnp.abs(pairs.values[top])
-        return small & (krylov.size >= LEAST_PRODUCTS)
+        return (small & (krylov.size >= LEAST_PRODUCTS)) | jnp.logical_not(wanted)
 
     krylov = lanczos(operator, start, PRODUCTS, settled)
     pairs = ritz(krylov)

@@ -57,6 +57,7 @@ def as_users_have_it(monkeypatch, platform):
     monkeypatch.setattr("equinox._errors.EQX_ON_ERROR", "raise")
     if platform != "cpu":
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+        monkeypatch.setattr("flowlift.kernels.choice.measured", lambda _: None)
 
 
 @pytest.fixture(params=PLATFORMS)
@@ -109,6 +110,15 @@ def assert_single_precision(function, *arguments):
     double = [aval for aval in found if is_double(aval)]
     assert all(aval.shape == () and aval.weak_type for aval in double)
     assert not [value for value in closed.consts if is_double(jax.typeof(value))]
+
+
+def assert_exact_products(function, *arguments):
+    """Every matrix product is in the precision of its numbers, not in TF32."""
+    found = equations(jax.make_jaxpr(function)(*arguments).jaxpr)
+    products = [e.params["precision"] for e in found if e.primitive.name == "dot_general"]
+    assert products
+    highest = jax.lax.Precision.HIGHEST
+    assert {str(p) for p in products} <= {str(highest), str((highest, highest))}
 
 
 def is_double(aval):
@@ -165,6 +175,20 @@ def check_solver(solver, precision, platform):
         assert_stays_where_it_is(program, *arguments)
         if precision == "float32":
             assert_single_precision(program, *arguments)
+
+
+@pytest.mark.slow  # A second each.
+@pytest.mark.parametrize("solver", ["tsit5", "bdf", "rkc2"])
+@pytest.mark.parametrize("default", [None, "default", "tensorfloat32"])
+def test_products_of_flows_are_exact_whatever_the_default(solver, default):
+    """A network of equinox, which takes JAX's default; its solver's linear algebra too."""
+    model = eqx.nn.MLP(3, "scalar", 4, 1, key=jax.random.key(0))
+    x = np.ones((4, 3), np.float32)
+    problem = make_problem(model, resolve_objective(tasks.supervised(x, x[:, 0])), "float32")
+    with jax.default_matmul_precision(default):
+        *_, (leg, given), _ = programs_of(problem, solver, "float32")
+        assert_exact_products(leg, *given)
+        assert_exact_products(problem.value_and_grad, problem.start)
 
 
 @pytest.mark.slow  # A second for each of fifteen modules on each of three devices.
