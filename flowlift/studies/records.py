@@ -70,14 +70,22 @@ class FlowPlan:
     """Stopping rules of one's own, by a name of one's own."""
     dynamics: DynamicsChoice | None = None
     """How theta moves, such as { kind = "heavy-ball", friction = 1.0 }; none: the gradient flow."""
+    engine: str | None = None
+    """"graph": solvers are compiled whole, for seconds, which hundreds of stiff flows of one shape
+    repay; none: as `flowlift.solve` has it."""
 
     def __post_init__(self):
-        """Refuse half a certificate.
+        """Refuse half a certificate, and an engine that no study can ask for.
 
         Raises:
             ValueError: if one bound of a critical point is given without the other, or is not
-                positive.
+                positive; if `engine` is something else than "graph".
         """
+        if self.engine not in (None, "graph"):
+            raise ValueError(
+                f"Argument `engine` must be 'graph', but is {self.engine!r}; leave it out for the "
+                "one that suits the device."
+            )
         bounds = ("critical_gradient_norm", "critical_curvature")
         for name, other in (bounds, bounds[::-1]):
             value = getattr(self, name)

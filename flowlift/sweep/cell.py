@@ -201,17 +201,7 @@ def _with_added(study: Study, task: Task, start: PyTree | None) -> Task:
 
 
 def _task_of(study: Study) -> Task:
-    """The task of a study, with the loss that the study names instead of the task's own.
-
-    Args:
-        study: the study, without further axes.
-
-    Returns:
-        The task.
-
-    Raises:
-        ValueError: if a loss is named and the task has no samples.
-    """
+    """The task of a study, with the loss that it names, which a task without samples refuses."""
     task = build_task(study.task, study.precision)
     if study.loss is None:
         return task
@@ -263,6 +253,7 @@ def _flow(
         trainable=flowing(model, study.frozen or ()),
         rates=rates,
         dynamics=dynamics_of(study),
+        engine=plan.engine,
         checkpoints=checkpoints,
     )
 
