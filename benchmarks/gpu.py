@@ -187,7 +187,9 @@ def ensembles(small: bool) -> Iterator[Row]:
                     models, task, 10.0, batch=batch, precision=precision, **options
                 )
             )
-            ways = {"side by side": lambda m, each=each, count=count: each(min(count, 1024), m)}
+            ways: dict[str, Callable] = {
+                "side by side": lambda m, each=each, count=count: each(min(count, 1024), m)
+            }
             if count <= 64:
                 ways["one by one"] = lambda m, each=each: each(None, m)
             stacked = jax.tree.map(lambda *x: jnp.stack(x), *models)
@@ -228,8 +230,8 @@ def _fibre(n: int, k: int, columns: int, dtype: str) -> tuple[Any, Any, Any]:
     offsets = rng.choice(n, k, replace=False)
     sources = (rng.integers(n, size=n)[:, None] + offsets).reshape(-1) % n
     fibre = Fibre.build(sources, np.repeat(np.arange(n), k), n, n, regular=k)[0]
-    numbers = rng.standard_normal(k * n), rng.standard_normal((n, columns))
-    return fibre, *(jnp.asarray(x, dtype) for x in numbers)
+    w, y = rng.standard_normal(k * n), rng.standard_normal((n, columns))
+    return fibre, jnp.asarray(w, dtype), jnp.asarray(y, dtype)
 
 
 def _flow(solver: str, engine: str | None) -> Any:

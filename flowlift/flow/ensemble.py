@@ -70,7 +70,7 @@ def solve_each(
 
 
 def batched(
-    models: Iterable[PyTree], task: Any, horizon: float, width: int, **options: Any
+    models: Iterable[PyTree], task: Any, horizon: float, width: int | str, **options: Any
 ) -> tuple[Ensemble, Iterator[Waiting[FlowSolution]]]:
     """An ensemble that has not begun, which counts its work, and its flows.
 
@@ -87,15 +87,16 @@ def batched(
     Raises:
         ValueError: for an option that no batch has.
     """
-    width = _width(width, options)
+    lanes = _width(width, options)
     throw = options.pop("throw", False)
     flows = (_flow(model, task, horizon, throw, options) for model in models)
-    return Ensemble(width), flows
+    return Ensemble(lanes), flows
 
 
 def _flow(model: PyTree, task, horizon: float, throw: bool, options: dict[str, Any]):
     """One member, which asks for its bursts; its arguments are checked when it begins."""
-    checkpoint, plan = prepared(model, task, horizon, **options | {"engine": "graph"})
+    in_graph: dict[str, Any] = {**options, "engine": "graph"}
+    checkpoint, plan = prepared(model, task, horizon, **in_graph)
     return (yield from integrating(checkpoint, plan, throw))
 
 

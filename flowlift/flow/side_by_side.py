@@ -36,7 +36,7 @@ class Lanes:
         self.attempts, self._width = 0, width
         self._static, self._asked = runner.static, runner.asked
         given = runner.given(*first[2:])
-        self._carry = blank(self._static, self._asked, runner.arrays, *given, width)
+        self._carry = blank(self._static, self._asked, runner.arrays, *given, width=width)
         # A lane that has never had a flow has the numbers of the first, and rests.
         self._given = jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * width), given)
         self._arrays: list[Any] = list(runner.arrays)
