@@ -94,6 +94,18 @@ class Checkpoints:
         self._last: Checkpoint | None = None
         self._identity = ""
 
+    def of_leg(self, turn: int) -> "Checkpoints":
+        """The file of one leg of a flow whose graph changes: NAME.TURN with the same ending.
+
+        Args:
+            turn: how many rewirings came before.
+
+        Returns:
+            The file, written as often.
+        """
+        path = self.path.with_name(f"{self.path.stem}.{turn}{self.path.suffix}")
+        return Checkpoints(path, self._every, identity=self._given, on_leg=self._on_leg)
+
     def restore(self, settings: Settings, plan: Plan, engine: Engine) -> Checkpoint | None:
         """Where the flow stood when the file was written.
 

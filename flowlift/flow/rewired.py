@@ -13,6 +13,7 @@ from jaxtyping import Float, PyTree
 from ..lift import Lift, check_seed, flexible
 from ..numbers import real
 from ..tasks import AbstractObjective, Task
+from .checkpoints import Checkpoints
 from .outcome import Outcome
 from .rates import Rates, named_rates
 from .rewiring import Change, check_rewiring, rewire
@@ -24,7 +25,7 @@ from .stops import Stop
 # What a leg takes as it is; the rest of `solve` is of the whole flow, or of one graph.
 _SETTINGS = ("solver", "rtol", "atol", "max_steps", "observers")
 _SETTINGS += ("precision", "rates", "memory", "engine")
-_WHOLE = ("snapshots", "checkpoints", "trainable", "throw")
+_WHOLE = ("trainable", "throw")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Rewired:
         observations: further observers' records by name.
         stats: work done by the solvers; rewirings by gradient cost a gradient of the dense lift
             each besides.
+        snapshots: lifts by time, at a rewiring the one before it.
     """
 
     legs: tuple[FlowSolution, ...]
@@ -64,6 +66,13 @@ class Rewired:
     energy: Float[np.ndarray, " records"]
     observations: Mapping[str, PyTree[np.ndarray]]
     stats: FlowStats
+    snapshots: Mapping[float, Lift]
+
+    @property
+    def held_out_loss(self) -> Float[np.ndarray, " records"] | None:
+        """The loss on the task's held-out data at the records; None without such data."""
+        found = [leg.held_out_loss for leg in self.legs if leg.held_out_loss is not None]
+        return np.concatenate(found) if found else None
 
     @property
     def model(self) -> Lift:
@@ -118,6 +127,8 @@ def solve_rewired(
     save: LogTimes | Sequence[float] = SAVE,
     stops: Sequence[Stop] = (),
     max_gradients: float = math.inf,
+    snapshots: Sequence[float] = (),
+    checkpoints: Checkpoints | None = None,
     **settings: Any,
 ) -> Rewired:
     """The flow of a sparse lift whose graph changes at given times: see `rewire` for the changes.
@@ -140,6 +151,9 @@ def solve_rewired(
         save: as for `solve`, on the whole flow; rewirings are saved too, before and after.
         stops: as for `solve`; a rule that holds within a leg ends the flow.
         max_gradients: budget of all legs together.
+        snapshots: times from 0 to T at which the whole lift is kept, at a rewiring the one before.
+        checkpoints: a file that keeps where the flow stands, one for each leg, NAME.0.npz,
+            NAME.1.npz, ...: after a kill the same call goes on from them, with the same numbers.
         **settings: solver, rtol, atol, max_steps (of each leg), observers, precision, rates, memory
             and engine, as for `solve`.
 
@@ -155,15 +169,19 @@ def solve_rewired(
     _check_settings(settings)
     _check_rates(model, names, settings.get("rates"))
     check_seed(seed)
-    wanted = resolve_times(save, 0.0, float(horizon))
+    wanted, kept = resolve_times(save, 0.0, float(horizon)), _kept(snapshots, float(horizon))
     lift, start, left = flexible(model, names), 0.0, max_gradients
     how = {key: settings[key] for key in ("precision", "memory") if key in settings}
-    legs, starts, changes = [], [], []
+    legs, starts, changes, models = [], [], [], {}
     for turn, end in enumerate([*found.tolist(), float(horizon)]):
         inside = _within(wanted, start, end)
+        here = {t: t - start for t in kept if start < t <= end or t == start == 0}
         leg = solve(
-            lift, task, end - start, save=inside, stops=stops, max_gradients=left, **settings
-        )
+            lift, task, end - start, save=inside, stops=stops, max_gradients=left,
+            snapshots=list(here.values()),
+            checkpoints=None if checkpoints is None else checkpoints.of_leg(turn), **settings,
+        )  # fmt: skip
+        models |= {t: leg.snapshots[at] for t, at in here.items() if at in leg.snapshots}
         legs.append(leg)
         starts.append(start)
         left -= leg.stats.cost
@@ -174,7 +192,17 @@ def solve_rewired(
         )
         changes.append(change)
         start = end
-    return _joined(legs, starts, changes)
+    return _joined(legs, starts, changes, models)
+
+
+def _kept(snapshots: Sequence[float], horizon: float) -> list[float]:
+    times = [real(time) for time in snapshots]
+    if any(time is None or not 0 <= time <= horizon for time in times):
+        raise ValueError(
+            f"Argument `snapshots` must hold times from 0 to the horizon {horizon:g}, but is "
+            f"{list(snapshots)!r}; correct it."
+        )
+    return [time for time in times if time is not None]
 
 
 def _checked_horizon(horizon: float) -> float:
@@ -206,6 +234,12 @@ def _fractions(drop, times: np.ndarray, horizon: float) -> list[float]:
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
     for name in settings:
+        if name == "dynamics":
+            raise ValueError(
+                "Argument `dynamics` must be left out: the velocity or the averages of an edge "
+                "that grows, and of what pruning leaves, would have to be said; take the gradient "
+                "flow."
+            )
         if name in _WHOLE:
             raise ValueError(
                 f"Argument `{name}` must be left out, since each leg has a graph of its own; use "
@@ -234,7 +268,7 @@ def _within(times: np.ndarray, start: float, end: float) -> list[float]:
     return (times[far & ~np.isclose(times, end, 1e-12, 0)] - start).tolist()
 
 
-def _joined(legs, starts, changes) -> Rewired:
+def _joined(legs, starts, changes, models) -> Rewired:
     on = lambda name: [np.asarray(getattr(leg, name)) for leg in legs]
     before = lambda name: np.cumsum([0.0, *[record[-1] for record in on(name)[:-1]]])
     along = lambda name: np.concatenate(
@@ -259,4 +293,5 @@ def _joined(legs, starts, changes) -> Rewired:
             lambda *values: np.concatenate(values), *[dict(leg.observations) for leg in legs]
         ),
         stats=FlowStats(*map(sum, zip(*parts, strict=True))),
+        snapshots=models,
     )

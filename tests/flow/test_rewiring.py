@@ -240,6 +240,47 @@ def test_the_energy_identity_holds_with_rates():
     np.testing.assert_allclose(run.loss[0] - run.loss, known, rtol=1e-6, atol=1e-9)
 
 
+class Killed(BaseException):
+    """Nothing in the flow may catch it."""
+
+
+GIVEN = {"times": [0.4, 0.8], "drop": 0.3, "grow": "random", "seed": 1, "rtol": 1e-6}
+
+
+def test_snapshots_and_held_out_losses_are_those_of_the_legs():
+    further = tasks.supervised(X, TASK.objective.targets, held_out=(X[:5], np.zeros(5)))
+    task = tasks.with_decay(further, 0.1)
+    found = flow.solve_rewired(net(), task, 1.2, snapshots=[0.0, 0.4, 0.6, 1.2], **GIVEN)
+    assert list(found.snapshots) == [0.0, 0.4, 0.6, 1.2]
+    for time, model in found.snapshots.items():
+        # Of the two records at a rewiring the first.
+        at = int(np.flatnonzero(found.times == time)[0])
+        assert float(task.objective(model)) == pytest.approx(found.loss[at], rel=1e-12)
+        assert float(task.held_out(model)) == pytest.approx(found.held_out_loss[at], rel=1e-12)
+    gap = found.energy[-1] - (found.loss[0] - found.loss[-1] + found.jumps.sum())
+    assert abs(gap) < 1e-3 * found.loss[0]
+
+
+@pytest.mark.slow  # Three flows of three legs each.
+def test_a_killed_flow_goes_on_with_the_same_bits(tmp_path):
+    path, seen = tmp_path / "flow.npz", []
+    whole = flow.solve_rewired(net(), TASK, 1.2, **GIVEN)
+
+    def kill(_):
+        seen.append(0)
+        if len(seen) == 2:
+            raise Killed
+
+    dying = flow.Checkpoints(path, 0.0, on_leg=kill)
+    with pytest.raises(Killed):
+        flow.solve_rewired(net(), TASK, 1.2, checkpoints=dying, **GIVEN)
+    again = flow.solve_rewired(net(), TASK, 1.2, checkpoints=flow.Checkpoints(path), **GIVEN)
+    for name in ("times", "loss", "gradient_norm", "arc_length", "energy", "leg"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name), err_msg=name)
+    for one, other in zip(again.lifetimes(INNER), whole.lifetimes(INNER), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_spent_budget_or_a_rule_ends_the_flow_in_its_leg():
     given = {"times": [0.5, 1.0], "drop": 0.3, "grow": "random", "seed": 0, "solver": "tsit5"}
     short = flow.solve_rewired(net(BERNOULLI), TASK, 2.0, max_gradients=40, **given)
@@ -272,7 +313,9 @@ GOOD = {"times": [0.5], "drop": 0.3, "grow": "random", "seed": 0}
         ({"times": [0.6, 0.4]}, "`times` must hold increasing times"),
         ({"edges": ["x->h1"]}, "`edges` must name base edges that are sparse"),
         ({"edges": []}, "`edges` must name base edges that are sparse"),
-        ({"snapshots": [0.1]}, "`snapshots` must be left out"),
+        ({"snapshots": [1.1]}, "`snapshots` must hold times from 0 to the horizon"),
+        ({"trainable": None}, "`trainable` must be left out"),
+        ({"dynamics": flow.HeavyBall(1.0)}, "the velocity or the averages of an edge that grows"),
         ({"solvr": "tsit5"}, "must be among solver, rtol"),
         ({"seed": -1}, "`seed` must be an integer"),
         ({"rates": {INNER: 0.0}}, "`rates` must be positive where edges grow from 0, but is 0 for"),

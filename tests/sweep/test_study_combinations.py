@@ -149,7 +149,7 @@ def test_a_study_of_all_at_once_has_the_numbers_of_its_flows(
     if manner.startswith("killed"):
         # So many steps that a leg does not hold them.
         single_or_double = (
-            ["flow.rtol=1e-6", "flow.horizon=20.0"],
+            ["flow.rtol=1e-6", "flow.horizon=200.0"],
             ["flow.rtol=1e-9", "flow.horizon=3.0"],
         )
         overrides += [*single_or_double[not single], "flow.loss_below=1e-9"]
