@@ -16,6 +16,8 @@ _DEGREES = (1, 2, 3, 4)
 _LOW = -0.06
 # Growth like t^(1/2) is the limit, of which a fit is some hundredths off.
 _HIGH = 0.55
+# In the time log(1 + t) of a log-loss flow |theta|^H grows like time itself.
+_HIGH_OF_LOG = 1.05
 # What grew less in the last decade says nothing of infinity.
 _LEAST_GROWTH = 0.05
 # Fewer records a decade do not show how growth changes from one half decade to the next.
@@ -34,7 +36,8 @@ def divergence(results: xarray.Dataset, among: xarray.DataArray | None = None) -
     two neighbouring half decades among the last three decades of t. A flow looks divergent if r
     grew in the last decade, and for some degree H of 1, 2, 3, 4 all these p lie between about 0 and
     1/2. It is a fit and no certificate: a flow that stops at a great distance looks the same before
-    it gets there, and none counts as converged for it. The bound of 1/2 is the plain flow's.
+    it gets there, and none counts as converged for it. The bound of 1/2 is the plain flow's; where
+    times are log(1 + t), as those of a log-loss flow, growth up to that of time itself is log t.
 
     Args:
         results: as given by `load` or `flowlift.gather`.
@@ -59,19 +62,21 @@ def divergence(results: xarray.Dataset, among: xarray.DataArray | None = None) -
     if not known:
         whys[done], done = "no record of the distance", np.zeros(count, bool)
     runs = np.flatnonzero(done)
+    # Log-loss flows alone record it.
+    most = _HIGH_OF_LOG if "log_time" in results else _HIGH
     rows = results["distance"].transpose(*dims, "time").values.reshape(count, -1) if known else None
     for first in range(0, len(runs), _TOGETHER):
         part = runs[first : first + _TOGETHER]
         assert rows is not None
-        numbers[:, part], whys[part] = _fits(results.time.values, rows[part])
-    diverging = (numbers[1] >= _LOW) & (numbers[2] <= _HIGH)
+        numbers[:, part], whys[part] = _fits(results.time.values, rows[part], most)
+    diverging = (numbers[1] >= _LOW) & (numbers[2] <= most)
     names = ("exponent", "low", "high", "degree", "decades")
     fields = {n: (dims, v.reshape(shape)) for n, v in zip(names, numbers, strict=True)}
     fields |= {"diverging": (dims, diverging.reshape(shape)), "why": (dims, whys.reshape(shape))}
     return xarray.Dataset(fields, {name: results[name] for name in dims})
 
 
-def _fits(time: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fits(time: np.ndarray, distances: np.ndarray, most: float) -> tuple[np.ndarray, np.ndarray]:
     """Exponent, least, greatest, degree and decades, (5, runs); and why there are none."""
     numbers = np.full((5, len(distances)), np.nan)
     numbers[-1] = 0
@@ -81,14 +86,14 @@ def _fits(time: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarr
     masks, which = np.unique(there, axis=0, return_inverse=True)
     for k, mask in enumerate(masks):
         runs = np.flatnonzero(which.ravel() == k)
-        found, why = _fit(np.log10(time[mask]), distances[runs][:, mask])
+        found, why = _fit(np.log10(time[mask]), distances[runs][:, mask], most)
         whys[runs] = why
         if found is not None:
             numbers[:, runs] = found
     return numbers, whys
 
 
-def _fit(s: np.ndarray, r: np.ndarray) -> tuple[np.ndarray | None, str]:
+def _fit(s: np.ndarray, r: np.ndarray, most: float) -> tuple[np.ndarray | None, str]:
     """Of runs with records at the same log10 t, (m,): r is (runs, m)."""
     ends = s[-1] - _STEP * np.arange(_STEPS + 1)[::-1] if s.size else np.zeros(0)
     if not s.size or s[0] > ends[0] + 1e-9:
@@ -104,7 +109,7 @@ def _fit(s: np.ndarray, r: np.ndarray) -> tuple[np.ndarray | None, str]:
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.stack([_exponents(at, degree) for degree in _DEGREES])
     low, high = p.min(axis=2), p.max(axis=2)
-    fair = (low >= _LOW) & (high <= _HIGH)
+    fair = (low >= _LOW) & (high <= most)
     # Where none is fair, the first says why.
     fair[0] |= ~fair.any(axis=0)
     best = np.where(fair, high - low, np.inf).argmin(axis=0)

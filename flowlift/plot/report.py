@@ -17,6 +17,7 @@ from ..answers import (
     answers,
     best_seen,
     by_variant,
+    divergence,
     in_words,
     paired_comparisons,
     planted_witness,
@@ -195,6 +196,13 @@ def _tables(
                 " number of rows, and the greatest that runs not observed leave possible.",
                 pairs,
             )
+    if any(answer.table["diverging"].to_numpy().sum() for answer in given):
+        yield _table(
+            "Flows that look as if they went off to infinity",
+            "Fits of |theta(t) - theta(0)|^degree over the last decades: exponent 0 is log t;"
+            " all between least and greatest. No certificate, and no bound rests on it.",
+            pandas.DataFrame(_divergent(results)),
+        )
     if question:
         yield _table(
             "Approximation number, from above",
@@ -247,6 +255,22 @@ def _approximations(results: xarray.Dataset, question: Question):
                 "planted witness: size": planted and planted.size,
                 "its exact loss": planted and planted.loss,
             }
+
+
+def _divergent(results: xarray.Dataset):
+    for variant, part in by_variant(results):
+        found = divergence(part)
+        for size in part["size"].values:
+            one = found.sel(size=size)
+            off = {name: one[name].values[one.diverging.values] for name in one.data_vars}
+            if off["exponent"].size:
+                yield {**variant, "size": size, "runs": off["exponent"].size} | {
+                    "exponent, median": float(np.median(off["exponent"])),
+                    "least": float(off["low"].min()),
+                    "greatest": float(off["high"].max()),
+                    "degrees": ", ".join(f"{d:.0f}" for d in np.unique(off["degree"])),
+                    "decades": float(off["decades"].min()),
+                }
 
 
 def _power_laws(results: xarray.Dataset):

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowlift import answers, gather, solve
-from flowlift.flow import LogTimes
+from flowlift import answers, gather, solve, tasks
+from flowlift.flow import LogLoss, LogTimes
 
 TIMES = np.logspace(-1, 6, 57)
 
@@ -45,6 +45,24 @@ def test_the_flow_of_an_exponential_goes_to_infinity_like_log_t():
     assert (table["probability"].tolist(), table["possible"].tolist()) == ([0.0], [1.0])
     either_way = answers.learning_number(table, delta=0.1, undecided_converge=True)
     assert either_way.estimate == 1
+
+
+@pytest.mark.slow  # Flows to times of e^1000.
+@pytest.mark.parametrize("degree", [1, 2])
+def test_a_log_loss_flow_to_infinity_is_found_in_its_own_time(degree):
+    """|theta|^H ~ log t, which is its time; one that is at rest in u = 1000 is none."""
+    x = np.array([[2.0, 1.0], [1.0, 2.0], [-1.0, -2.0], [-2.0, -0.5]])
+    apply = lambda m, x: (x @ m["w"]) * m["a"] if degree == 2 else x @ m["w"]
+    far = tasks.supervised(x, np.array([1.0, 1.0, -1.0, -1.0]), "exponential", apply=apply)
+    start = {"w": jnp.array([0.1, -0.1])} | ({"a": jnp.ones(())} if degree == 2 else {})
+    run = solve(start, far, 1000.0, dynamics=LogLoss(float(degree)), save=LogTimes(8, 0.1))
+    found = answers.divergence(gather([(1, 0, run)])).isel(size=0, seed=0)
+    assert bool(found.diverging)
+    assert float(found.exponent) == pytest.approx(1 / degree, abs=0.05)
+    assert set(answers.outcomes(gather([(1, 0, run)]), 0.0).values.ravel()) <= {
+        "diverging",
+        "converged",
+    }
 
 
 GROWS = {
