@@ -8,6 +8,8 @@ the slow escape from a saddle, and cannot last.
 import numpy as np
 import xarray
 
+from ..flow.dataset import in_log_time
+
 # Growth is compared between half decades of t, over the last three decades.
 _STEP, _STEPS = 0.5, 6
 # With homogeneous networks of degree H the H-th power grows like log t (Lyu & Li, ICLR 2020).
@@ -62,8 +64,7 @@ def divergence(results: xarray.Dataset, among: xarray.DataArray | None = None) -
     if not known:
         whys[done], done = "no record of the distance", np.zeros(count, bool)
     runs = np.flatnonzero(done)
-    # Log-loss flows alone record it.
-    most = _HIGH_OF_LOG if "log_time" in results else _HIGH
+    most = _HIGH_OF_LOG if in_log_time(results) else _HIGH
     rows = results["distance"].transpose(*dims, "time").values.reshape(count, -1) if known else None
     for first in range(0, len(runs), _TOGETHER):
         part = runs[first : first + _TOGETHER]

@@ -1,6 +1,6 @@
 """A flow as a labelled table: the one form in which results are stored, gathered and plotted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ..lift import Lift
+from .dynamics.log_loss import LogLoss
 from .held_out import HELD_OUT
 from .observers import dims_of, named_leaves
 from .problem import RECORDED
@@ -28,6 +29,7 @@ TIME = {
     "long_name": "flow time t",
     "units": "learning rate × steps",
 }
+LOG_TIME = {"long_name": "log(1 + t), t the flow time", "units": "1"}
 AT_THE_END = {
     "end_time": ("flow time reached", TIME["units"]),
     "result": ("how the flow ended", "1"),
@@ -39,6 +41,18 @@ AT_THE_END = {
     "rejected": ("rejected steps", "1"),
     "seconds": ("wall time, compilation included", "s"),
 }
+
+
+def in_log_time(names: Iterable[Any]) -> bool:
+    """Whether times are log(1 + t), as those of a log-loss flow, which alone records these.
+
+    Args:
+        names: of variables.
+
+    Returns:
+        The verdict.
+    """
+    return set(LogLoss.records) <= set(names)
 
 
 def dataset(solution: FlowSolution) -> "xarray.Dataset":
@@ -63,7 +77,8 @@ Variables = dict[str, tuple[tuple[str, ...], Any, Mapping[str, str]]]
 
 
 def _along_and_end(solution: FlowSolution) -> Variables:
-    found: Variables = {"time": (("time",), solution.times, TIME)}
+    about = LOG_TIME if in_log_time(solution.observations) else TIME
+    found: Variables = {"time": (("time",), solution.times, about)}
     for name in RECORDED:
         found[name] = (("time",), getattr(solution, name), _attributes(*ALONG[name]))
     for name, about in HELD_OUT.items():

@@ -5,9 +5,11 @@ import xarray
 from matplotlib.axes import Axes
 
 from ..answers.verdicts import from_on, stuck
+from ..flow.dataset import in_log_time
 from ..registry import register
 from ..sweep import tolerance_floor
 from .bounds import quantile
+from .flows import flow_in_words
 from .style import axes_for, caption, label, loss_axis, ordered_colours, seeds_per_size
 
 _BAND = (0.1, 0.9)
@@ -49,7 +51,9 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     ax.set(xscale="log", xlabel=label(data.time))
     beside = [data.held_out_loss.values.ravel()] if "held_out_loss" in data else []
     loss_axis(ax.yaxis, np.concatenate([losses.values.ravel(), *beside]), label(data.loss))
-    floor = tolerance_floor(data) if "study" in data.attrs else 0.0
+    # A log-loss flow resolves log L, however small L is.
+    judged = "study" in data.attrs and not in_log_time(data)
+    floor = tolerance_floor(data) if judged else 0.0
     shown = floor > 0 and ax.get_ylim()[0] < floor
     if shown:
         ax.axhspan(ax.get_ylim()[0], floor, fill=False, hatch="////", ec="0.75", lw=0, zorder=0)
@@ -58,7 +62,9 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         ax.legend(title="lift size", fontsize=8, title_fontsize=8)
     several = "size" in losses.dims and data.sizes.get("seed", 1) > 1
     seeds = seeds_per_size(losses.max("time")) if several else ""
-    _caption(ax, seeds, bounded, shown, bool(beside))
+    flow, falls = flow_in_words(data)
+    text = f"Loss along the {flow}; it {'never rises' if falls else 'may rise'}."
+    _caption(ax, text, seeds, bounded, shown, bool(beside))
     return ax
 
 
@@ -168,8 +174,7 @@ def _with_neighbours(chosen: np.ndarray) -> np.ndarray:
     return chosen | np.append(chosen[1:], False)
 
 
-def _caption(ax: Axes, seeds: str, bounded: bool, floor: bool, held_out: bool) -> None:
-    text = "Loss along the exact gradient flow; it never rises."
+def _caption(ax: Axes, text: str, seeds: str, bounded: bool, floor: bool, held_out: bool) -> None:
     if seeds:
         text += (
             f" Lines: median over {seeds}; bands: the middle 80%. If larger lifts converge further,"

@@ -35,6 +35,7 @@ from ..studies import Question, cells
 from ..sweep import tolerances_there
 from .embedded import embedded
 from .figures import figures
+from .flows import flow_in_words
 
 
 def write_report(
@@ -103,6 +104,7 @@ def report(
     )
     return environment.get_template("report.html.jinja").render(
         name=study.name if study else results.attrs["title"],
+        flow=flow_in_words(results)[0],
         runs=runs,
         planned=sum(len(cell.seeds) for cell in cells(study)) if study else runs,
         question=asked,
@@ -181,28 +183,7 @@ def _tables(
     tolerances: pandas.DataFrame | None,
 ):
     """Titles, notes and tables, as rows of words."""
-    for answer in given:
-        yield _table(
-            f"Outcomes and probabilities: {answer.event}",
-            "probability: the share that had converged, known where all runs were observed; low,"
-            " high: its interval, runs that were not observed counted either way; possible, at"
-            " most: all but the stuck counted as converged. Intervals are exact (Clopper-Pearson).",
-            answer.table.reset_index(),
-        )
-        if (pairs := paired_comparisons(results, answer.loss, answer.time, on=answer.on)).size:
-            yield _table(
-                f"Paired comparisons: {answer.event}",
-                "Exact McNemar tests on runs of the same size and seed; p is not adjusted for the"
-                " number of rows, and the greatest that runs not observed leave possible.",
-                pairs,
-            )
-    if any(answer.table["diverging"].to_numpy().sum() for answer in given):
-        yield _table(
-            "Flows that look as if they went off to infinity",
-            "Fits of |theta(t) - theta(0)|^degree over the last decades: exponent 0 is log t;"
-            " all between least and greatest. No certificate, and no bound rests on it.",
-            pandas.DataFrame(_divergent(results)),
-        )
+    yield from _outcomes(results, given)
     if question:
         yield _table(
             "Approximation number, from above",
@@ -255,6 +236,32 @@ def _approximations(results: xarray.Dataset, question: Question):
                 "planted witness: size": planted and planted.size,
                 "its exact loss": planted and planted.loss,
             }
+
+
+def _outcomes(results: xarray.Dataset, given: Iterable[Answer]):
+    """How the runs ended, and the evidence of divergences where an answer counts one."""
+    for answer in given:
+        yield _table(
+            f"Outcomes and probabilities: {answer.event}",
+            "probability: the share that had converged, known where all runs were observed; low,"
+            " high: its interval, runs that were not observed counted either way; possible, at"
+            " most: all but the stuck counted as converged. Intervals are exact (Clopper-Pearson).",
+            answer.table.reset_index(),
+        )
+        if (pairs := paired_comparisons(results, answer.loss, answer.time, on=answer.on)).size:
+            yield _table(
+                f"Paired comparisons: {answer.event}",
+                "Exact McNemar tests on runs of the same size and seed; p is not adjusted for the"
+                " number of rows, and the greatest that runs not observed leave possible.",
+                pairs,
+            )
+    if any(answer.table["diverging"].to_numpy().sum() for answer in given):
+        yield _table(
+            "Flows that look as if they went off to infinity",
+            "Fits of |theta(t) - theta(0)|^degree over the last decades: exponent 0 is log t;"
+            " all between least and greatest. No certificate, and no bound rests on it.",
+            pandas.DataFrame(_divergent(results)),
+        )
 
 
 def _divergent(results: xarray.Dataset):

@@ -13,7 +13,7 @@ import xarray
 from jaxtyping import PyTree
 
 from ..flow import Checkpoints, FlowSolution, solve
-from ..flow.dataset import TIME, Variables, facts_of, record_of
+from ..flow.dataset import Variables, facts_of, record_of
 from ..flow.dynamics import AbstractDynamics, GradientFlow
 from ..leaves import flowing
 from ..lift import sample
@@ -278,7 +278,7 @@ def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> 
             on_grid = np.full((len(grid), *np.shape(values)[1:]), np.nan, np.asarray(values).dtype)
             on_grid[place[kept]] = np.asarray(values)[kept]
             found[name] = (dims, on_grid, attributes)
-    return found | {"time": (("time",), grid, TIME)}
+    return found | {"time": (("time",), grid, found["time"][2])}
 
 
 def _observation_times(study: Study) -> np.ndarray:

@@ -13,7 +13,7 @@ import pandas
 import pytest
 from made_up_results import ASKED, made_up
 
-from flowlift import answers, plot, studies
+from flowlift import answers, flow, plot, studies
 from flowlift.plot.embedded import bands, embedded
 from flowlift.plot.figures import grid
 from flowlift.plot.success_map import success_shares
@@ -142,6 +142,19 @@ def test_hatching_appears_where_losses_reach_the_floor(results):
     assert not hatched(plot.loss_vs_time(results))
     (patch,) = hatched(plot.loss_vs_time(results.assign_coords(rtol=0.1)))
     assert patch.get_y() + patch.get_height() == pytest.approx(0.01)
+
+
+def test_a_caption_says_by_what_theta_moved_and_in_which_time(results, study):
+    told = lambda data: " ".join(plot.loss_vs_time(data).figure.get_supxlabel().split())
+    assert "along the exact gradient flow; it never rises" in told(results)
+    moving = dataclasses.replace(study.flow, dynamics=flow.HeavyBall(1.0))
+    text = studies.to_toml(dataclasses.replace(study, flow=moving))
+    assert "along the exact flow of HeavyBall; it may rise" in told(
+        results.assign_attrs(study=text)
+    )
+    logs = results.assign(dict.fromkeys(flow.LogLoss.records, results.loss))
+    # log L is known however small L is.
+    assert not plot.loss_vs_time(logs.assign_coords(rtol=0.1)).patches
 
 
 class Page(html.parser.HTMLParser):
