@@ -27,6 +27,7 @@ from flowlift import answers, store, studies, sweep
 from flowlift.files import NotRead
 from flowlift.flow import checkpoints
 from flowlift.reserved import RESERVED
+from flowlift.store import folding
 from flowlift.store.names import CELLS, CHECKPOINTS, CLAIMS
 from flowlift.sweep import cell as cell_module
 from flowlift.sweep import dispatch, work
@@ -258,6 +259,39 @@ def test_a_killed_study_goes_on_with_the_same_bits(study, expected, tmp_path, mo
     each_once(tmp_path, study)
     assert list((tmp_path / CHECKPOINTS).iterdir()) == []
     assert max(legs) == 4
+
+
+# The same flows a third time; the two alone are in the test above and in `test_folding.py`.
+@SLOW
+def test_a_run_goes_on_from_its_checkpoint_beside_folded_cells(
+    study, expected, tmp_path, monkeypatch
+):
+    """The cells before it are in one file when it is gone on with, with the same bits."""
+    cells_of_one, third = dataclasses.replace(study, chunk=1), runs_of(study)[2]
+    original, legs = work.Checkpoints.keep, []
+
+    def keep(self, checkpoint, engine):
+        original(self, checkpoint, engine)
+        if third in str(self.path):
+            legs.append(checkpoint.trace.legs)
+            if len(legs) == 4:
+                raise Killed
+
+    monkeypatch.setattr(work.Checkpoints, "keep", keep)
+    with pytest.raises(Killed):
+        sweep.run_study(cells_of_one, tmp_path, every=0.0, progress=False)
+    assert folding.fold(tmp_path) == 2
+    assert [f.stem for f in (tmp_path / CHECKPOINTS).iterdir()] == [third]
+    (file,) = (tmp_path / CELLS).iterdir()
+    before = file.read_bytes()
+    results = sweep.run_study(cells_of_one, tmp_path, every=0.0, progress=False)
+    assert_same(results, expected)
+    each_once(tmp_path, study)
+    # Not from its start: legs go on where they were, and what is folded is not computed again.
+    assert legs[:4] == [1, 2, 3, 4]
+    assert min(legs[4:]) > 4
+    assert file.read_bytes() == before
+    assert list((tmp_path / CHECKPOINTS).iterdir()) == []
 
 
 def test_a_foreign_checkpoint_is_set_aside(study, expected, tmp_path):
