@@ -5,13 +5,13 @@
 
 A tanh network of 97 parameters on a sine of eight samples, beyond the edge of stability of gradient
 descent with eta = 0.1 from about step 150 on. Gradient descent takes one gradient a step.
+
+    python benchmarks/central_flow.py --eta 0.4 --steps 30 --eigenvalues 8 --rtol 1e-6
 """
 
 import dataclasses
 
 import tyro
-
-ETA = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +22,13 @@ class Options:
         eigenvalues: how many may be at the edge.
         steps: of gradient descent, whose time the flow takes.
         rtol: relative tolerances.
+        eta: the step; at 0.4 the start is beyond the edge.
     """
 
     eigenvalues: int = 3
     steps: int = 400
     rtol: tuple[float, ...] = (1e-6, 1e-4)
+    eta: float = 0.1
 
 
 def network() -> tuple:
@@ -58,8 +60,8 @@ def main(options: Options) -> None:
     from flowlift.flow.dynamics import CentralFlow
 
     model, task = network()
-    dynamics = CentralFlow(ETA, options.eigenvalues)
-    times = np.linspace(0, ETA * options.steps, options.steps // 10 + 1)[1:]
+    dynamics = CentralFlow(options.eta, options.eigenvalues)
+    times = np.linspace(0, options.eta * options.steps, options.steps // 10 + 1)[1:]
     print(
         f"{'solver':10}{'rtol':>8}{'evaluations/step':>18}{'gradients/step':>16}{'mean loss':>11}"
     )
