@@ -4,9 +4,12 @@ The integration only says where it halts. A stopping rule that halted it ends th
 of that place meets it, in the flow's own precision; else, by rounding, the flow goes on.
 """
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
+from .dynamics.base import derivative, flat
 from .outcome import Outcome
 from .problem import RECORDED, Flat, Problem
 from .records import Plan
@@ -60,13 +63,13 @@ _LEAST_GAIN, _EULER_STEPS = 1e-6, 64
 _AT_AN_EDGE = (Outcome.TIME_UNDERFLOW, Outcome.NO_PROGRESS, Outcome.SOLVER_FAILURE)
 
 
-def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float, time: float) -> Outcome:
+def named(result: Outcome, problem: Problem, y: np.ndarray, way: float, time: float) -> Outcome:
     """One word for one fate: solvers give up in their own ways where L ceases to be a number.
 
     Args:
         result: how the flow ended.
         problem: the problem.
-        theta: where it ended, phi with rates.
+        y: the state in which it ended.
         way: the length of its path so far, theta's.
         time: the time reached.
 
@@ -79,7 +82,7 @@ def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float, time
     """
     if result not in _AT_AN_EDGE:
         return result
-    at: Flat = jnp.asarray(theta)
+    at: Flat = jnp.asarray(problem.theta_of(y))
     _, gradient = problem.value_and_grad(at)
     # Scaled first, since |gradient|^2 may overflow already.
     direction = gradient / abs(gradient).max()
@@ -88,24 +91,38 @@ def named(result: Outcome, problem: Problem, theta: np.ndarray, way: float, time
     length = _AHEAD * far / (moved @ moved) ** 0.5
     loss, gradient = problem.value_and_grad(at - length * direction)
     finite = np.isfinite([loss, gradient @ gradient]).all()
-    return Outcome.NON_FINITE if not finite or _explodes(problem, at, time) else result
+    return Outcome.NON_FINITE if not finite or _explodes(problem, y, time) else result
 
 
-def _explodes(problem: Problem, at: Flat, time: float) -> bool:
+def _explodes(problem: Problem, y: np.ndarray, time: float) -> bool:
     """Whether a flow is at infinity within some millionths of the time that it has reached."""
+    # Along the field of its own dynamics: a velocity, say, goes on where the gradient is small.
     # By Euler's steps, which lag behind a flow that speeds up. L must fall in each: where they are
     # too long for a stiff field it rises.
-    step = _LEAST_GAIN * time
-    before, gradient = problem.value_and_grad(at)
+    look = _plain_field if problem.dynamics.plain else _whole_field
+    at = jnp.asarray(problem.theta_of(y) if problem.dynamics.plain else y)
+    step = jnp.asarray(_LEAST_GAIN * time, at.dtype)
+    before, rates = look(problem, at)
     for _ in range(_EULER_STEPS):
-        at = at - jnp.asarray(step, at.dtype) * gradient
-        loss, gradient = problem.value_and_grad(at)
-        if not np.isfinite([loss, gradient @ gradient]).all():
+        at = at + step * rates
+        loss, rates = look(problem, at)
+        if not np.isfinite([loss, rates @ rates]).all():
             return True
         if not loss < before:
             return False
         before = loss
     return False
+
+
+def _plain_field(problem: Problem, theta: Flat) -> tuple[Array, Flat]:
+    loss, gradient = problem.value_and_grad(theta)
+    return loss, -gradient
+
+
+@eqx.filter_jit
+def _whole_field(problem: Problem, y: Flat) -> tuple[Array, Flat]:
+    found, rates = derivative(problem.dynamics, problem, problem.dynamics.state(y))
+    return found.loss, flat(rates)
 
 
 def _threshold_met(trace: Trace, stops: tuple[Stop, ...]) -> Outcome | None:

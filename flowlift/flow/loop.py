@@ -90,8 +90,7 @@ def integrating(
         trace.seconds = before_us + time.perf_counter() - clock
         if checkpoints and result is None:
             checkpoints.keep(Checkpoint(settings, position, trace), engine)
-    theta, way = settings.problem.theta_of(position.seen), trace.last("arc_length")
-    result = named(result, settings.problem, theta, way, trace.time)
+    result = named(result, settings.problem, position.seen, trace.last("arc_length"), trace.time)
     trace.seconds = before_us + time.perf_counter() - clock
     solution = _solution(result, settings, trace, position)
     if throw and not solution.success:

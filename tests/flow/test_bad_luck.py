@@ -136,6 +136,18 @@ def test_a_flow_that_explodes(solver):
     assert solution.loss[-1] < -10
 
 
+@pytest.mark.slow  # Compiles two dynamics in the graph or over the host for each solver.
+@pytest.mark.parametrize("solver", ["tsit5", "bdf", "dopri8"])
+@pytest.mark.parametrize("dynamics", [flow.HeavyBall(3.0), flow.Nesterov(3.0)], ids=["b", "n"])
+def test_a_flow_of_second_order_that_explodes(solver, dynamics):
+    """One name, whichever field carries it to infinity."""
+    loss = lambda w: -jnp.sum(w**4)
+    start = jnp.array([0.5, 1.0])
+    solution = flow.solve(start, loss, 100.0, solver=solver, dynamics=dynamics)
+    assert solution.result == Outcome.NON_FINITE
+    assert solution.time < 2.0
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_loss_that_overflows(solver):
     solution = run(solver, OVERFLOWING, 10.0)

@@ -266,14 +266,19 @@ def derivatives_agree(found) -> None:
 
 
 @invariant
-def same_steps(one, other, rtol: float = 1e-9, iterations: int = 0) -> None:
+def same_steps(one, other, rtol: float = 1e-9, iterations: int = 0, secants: bool = False) -> None:
     """Two computations of one flow that differ by rounding take the same steps to the same end.
 
     Where sums have another order, an implicit solver may find out so many iterations later. Of
     hundreds of attempts rounding decides one now and then, half a percent at most. One that is
     decided otherwise moves the count by two: it is made again, and the next steps do not grow.
+    A BDF learns secants, quotients of small differences, which multiply rounding: of 30 orders of
+    the samples of `mlps:77101008` the arc lengths were 1e-15 apart after 52 steps, 1e-10 after 101
+    and, at 116, a tenth of the tolerance; from there on each order took steps of its own, 147 to
+    157 in all. There a twentieth may differ.
     """
-    few = 2 * (max(one.stats.steps, other.stats.steps) // 200)
+    most = max(one.stats.steps, other.stats.steps)
+    few = 2 * (most // 200) if not secants or most <= 100 else most // 20 + 1
     expect(abs(one.stats.steps - other.stats.steps) <= few, "steps", one.stats, other.stats)
     apart = abs(one.stats.gradients - other.stats.gradients)
     # No method here evaluates more often in an attempt than dopri8 does, with 14 stages.
