@@ -139,7 +139,7 @@ ALL = [
 ]
 
 
-# All of them, 55, passed once; a third is enough to be run again.
+# A third of the 47 is enough to be run again and again.
 @pytest.mark.parametrize(("dynamics", "added", "manner"), ALL[::3])
 def test_a_study_of_all_at_once_has_the_numbers_of_its_flows(
     tmp_path, monkeypatch, capsys, dynamics, added, manner
