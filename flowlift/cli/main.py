@@ -245,11 +245,11 @@ def _run_until(command: Run, study, output: Path, executor):
 def _status(command: Status) -> None:
     from ..store import as_text, status
 
-    def reread(directory: Path) -> None:
+    def reread(directory: Path) -> Any:
         _use_float64()
         from ..store.cells import reread
 
-        reread(directory)
+        return reread(directory)
 
     print(as_text(status(command.results, reread)))
 

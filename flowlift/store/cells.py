@@ -321,17 +321,21 @@ def check_runs(data: xarray.Dataset | None, runs: Collection[str]) -> None:
         raise Damaged("it holds other runs than those it was indexed with")
 
 
-def reread(directory: Path) -> None:
+def reread(directory: Path) -> dict[str, Entry]:
     """Bring index and plan up to date with the files, as `flowlift status` needs them.
 
     Args:
         directory: the folder of results.
+
+    Returns:
+        Entries by file name, whether or not the index could be written.
     """
-    index(directory)
+    known = index(directory)
     if (directory / STUDY).is_file():
         study = recorded_study(directory / STUDY)
         with contextlib.suppress(NotWritten):
             write_plan(directory, study.name, rows(study))
+    return known
 
 
 def finished(directory: Path, *, again: Mapping[str, str] | None = None) -> dict[str, Path]:

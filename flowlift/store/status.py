@@ -62,7 +62,7 @@ class Status:
         return sum(self.results.values())
 
 
-def status(directory: str | Path, reread: Callable[[Path], object]) -> Status:
+def status(directory: str | Path, reread: Callable[[Path], Mapping[str, Entry]]) -> Status:
     """How far the study is that was run last in a store.
 
     Reads the index, the plan and the claims; no data file is opened, unless the index lacks it.
@@ -70,7 +70,7 @@ def status(directory: str | Path, reread: Callable[[Path], object]) -> Status:
     Args:
         directory: the store.
         reread: brings index and plan up to date with the files, where the index does not know
-            them or the store is older than plans.
+            them or the store is older than plans; gives what is there, written or not.
 
     Returns:
         The status.
@@ -82,8 +82,8 @@ def status(directory: str | Path, reread: Callable[[Path], object]) -> Status:
     plan, known = read_plan(directory), read_index(directory)
     readable = plan is not None or (directory / STUDY).is_file()
     if readable and (plan is None or unread(directory, known)):
-        reread(directory)
-        plan, known = read_plan(directory), read_index(directory)
+        known = reread(directory)
+        plan = read_plan(directory)
     if plan is None:
         raise FileNotFoundError(
             f"Argument `results` must be a folder written by `flowlift run`, but "

@@ -335,6 +335,7 @@ def test_a_store_that_cannot_be_written_can_be_read(folder, monkeypatch):
         os, "open", lambda p, f, *a, **k: refuse() if f & os.O_CREAT else opened(p, f, *a, **k)
     )
     xarray.testing.assert_identical(store.load(folder), before)
+    assert store.status(folder, store_cells.reread).done == 4
     assert not (folder / INDEX).exists()
     victim = files_of(folder)[0]
     scramble(victim, None)

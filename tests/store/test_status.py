@@ -114,7 +114,7 @@ def test_lines_that_are_torn_old_or_stale_say_nothing(tmp_path):
     (tmp_path / CELLS / cells[0].file).write_text("x")
     assert store.read_index(tmp_path) == {}
     asked = []
-    found = store.status(tmp_path, asked.append)
+    found = store.status(tmp_path, lambda folder: asked.append(folder) or {})
     assert asked == [tmp_path]
     assert found.missing == 6
 
