@@ -40,6 +40,7 @@ print(solution.loss.tolist(), solution.stats.gradients, solution.stats.hvps)
 """
 
 
+@pytest.mark.slow  # two processes a row
 @pytest.mark.parametrize(
     "solver",
     [
@@ -175,6 +176,7 @@ def test_a_machine_is_named_by_what_its_processor_can_do(monkeypatch):
     assert compilations.machine.__wrapped__() != here
 
 
+@pytest.mark.slow  # two processes
 def test_the_doctor_says_what_is_kept_and_what_is_read(capsys):
     main(["doctor"])
     first, *printed = capsys.readouterr().out.splitlines()

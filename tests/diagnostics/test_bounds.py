@@ -74,6 +74,7 @@ def test_what_is_not_finite_is_not_resolved_and_what_is_zero_is_flat():
         assert (flat.kind, flat.bound) == (Kind.STATIONARY, 0.0)
 
 
+@pytest.mark.slow  # several Lanczos programs
 def test_copies_of_a_multiple_eigenvalue_are_not_missed():
     """One process sees one vector of an eigenspace, with every residual small."""
     for values in ([5.0] * 3 + [3.0, 1.0] + [0.0] * 25, [2.0, 2.0, 1.0, 1.0, 0.5] * 6):

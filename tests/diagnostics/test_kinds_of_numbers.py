@@ -52,6 +52,7 @@ def test_the_hessian_is_that_of_the_model():
         assert float(ends.highest) == pytest.approx(np.linalg.eigvalsh(hessian)[-1], rel=1e-6)
 
 
+@pytest.mark.slow  # compiles kernels of complex models
 def test_the_tangent_kernel_is_that_of_the_model():
     data, inputs = task()
     for model in MODELS:

@@ -31,6 +31,7 @@ def case():
     return model, task, np.concatenate(blocks, axis=1), d, np.asarray(residual)
 
 
+@pytest.mark.slow  # compiles each quantity twice
 def test_kernels_and_quotients_are_those_of_the_flow(case):
     model, task, j, d, r = case
     k = j * d @ j.T

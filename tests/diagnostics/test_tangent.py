@@ -37,6 +37,7 @@ def labels():
     return tasks.supervised(rng.standard_normal((9, 3)), rng.integers(0, 2, 9), "cross-entropy")
 
 
+@pytest.mark.slow  # compiles both sides
 @pytest.mark.parametrize(
     "task",
     [

@@ -297,6 +297,7 @@ def test_a_flow_killed_around_a_takeover_goes_on_with_the_same_bits(tmp_path, ra
     np.testing.assert_array_equal(again.model.theta, whole.model.theta)
 
 
+@pytest.mark.slow  # compiles two solvers once more
 def test_a_takeover_in_single_precision():
     start, loss = many_stiff_directions()
     settings = {"rtol": 1e-3, "atol": 1e-6, "precision": "float32"}

@@ -140,6 +140,7 @@ def test_twins_by_stock_solvers(solver):
     assert_same_flow(padded, bare, 1e-6, ("steps", "rejected", "gradients"))
 
 
+@pytest.mark.slow  # compiles two whole solves a row
 @pytest.mark.parametrize(
     "solver",
     [

@@ -23,7 +23,8 @@ TSIT5 = diffrax.Tsit5()
 # Slow are those that compile for seconds, of the same kind as another one.
 DRIVEN = [
     *[(solver, "host") for solver in SOLVERS],
-    *[("kvaerno5", "graph"), ("implicit-euler", "graph"), ("tsit5", "graph"), ("bosh3", "graph")],
+    *[("tsit5", "graph"), ("bosh3", "graph")],
+    *(pytest.param(s, "graph", marks=pytest.mark.slow) for s in ("kvaerno5", "implicit-euler")),
     *[
         pytest.param(solver, "graph", marks=pytest.mark.slow)
         for solver in ("bdf", "rkc2", "exprb", "dopri8", "kvaerno3", "kvaerno4")

@@ -104,6 +104,7 @@ def test_medians_of_flows_with_other_save_times_and_ends_never_rise():
         assert (np.diff(y) <= 0).all()
 
 
+@pytest.mark.slow  # draws a whole page
 def test_the_page_says_where_the_results_are_from():
     data = flowlift.gather(RUNS)
     text = plot.report(data, question=studies.Question((0.1,), (1.5,)))

@@ -98,6 +98,7 @@ def test_records_of_a_lift_are_those_of_its_outputs():
     assert done.accuracy is None
 
 
+@pytest.mark.slow  # a flow in three pieces
 def test_a_flow_that_goes_on_has_the_records_of_a_whole_one():
     whole = solve(net(), classify(), 2.0, save=SAVE)
     half = solve(net(), classify(), 1.0, save=SAVE[:2])
@@ -110,6 +111,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow  # a flow in three pieces
 def test_a_killed_flow_keeps_its_records(tmp_path):
     def die(checkpoint):
         if checkpoint.trace.time > 0.5:

@@ -93,6 +93,7 @@ def test_the_plain_flow_agrees_while_both_run(loss):
     np.testing.assert_allclose(np.exp(logarithmic.observations["log_loss"]), plain.loss, rtol=1e-4)
 
 
+@pytest.mark.slow  # a long flow
 def test_the_margin_never_falls_once_the_sum_is_below_one():
     class Homogeneous(eqx.Module):
         w: jax.Array

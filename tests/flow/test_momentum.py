@@ -68,6 +68,7 @@ def test_weak_damping_does_not_let_unresolved_oscillations_grow():
 
 
 # The BDF's velocity is made for these flows; explicit methods know them as any other.
+@pytest.mark.slow  # flows at three tolerances
 @pytest.mark.parametrize("solver", [pytest.param("tsit5", marks=pytest.mark.slow), "bdf"])
 def test_the_error_follows_the_tolerance_from_both_sides(solver):
     found = [errors(solver, rtol)[0] for rtol in (1e-4, 1e-6, 1e-8)]

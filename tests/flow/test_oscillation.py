@@ -41,6 +41,7 @@ def closed_form(theta):
     return 2 / values[-1], max(0.0, -(slope @ rise) / (0.5 * rise @ rise)), rise
 
 
+@pytest.mark.slow  # compiles third derivatives
 def test_one_eigenvalue_at_the_edge_has_a_closed_form():
     for theta in (START, jnp.asarray([0.9, 1.5, 1.5, 0.6])):
         eta, variance, rise = closed_form(theta)

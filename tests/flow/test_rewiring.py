@@ -247,6 +247,7 @@ class Killed(BaseException):
 GIVEN = {"times": [0.4, 0.8], "drop": 0.3, "grow": "random", "seed": 1, "rtol": 1e-6}
 
 
+@pytest.mark.slow  # six legs
 def test_snapshots_and_held_out_losses_are_those_of_the_legs():
     further = tasks.supervised(X, TASK.objective.targets, held_out=(X[:5], np.zeros(5)))
     task = tasks.with_decay(further, 0.1)

@@ -42,6 +42,7 @@ def test_no_type_and_no_rank_is_promoted_in_silence(solver, make, precision):
     assert strict.energy[-1] == pytest.approx(fallen, rel=0.05)
 
 
+@pytest.mark.slow  # compiles a solve without the cache
 def test_a_trajectory_promotes_no_rank_either():
     """theta' = -theta, from a vector and a matrix."""
     theta = {"v": jnp.ones(3), "m": jnp.ones((2, 2))}

@@ -39,6 +39,7 @@ def test_a_quadratic_flow_is_an_exponential(precision, rtol):
     np.testing.assert_allclose(end.losses, 0.5 * exact**2 @ np.asarray(RATES), rtol=60 * rtol)
 
 
+@pytest.mark.slow  # compiles derivatives of a whole solve
 def test_gradients_of_a_final_loss_by_weights_and_by_data():
     by_w, by_a = jax.grad(last_loss, (0, 1))(START, RATES)
     decay = np.exp(-2 * RATES)

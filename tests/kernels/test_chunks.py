@@ -45,6 +45,7 @@ def everything(problem):
 
 
 # Six derivatives of two problems: seconds to compile in each precision.
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "samples", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4)), 22]

@@ -39,6 +39,7 @@ def largest_array(text):
     )
 
 
+@pytest.mark.slow  # traces large fibres
 @pytest.mark.parametrize(
     ("method", "edges"),
     [

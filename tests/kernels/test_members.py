@@ -48,6 +48,7 @@ CASES = [
 QUICK = [("csr", False, "narrow")]
 
 
+@pytest.mark.slow  # compiles each member's program
 @pytest.mark.parametrize(
     ("method", "regular", "shape"),
     [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in CASES],

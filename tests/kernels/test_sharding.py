@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow  # four devices in a process of their own
 @pytest.mark.parametrize("method", ["csr", pytest.param("padded", marks=pytest.mark.slow)])
 def test_four_devices_equal_one(method):
     four = "--xla_force_host_platform_device_count=4"

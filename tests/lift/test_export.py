@@ -47,7 +47,13 @@ def lift_of(name):
     return MAKERS[name]()
 
 
-@pytest.mark.parametrize("name", MAKERS)
+# The others compile for seconds.
+QUICK = ("mlp", "cnn")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in MAKERS]
+)
 def test_matrices_are_the_sums_over_fibres(name):
     lift = lift_of(name)
     rng = np.random.default_rng(0)

@@ -145,6 +145,7 @@ def test_looped_outputs_equal_the_vertices_one_by_one(name, law):
 DERIVED = [("ladder", "float64"), ("mlp", "float32"), ("transformer", "float64")]
 
 
+@pytest.mark.slow  # compiles four programs a row
 @pytest.mark.parametrize(
     ("name", "precision"),
     [c if c[0] == "ladder" else pytest.param(*c, marks=pytest.mark.slow) for c in DERIVED],
@@ -203,6 +204,7 @@ def operations(module, law, copies=16, samples=16):
     return [len(re.findall(rf"stablehlo\.(?!(?:{NAMING})\b)", text)) for text in texts]
 
 
+@pytest.mark.slow  # lowers deep lifts
 @pytest.mark.parametrize(
     "law", [BernoulliInDegree(4), pytest.param(FixedInDegree(4), marks=pytest.mark.slow)]
 )
@@ -217,6 +219,7 @@ def test_programs_do_not_grow_with_depth(law):
 FEW = {"transformer": (600, 1100), "cnn2d": (200, 370)}
 
 
+@pytest.mark.slow  # lowers deep lifts
 @pytest.mark.parametrize("name", FEW)
 def test_small_products_of_arrays_are_few_operations(name):
     module = {"transformer": modules.transformer(8, 4), "cnn2d": modules.cnn2d(8, 8)}[name]

@@ -77,7 +77,7 @@ NETWORKS = {
 }
 
 
-DEAR = {"cnn of signals, averaged"}
+DEAR = {"cnn of signals, averaged", "cnn of images, flattened"}
 
 
 @pytest.mark.parametrize(

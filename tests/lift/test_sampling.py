@@ -128,6 +128,7 @@ def test_weight_laws_have_their_scale(law, deviation):
     assert abs(values.mean()) < 0.05
 
 
+@pytest.mark.slow  # thousands of draws
 def test_expected_counts_are_the_means_of_drawn_lifts():
     module = modules.transformer(3, 2, 4, blocks=1, width=2)
     for law in (FixedInDegree(2), Complete()):

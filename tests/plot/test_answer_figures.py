@@ -224,6 +224,7 @@ def test_nothing_of_a_page_is_cut_or_hidden_in_print(results, words_alone):
     assert not re.search(r"https?:|@import", text.replace("data:image", ""))
 
 
+@pytest.mark.slow  # draws forty panels
 def test_tall_figures_are_cut_between_rows_of_panels():
     """Five rows give two images, whose heights add up, and no text crosses the cut."""
     panels = [(f"panel {i}", lambda ax: ax.plot([1, 2])) for i in range(9)]

@@ -93,6 +93,7 @@ def test_a_step_to_where_the_field_is_no_number_has_no_error(start, finite):
     assert bool(jnp.isfinite(jnp.ravel(jax.tree.leaves(report.error)[0])).all()) == finite
 
 
+@pytest.mark.slow  # compiles every chain
 def test_chains_share_one_projection():
     """A V = V T + tails, T = V^T A V, and V^T f(A) b from the whole space is exact."""
     rng = np.random.default_rng(0)

@@ -140,6 +140,7 @@ def marched(method, field, y, time, count):
 
 
 # The easier of two siblings.
+@pytest.mark.slow  # many steps of halved size
 @pytest.mark.parametrize("stiffness", [pytest.param(3.0, marks=pytest.mark.slow), 3000.0])
 def test_between_its_ends_a_step_has_local_order_five(stiffness):
     """That of the embedded solution, by which it was judged; along a stiff valley as beside one."""

@@ -133,6 +133,7 @@ def test_workers_and_shards_give_the_same_bits(study, folder, tmp_path):
     xarray.testing.assert_equal(results.drop_vars(BESIDE), here.drop_vars(BESIDE))
 
 
+@pytest.mark.slow  # a grid of many cells
 def test_further_axes_of_a_grid_become_dimensions(study, tmp_path):
     plan = dataclasses.replace(study.lift, sizes=(4,))
     law = lambda mean: {"lift.edges": {"kind": "bernoulli_in_degree", "mean": mean}}

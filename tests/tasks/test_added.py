@@ -20,6 +20,7 @@ def flat(model):
 START = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([3.0])}
 
 
+@pytest.mark.slow  # three flows, each compiled
 def test_where_the_loss_is_flat_weights_decay_like_exponentials():
     task = tasks.with_decay(tasks.population(flat), {"a": 0.5, "*": 2.0})
     found = solve(START, task, 1.5, rtol=1e-9)

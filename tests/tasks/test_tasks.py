@@ -112,6 +112,7 @@ def test_digits_are_the_real_ones():
     np.testing.assert_array_equal(np.sum(regression.objective.targets, axis=1), 1)
 
 
+@pytest.mark.slow  # draws the whole data set
 def test_mnist1d_is_what_its_authors_generate():
     from mnist1d.data import get_dataset_args, make_dataset
 
