@@ -87,6 +87,7 @@ def test_copies_of_a_multiple_eigenvalue_are_not_missed():
     assert not bool(few.complete)
 
 
+@pytest.mark.slow  # compiles each observer
 def test_eigenvalues_of_observers_have_residuals_and_are_marked_where_unsettled():
     """A linear model with 3 outputs: each eigenvalue of its kernel occurs three times."""
     rng = np.random.default_rng(0)

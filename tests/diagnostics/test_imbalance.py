@@ -77,6 +77,7 @@ SLOWLY = pytest.mark.slow  # Programs of their own for each model, and their der
 SLOW = ("CNN with groups and pools", "convolutional lift", "padded lift")
 
 
+@pytest.mark.slow  # differentiates whole flows
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in sorted(CASES)]
 )

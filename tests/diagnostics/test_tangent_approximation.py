@@ -21,6 +21,7 @@ def case():
     return lift, task, j, r
 
 
+@pytest.mark.slow  # a dense factorisation and its curve
 def test_the_whole_curve_is_that_of_the_dense_svd(case):
     lift, task, j, r = case
     eps = LEVELS * (r @ r)

@@ -274,6 +274,7 @@ class Killed(BaseException):
 
 
 # Killed before the takeover: an ordinary resumed flow, which other tests have.
+@pytest.mark.slow  # flows in pieces
 @pytest.mark.parametrize("ran", [pytest.param(("bdf",), marks=pytest.mark.slow), ("bdf", "rkc2")])
 def test_a_flow_killed_around_a_takeover_goes_on_with_the_same_bits(tmp_path, ran):
     start, loss = many_stiff_directions()

@@ -102,6 +102,7 @@ def test_implicit_solvers_take_steps_at_rounding(solver, precision):
     assert solution.stats.rejected == 0
 
 
+@pytest.mark.slow  # stock implicit solvers in single precision
 @pytest.mark.parametrize("precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_a_root_finder_is_not_asked_for_more_than_rounding(precision):
     """Its residual, of the size of a step, cannot be below 1e-13 where a step is 1e-3 of 1."""

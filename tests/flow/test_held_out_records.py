@@ -60,6 +60,7 @@ def test_the_flow_is_the_same_and_the_records_are_observation(engine):
     assert seen.observations == {}
 
 
+@pytest.mark.slow  # compiles a classifier for each kind of label
 def test_accuracy_is_of_labels_alone():
     one_hot = solve(net(), classify("squared", lambda y: np.eye(4)[y]), 1.0, save=[1.0])
     assert one_hot.accuracy is not None

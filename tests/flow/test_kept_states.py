@@ -26,6 +26,7 @@ def flow(solver, engine, **options):
     return solve(MODEL, PROBLEM, 3.0, **{"solver": solver, "engine": engine} | options)
 
 
+@pytest.mark.slow  # compiles each solver twice
 @pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=SLOW)])
 @pytest.mark.parametrize(("solver", "engine"), SOLVERS)
 def test_kept_states_are_those_of_the_host(solver, engine, precision, monkeypatch):

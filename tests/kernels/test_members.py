@@ -89,6 +89,7 @@ def test_members_whose_edges_carry_kernels(method):
     assert_members_alone(gradient, (0, 0, 0), fibres, w, y)
 
 
+@pytest.mark.slow  # lowers batches of each method
 def test_nothing_runs_member_by_member():
     """No loop over members: the same number of loops for three members as for one."""
     rng = np.random.default_rng(2)

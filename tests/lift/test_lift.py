@@ -105,6 +105,7 @@ def test_lift_is_what_the_loops_say(name, law):
     np.testing.assert_allclose(each, together, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow  # compiles a graph of its own
 def test_multigraph_with_two_inputs_and_outputs_is_what_the_loops_say():
     lift = multigraph_lift()
     xs = {"x": rng(1).standard_normal((3, 3)), "u": rng(2).standard_normal((3, 4))}

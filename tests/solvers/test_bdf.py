@@ -332,6 +332,7 @@ def test_any_pytree_and_components_that_do_not_act_back():
     assert float(end["energy"]) == pytest.approx(energy, rel=1e-5)
 
 
+@pytest.mark.slow  # compiles the solver for a field of its own
 def test_a_field_that_is_no_gradient_is_found_out():
     rotation = jnp.array([[1.0, 5.0], [-5.0, 1.0]])
     solution = solve(quadratic, jnp.ones(2), jnp.asarray(1.0), args=rotation)

@@ -36,6 +36,7 @@ def solve(solver, controller, **kwargs):
 DEAR = [pytest.param(solver, marks=pytest.mark.slow) for solver in (BDF, ExpRosenbrock)]
 
 
+@pytest.mark.slow  # compiles each solver on a pytree
 @pytest.mark.parametrize("solver", [RKC2, *DEAR])
 def test_a_pytree_with_args_follows_its_closed_form(solver):
     """e^-t, e^(-1000 t), and b - 1 = (1 + 2 t)^(-1/2); the tolerance is the controller's."""

@@ -231,6 +231,7 @@ def test_a_basis_too_small_shortens_the_step():
     assert int(state.work.hvps) <= 12 * int(state.attempts)
 
 
+@pytest.mark.slow  # a program with callbacks, never cached
 def test_counts_are_true_counts():
     calls = []
     stiff = jnp.array([1.0, 30.0, 2000.0, 3.0])

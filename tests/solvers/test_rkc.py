@@ -259,6 +259,7 @@ def test_curvature_that_sharpens_under_way_is_seen_at_once():
     assert int(state.attempts) - int(state.accepted) < 0.2 * int(state.attempts)
 
 
+@pytest.mark.slow  # compiles the solver for a field of its own
 def test_negative_curvature_is_growth():
     rates = jnp.array([0.7, -3.0, -500.0])
     solution = solve(

@@ -392,6 +392,7 @@ def test_integer_inputs_and_targets_are_exact():
     assert loss_at_start(lift, ints) == loss_at_start(lift, floats)
 
 
+@pytest.mark.slow  # solves without the cache, under JAX settings of its own
 @pytest.mark.parametrize(
     "method",
     ["auto", *(pytest.param(m, marks=pytest.mark.slow) for m in ("csr", "naive", "dense"))],
