@@ -161,3 +161,16 @@ class HostPosition:
     anchor: Place
     seen: np.ndarray
     controller: HostControl
+
+    def charged(self, cost: float) -> "HostPosition":
+        """The position with less of its budget: something else than the solver spent it.
+
+        Args:
+            cost: gradients + 2 products.
+
+        Returns:
+            The position.
+        """
+        left = self.controller.max_gradients - cost
+        control = dataclasses.replace(self.controller, max_gradients=left)
+        return dataclasses.replace(self, controller=control)

@@ -137,9 +137,10 @@ def _take_over(engine: Engine, settings: Settings, trace: Trace, plan: Plan, pos
     now = spell.now
     if result is None and not due(choice.names[-1], trace.judged, now.attempts, now.cost):
         return settings, position, result
-    trace.judged = spell.mark
+    trace.judged, before = spell.mark, choice.products
     back = _lost(engine, settings, plan, position, spell) if result is None else None
     why, choice = (back, choice) if back else _why(engine, settings, plan, position, spell, result)
+    position = position.charged(2 * (choice.products - before))
     if why is None:
         return dataclasses.replace(settings, choice=choice), position, result
     why = f"{why} before t = {trace.time:.3g}"

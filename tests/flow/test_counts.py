@@ -166,3 +166,19 @@ def test_a_comparison_spends_the_same_budget_on_everyone():
     # A step of the BDF takes a basis of all three parameters at most a few times.
     assert np.all(table.cost.values <= 60 + max(ATTEMPT.values()) + 24)
     assert math.isfinite(float(table.gradients.max()))
+
+
+def test_spectra_on_the_way_count_in_the_budget():
+    """The solver stops so much earlier, in this call and in one that goes on."""
+    scales = jnp.linspace(0.1, 1.0, 20)
+    # Not stiff for the first horizon. On the way to the second stability holds steps down, of which
+    # many are left: then the sharpness is asked for.
+    first = solve(jnp.ones(20), lambda w: jnp.sum(scales * w**2) / 2, 40.0, rtol=1e-3)
+    again = resume(first, 200.0, max_gradients=400)
+    (before, begun), (after, ended) = (
+        (s.checkpoint.position.controller, s.checkpoint.settings.choice.products)
+        for s in (first, again)
+    )
+    assert ended > begun
+    assert after.max_gradients == before.work.cost + 400 - 2 * (ended - begun)
+    assert again.stats.cost == after.work.cost + 2 * ended
