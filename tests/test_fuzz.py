@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fuzz import __main__ as command
-from fuzz import checks, draws, families, hard_families, network_families, networks
+from fuzz import checks, draws, families, hard_families, manner_families, network_families, networks
 from fuzz import store_families as stores
 
 from flowlift import flow
@@ -56,6 +56,14 @@ def test_a_fixed_hard_flow(family):
 def test_a_fixed_network_flow(family):
     before = checks.HELD.total()
     network_families.FAMILIES[family](0)
+    assert checks.HELD.total() > before
+
+
+@pytest.mark.slow  # each block compiles a network and its dynamics
+@pytest.mark.parametrize("block", range(6))
+def test_fixed_manners(block):
+    before = checks.HELD.total()
+    manner_families.manners(6 * block)
     assert checks.HELD.total() > before
 
 

@@ -15,10 +15,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     os.environ["JAX_ENABLE_X64"] = "1"
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from . import checks, families, hard_families, network_families, store_families
+    from . import checks, families, hard_families, manner_families, network_families, store_families
 
     known = families.FAMILIES | network_families.FAMILIES
-    known = known | hard_families.FAMILIES | store_families.FAMILIES
+    known = known | hard_families.FAMILIES | manner_families.FAMILIES | store_families.FAMILIES
     if options.case:
         family, _, number = options.case.partition(":")
         known[family](int(number))
