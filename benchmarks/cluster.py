@@ -271,7 +271,7 @@ def _counted_cells() -> dict[str, float]:
     def counted(self, cell, manner):
         sent.setdefault("first", time.process_time())
         fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
-        parts = (self._text, fields, str(self._directory), dataclasses.asdict(manner))
+        parts = (self._text_for(cell), fields, str(self._directory), dataclasses.asdict(manner))
         sent["bytes"] += len(pickle.dumps(parts))
         sent["cells"] += 1
         future = submit(self, cell, manner)
