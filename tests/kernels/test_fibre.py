@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from flowlift.kernels import Fibre
 
 
+@pytest.mark.slow  # many random graphs
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.integers(0, 5))
 def test_build_sorts_transposes_and_pads(n_u, n_v, seed, extra):

@@ -139,6 +139,7 @@ def test_padding_is_ignored_whatever_it_holds(method, kind):
     assert all(np.all(np.isfinite(g)) for g in gradients)
 
 
+@pytest.mark.slow  # compiles each pair of axes
 @pytest.mark.parametrize(("method", "kind"), CASES)
 @pytest.mark.parametrize(
     "axes",

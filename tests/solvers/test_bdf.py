@@ -255,6 +255,7 @@ COUNTED = [
 ]
 
 
+@pytest.mark.slow  # a program with callbacks, never cached
 @pytest.mark.parametrize("solver", COUNTED)
 def test_counts_are_true_counts(solver):
     """Against host callbacks in the field: one kind for values, one for products.

@@ -72,6 +72,7 @@ SLOW = [
 CASES += [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW]
 
 
+@pytest.mark.slow  # compiles the solver in the graph
 @pytest.mark.parametrize(("name", "rtol", "dtype", "basis"), CASES)
 def test_host_takes_the_steps_of_the_graph(name, rtol, dtype, basis):
     solver, method = ExpRosenbrock(max_basis=basis), HostExprb(rtol, 1e-3 * rtol, basis)

@@ -244,6 +244,7 @@ def test_stage_cap_shortens_the_step_instead_of_clipping_the_stages():
     assert int(free.controller_state.accepted) < steps / 5
 
 
+@pytest.mark.slow  # compiles the solver for a field of its own
 def test_curvature_that_sharpens_under_way_is_seen_at_once():
     """The stiff rate rises from 1 to 1e4 as the slow mode decays: no estimate ages well."""
 
@@ -269,6 +270,7 @@ def test_negative_curvature_is_growth():
     np.testing.assert_allclose(solution.ys[0][1:], 0, atol=1e-6)
 
 
+@pytest.mark.slow  # compiles the solver for a field of its own
 def test_growth_is_no_larger_radius():
     """H = -diag(1, ..., 100): the largest eigenvalue is that of no step, known once in a while."""
     rates = jnp.asarray(np.geomspace(1.0, 100.0, 30))

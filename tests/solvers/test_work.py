@@ -138,6 +138,7 @@ def test_steps_that_gain_no_time_end_the_integration():
     assert float(pace.time) == pytest.approx(2.024, rel=1e-5)
 
 
+@pytest.mark.slow  # compiles the solver for a field of its own
 @pytest.mark.parametrize("gap", [0.0, 1e-3])
 def test_asymmetry_is_relative_to_the_largest_product(gap):
     """diag(1e16, 1, 1): rounding of the first entry is as large as the others, and is no fault."""
