@@ -11,6 +11,7 @@ of the master, counted from the first cell it hands out, and of the scheduler, b
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -243,17 +244,10 @@ def _on_dask(study: studies.Study, folder: Path, kill_every: float) -> None:
     cluster.kill_every(kill_every)
     half = sum(1 for _ in studies.cells(study)) // 2
     threading.Thread(target=_restart_at, args=(cluster, folder, half), daemon=True).start()
-    lost = 0
-    while True:
-        try:
-            with sweep.dask_workers(cluster.address) as executor:
-                sweep.complete_study(study, folder, executor=executor, progress=False)
-            break
-        except (sweep.WorkersLost, OSError) as error:
-            lost += 1
-            print(f"lost: {str(error)[:90]}", flush=True)
-    cpu = time.process_time() - sent["first"]
-    cluster.close()
+    # Whatever happens, no worker outlives the drill.
+    with contextlib.closing(cluster):
+        lost = _completed(study, folder, cluster.address)
+        cpu = time.process_time() - sent["first"]
     print(f"{cluster.kills} workers killed, the scheduler once; begun again {lost} times")
     count = 2 * half
     mine, its = 1e3 * cpu / count, 1e3 * (cluster.cpu - cluster.starting) / count
@@ -261,6 +255,19 @@ def _on_dask(study: studies.Study, folder: Path, kill_every: float) -> None:
     print(f"a cell: {mine:.1f} ms of the master, {its:.1f} ms of the scheduler,", end=" ")
     print(f"{there:.0f} bytes sent, {back:.0f} back; {sent['cells']} handed out;", end=" ")
     print(f"{cluster.starting:.1f} s to start two schedulers")
+
+
+def _completed(study: studies.Study, folder: Path, address: str) -> int:
+    """Complete a study, beginning again whenever the cluster is lost; how often it was."""
+    lost = 0
+    while True:
+        try:
+            with sweep.dask_workers(address) as executor:
+                sweep.complete_study(study, folder, executor=executor, progress=False)
+            return lost
+        except (sweep.WorkersLost, OSError) as error:
+            lost += 1
+            print(f"lost: {str(error)[:90]}", flush=True)
 
 
 def _counted_cells() -> dict[str, float]:
