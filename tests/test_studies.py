@@ -22,6 +22,7 @@ QUICK = {
     "12_mean_field": ("mean_field.png", "falls with m: the claim holds"),
     "13_edge_of_stability": ("edge_of_stability.png", "met to 0.0013: the claim holds"),
     "14_sharpness_at_the_end": ("sharpness_at_the_end.png", "the lower bound holds"),
+    "17_two_time_scales": ("two_time_scales.png", "all found: 0 to 3"),
     "16_max_margin": ("max_margin.png", "none is above the largest: holds"),
     "15_samples_and_neurons": ("samples_and_neurons.png", "all points together"),
 }
