@@ -321,21 +321,24 @@ def check_runs(data: xarray.Dataset | None, runs: Collection[str]) -> None:
         raise Damaged("it holds other runs than those it was indexed with")
 
 
-def reread(directory: Path) -> dict[str, Entry]:
+def reread(directory: Path) -> tuple[dict[str, Entry], tuple[str, list[Row]] | None]:
     """Bring index and plan up to date with the files, as `flowlift status` needs them.
 
     Args:
         directory: the folder of results.
 
     Returns:
-        Entries by file name, whether or not the index could be written.
+        Entries by file name and the plan, whether or not they could be written; None for the plan
+        if the folder has no study file.
     """
     known = index(directory)
-    if (directory / STUDY).is_file():
-        study = recorded_study(directory / STUDY)
-        with contextlib.suppress(NotWritten):
-            write_plan(directory, study.name, rows(study))
-    return known
+    if not (directory / STUDY).is_file():
+        return known, None
+    study = recorded_study(directory / STUDY)
+    plan = study.name, list(rows(study))
+    with contextlib.suppress(NotWritten):
+        write_plan(directory, *plan)
+    return known, plan
 
 
 def finished(directory: Path, *, again: Mapping[str, str] | None = None) -> dict[str, Path]:

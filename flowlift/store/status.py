@@ -62,7 +62,10 @@ class Status:
         return sum(self.results.values())
 
 
-def status(directory: str | Path, reread: Callable[[Path], Mapping[str, Entry]]) -> Status:
+def status(
+    directory: str | Path,
+    reread: Callable[[Path], tuple[Mapping[str, Entry], tuple[str, list[Row]] | None]],
+) -> Status:
     """How far the study is that was run last in a store.
 
     Reads the index, the plan and the claims; no data file is opened, unless the index lacks it.
@@ -82,8 +85,8 @@ def status(directory: str | Path, reread: Callable[[Path], Mapping[str, Entry]])
     plan, known = read_plan(directory), read_index(directory)
     readable = plan is not None or (directory / STUDY).is_file()
     if readable and (plan is None or unread(directory, known)):
-        known = reread(directory)
-        plan = read_plan(directory)
+        known, written = reread(directory)
+        plan = written or plan
     if plan is None:
         raise FileNotFoundError(
             f"Argument `results` must be a folder written by `flowlift run`, but "

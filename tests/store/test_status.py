@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import NoReturn
 
 import pytest
 
@@ -45,7 +46,7 @@ def rows(sizes, seeds):
     return [Row((), n, tuple(range(seeds)), tuple(names[n])) for n in sizes]
 
 
-def refused(directory):
+def refused(directory) -> NoReturn:
     raise AssertionError("the data were read")
 
 
@@ -114,7 +115,7 @@ def test_lines_that_are_torn_old_or_stale_say_nothing(tmp_path):
     (tmp_path / CELLS / cells[0].file).write_text("x")
     assert store.read_index(tmp_path) == {}
     asked = []
-    found = store.status(tmp_path, lambda folder: asked.append(folder) or {})
+    found = store.status(tmp_path, lambda folder: asked.append(folder) or ({}, None))
     assert asked == [tmp_path]
     assert found.missing == 6
 

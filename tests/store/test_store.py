@@ -24,7 +24,7 @@ from crashing import Deadly, Traces
 from study_text import TEXT
 
 from flowlift import answers, store, studies, sweep
-from flowlift.files import NotRead
+from flowlift.files import NotRead, NotWritten
 from flowlift.flow import checkpoints
 from flowlift.reserved import RESERVED
 from flowlift.store import folding
@@ -385,6 +385,14 @@ def test_stores_of_schema_1_are_read_and_not_repeated(tmp_path, monkeypatch):
     found = store.status(copy, store.cells.reread)
     assert (found.study, found.runs, found.done) == ("old", 4, 4)
     assert found.seconds_left == 0
+    shutil.rmtree(copy)
+    shutil.copytree(OLD, copy)
+
+    def read_only(directory, *_):
+        raise NotWritten(directory, PermissionError(errno.EROFS, "Read-only file system"))
+
+    monkeypatch.setattr(store.cells, "write_plan", read_only)
+    assert store.status(copy, store.cells.reread) == found
 
 
 def test_files_of_a_newer_schema_are_refused_and_left_alone(study, expected, tmp_path):
