@@ -87,7 +87,8 @@ class Automatic:
             limit: the new limit of time left x sharpness.
 
         Returns:
-            The new choice, from which there is no second way back to that solver.
+            The new choice. If a sharpness is met later the next of the list takes over, so that
+            there are no more ways back than solvers in it.
         """
         assert self.left is not None
         return dataclasses.replace(self._told(why, self.left[0]), left=None, limit=limit)

@@ -78,7 +78,7 @@ def products(model) -> np.ndarray:
 
 
 def exact(model, y: np.ndarray, imbalance: float, time: float) -> np.ndarray:
-    """Q Q^T after `time`, by the closed form (Domine et al., arXiv 2409.14623, Theorem 3.1).
+    """Q Q^T after `time`, by the closed form (Domine et al., arXiv 2409.14623).
 
     With F = P diag(a) P^T and C = P^T Q_0 it is P E C (I + C^T D C)^-1 C^T E P^T, E = e^(a t) and
     D = (e^(2 a t) - 1) / (2 a) > 0. With B = D^(1/2) C the middle is B (I + B^T B)^-1 B^T, of
@@ -128,8 +128,6 @@ def curves(imbalance: float, seed: int = 0) -> pandas.DataFrame:
     first = products(model)
     for t in TIMES:
         now = exact(model, y, imbalance, t)
-        # The tangent kernel of the population: I (x) W1^T W1 + W2 W2^T (x) I, whose inner products
-        # are those of its two halves and their traces.
         rows.append(
             {
                 "lambda": imbalance,
@@ -142,7 +140,7 @@ def curves(imbalance: float, seed: int = 0) -> pandas.DataFrame:
 
 
 def kernel(product: np.ndarray) -> np.ndarray:
-    """The tangent kernel of all outputs at an orthonormal basis of inputs, (N^2, N^2)."""
+    """The tangent kernel I (x) W1^T W1 + W2 W2^T (x) I at an orthonormal basis, (N^2, N^2)."""
     eye = np.eye(N)
     return np.kron(eye, product[:N, :N]) + np.kron(product[N:, N:], eye)
 

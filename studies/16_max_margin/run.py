@@ -183,7 +183,7 @@ def ends(rows: pandas.DataFrame) -> pandas.DataFrame:
     for name, part in rows.groupby("network", sort=False):
         last = part.iloc[-1]
         late = part[part["log t"] >= last["log t"] / 10]
-        # Once L is below 1/n the normalised margin never falls (Lyu and Li, Theorem 4.1).
+        # Once L is below 1/n the normalised margin never falls (Lyu and Li, ICLR 2020).
         below = part[part["log L"] < -np.log(SAMPLES)].margin.values
         found.append(
             {
