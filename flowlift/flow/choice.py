@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import PyTree
 
+from ..memory import in_gigabytes
 from ..protocols import AbstractSmoothness
+from ..solvers.room import KEPT, bdf_worth_while
 from ..tasks.added import Penalised
 from .dynamics.base import AbstractDynamics
 from .sharpness import Ends
@@ -20,8 +22,6 @@ _PER_DIGIT = 20.0
 _KINKED = 400.0
 # Below this tolerance the explicit method of order 8 is cheaper than that of order 5.
 _TIGHT = 1e-8
-# A basis of some hundred vectors of this length fills 2 GB.
-_LARGE = 2_000_000
 EXPLICIT = ("tsit5", "dopri8")
 STABILISED = "rkc2"
 # Tighter than this, kinks make RKC2 reject more steps than its stages save.
@@ -98,7 +98,9 @@ class Automatic:
         return dataclasses.replace(self, names=(*self.names, name), reason=reason)
 
 
-def choose(size: int, horizon: float, rtol: float, ends: Ends, smooth: bool | None) -> Automatic:
+def choose(
+    size: int, horizon: float, rtol: float, ends: Ends, smooth: bool | None, itemsize: int = 8
+) -> Automatic:
     """The solver for a flow.
 
     Args:
@@ -107,12 +109,13 @@ def choose(size: int, horizon: float, rtol: float, ends: Ends, smooth: bool | No
         rtol: relative tolerance.
         ends: the ends of the Hessian's spectrum at the start.
         smooth: whether L is twice differentiable; None: not declared.
+        itemsize: bytes of a number.
 
     Returns:
         The choice.
     """
     explicit = "dopri8" if rtol < _TIGHT else "tsit5"
-    stiff, declared = _for_stiff(size, rtol, smooth)
+    stiff, declared = _for_stiff(size, itemsize, rtol, smooth)
     last = ("rkc2", "tsit5") if rtol >= _LOOSE else ("tsit5",)
     lowest, sharpness, products = ends
     stiffness, limit = horizon * max(sharpness, 0.0), threshold(rtol, smooth)
@@ -141,6 +144,7 @@ def choose_among(
     rtol: float,
     ends: Ends | None,
     smooth: bool | None,
+    itemsize: int = 8,
 ) -> Automatic:
     """The solver for a flow that is not the plain one; no other takes over.
 
@@ -152,13 +156,14 @@ def choose_among(
         rtol: relative tolerance.
         ends: the ends of the spectrum of -dF/dtheta at the start; None where nothing is served.
         smooth: whether L is twice differentiable; None: not declared.
+        itemsize: bytes of a number.
 
     Returns:
         The choice.
     """
     explicit = "dopri8" if rtol < _TIGHT else "tsit5"
     limit, products = threshold(rtol, smooth), 0 if ends is None else ends.products
-    stiff, declared = _for_stiff(size, rtol, smooth)
+    stiff, declared = _for_stiff(size, itemsize, rtol, smooth)
     if ends is None or stiff not in served:
         reason = f"the only kind that serves {dynamics.title} here"
         return Automatic((explicit,), reason, (), products, limit)
@@ -183,12 +188,12 @@ def threshold(rtol: float, smooth: bool | None) -> float:
     return _KINKED * 10**digits if smooth is False else _NOT_STIFF + _PER_DIGIT * max(0.0, digits)
 
 
-def _for_stiff(size: int, rtol: float, smooth: bool | None) -> tuple[str, str]:
+def _for_stiff(size: int, itemsize: int, rtol: float, smooth: bool | None) -> tuple[str, str]:
     """The solver for a stiff flow, and what it was chosen by."""
     if smooth is False:
         return "rkc2" if rtol >= _LOOSE else "tsit5", "not twice differentiable"
-    if size > _LARGE:
-        return "rkc2", f"{size} parameters"
+    if not bdf_worth_while(size, itemsize):
+        return "rkc2", f"{size} parameters, too many for bases within {in_gigabytes(KEPT)}"
     return "bdf", "twice differentiable" if smooth else "smoothness not declared"
 
 

@@ -104,7 +104,7 @@ def host_runner(settings: Settings, field: HostField) -> HostRunner:
         method = HostBDF.of(solver, rtol, atol, beside)
         return HostRunner(method, None, {}, dense=True, knows_end=False, sees_end=False)
     if isinstance(solver, ExpRosenbrock):
-        method = HostExprb(rtol, atol, solver.max_basis)
+        method = HostExprb(rtol, atol, solver.max_basis, solver.memory)
         return HostRunner(method, None, {}, dense=True, knows_end=False, sees_end=False)
     constants = {"rtol": rtol, "atol": atol}
     small = field.equations <= _LARGE

@@ -73,6 +73,12 @@ class Problem(eqx.Module):
         return sum(leaf.size * (2 if jnp.iscomplexobj(leaf) else 1) for leaf in leaves)
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of a number of the vector."""
+        leaves = jax.tree.leaves(self.theta0)
+        return max(jnp.finfo(leaf.dtype).dtype.itemsize for leaf in leaves)
+
+    @property
     def roots_on_host(self) -> np.ndarray | None:
         """D^(1/2), NumPy's; None where all rates are 1."""
         roots = self.coordinates.roots

@@ -296,7 +296,7 @@ def _choice(
     else:
         enough = decided(threshold(rtol, smooth) / horizon)
         ends = spectrum_on_host(host_field(problem), problem.start_on_host, enough)
-    return choose(problem.dimension, horizon, rtol, ends, smooth)
+    return choose(problem.dimension, horizon, rtol, ends, smooth, problem.itemsize)
 
 
 def _choice_among(
@@ -310,7 +310,8 @@ def _choice_among(
     if served:
         field, state = host_field(problem), problem.state_on_host
         ends = spectrum_on_host(field, problem.theta_of(state), at=state)
-    return choose_among(dynamics, served, problem.dimension, horizon, rtol, ends, smooth)
+    size, itemsize = problem.dimension, problem.itemsize
+    return choose_among(dynamics, served, size, horizon, rtol, ends, smooth, itemsize)
 
 
 def _plan(

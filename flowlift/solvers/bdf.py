@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..numbers import plain
-from . import newton
+from . import newton, room
 from .curvature import Curvature
 from .differences import (
     MAX_ORDER,
@@ -103,7 +103,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     polynomial, as accurate as the steps, and should be used: a step cut short costs several.
 
     Cost per step: 1 to 4 evaluations of f, no product while B serves; a fresh basis costs some
-    dozens of products. Memory: capacity + secants + 20 vectors.
+    dozens of products. Memory: two bases and sets of secants, 34 vectors more, within `memory`.
 
     Limits: rounding errors of f are amplified by c in soft directions, so that components far
     below eps c |H| |y| are not resolved; tolerances below that are treated as equal to it. In
@@ -119,7 +119,8 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         select: y -> the part that f depends on, one of its nodes; the rest is only integrated and
             takes no part in error control. None: all of y.
         capacity: largest Lanczos basis.
-        secants: number of secants kept.
+        secants: number of secants kept. Both are less where `memory` does not hold them.
+        memory: bytes for all vectors that are kept, see `solvers.room`; of a dense H there are n.
         dense: use all eigenpairs of H, from n products, instead of a Lanczos basis.
         root_finder: the controller's tolerances, filled by diffrax.
     """
@@ -131,6 +132,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     capacity: int = eqx.field(static=True, converter=plain, default=64)
     secants: int = eqx.field(static=True, converter=plain, default=40)
     dense: bool = eqx.field(static=True, default=False)
+    memory: int = eqx.field(static=True, converter=plain, default=room.KEPT)
     root_finder: Any = eqx.field(default_factory=not_yet)
 
     term_structure: ClassVar = diffrax.ODETerm
@@ -196,7 +198,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
             step,
             jnp.ones((), int),
             jnp.zeros((), int),
-            Curvature.empty(self._capacity(point.size), self.secants, point),
+            Curvature.empty(*room.of_bdf(self, point), point),
             jnp.ones_like(step),
             jnp.where(symmetric, int(Halt.NONE), int(Halt.NOT_SYMMETRIC)).astype(int),
         )
@@ -232,9 +234,6 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         dense = {"differences": jax.vmap(layout.state)(differences), "order": state.order}
         return layout.state(differences[0]), report, dense, new, diffrax.RESULTS.successful
 
-    def _capacity(self, size: int) -> int:
-        return size if self.dense else min(self.capacity, size)
-
     def _refreshed(self, equation, field, curvature: Curvature, rich, wanted):
         """Curvature at the prediction that knows enough for this c, and its products."""
         n = equation.weights.size
@@ -242,7 +241,8 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         product = lambda v: field.product(equation.prediction, v)
         if self.dense:
             hessian = jax.vmap(product)(jnp.eye(n, dtype=point.dtype))
-            return Curvature.dense(hessian, self.secants, point, self.live), jnp.full((), n, int)
+            secants = curvature.strengths.size
+            return Curvature.dense(hessian, secants, point, self.live), jnp.full((), n, int)
         curvature = curvature.restarted(point, rich, self.live)
         return curvature.extended(product, equation.c, equation.contraction, wanted)
 

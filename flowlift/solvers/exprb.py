@@ -12,6 +12,7 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, Real
 
 from ..numbers import plain
+from . import room
 from .lanczos import rounding_of_products
 from .pace import HOPELESS_IF_STABLE
 from .parts import Select, flow_part, live_scale, rate_of, split
@@ -99,7 +100,8 @@ class ExpRosenbrock(
     (`flowlift.solve` drives it from the host, with a continuous extension of local order 5.)
     In float32 D_i loses what F(U_i) - F_0 cancels: relative errors below 1e-4 are out of reach.
 
-    Cost per step: 5 evaluations and one product per basis vector; memory: `max_basis` vectors.
+    Cost per step: 5 evaluations and one product per basis vector; memory: `max_basis` vectors
+    and 24 more, within `memory`.
 
     Source: Luan, Ostermann, Parallel exponential Rosenbrock methods, Comput. Math. Appl. 71 (2016)
     (pexprb54s4); the stiff order conditions are those of their J. Comput. Appl. Math. 255 (2014).
@@ -111,6 +113,7 @@ class ExpRosenbrock(
             never move; None for all.
         select: state -> the part that flows by itself, see `flowlift.solvers.parts`; None for all.
         max_basis: at most so many basis vectors.
+        memory: bytes for all vectors, see `flowlift.solvers.room`: where it holds fewer, so be it.
         root_finder: the controller's tolerances, filled by diffrax.
     """
 
@@ -119,6 +122,7 @@ class ExpRosenbrock(
     select: Select | None = eqx.field(static=True, default=None)
     live: Int[Array, ""] | None = None
     max_basis: int = eqx.field(static=True, converter=plain, default=256)
+    memory: int = eqx.field(static=True, converter=plain, default=room.KEPT)
     root_finder: Any = eqx.field(default_factory=not_yet)
 
     term_structure: ClassVar[Any] = diffrax.ODETerm
@@ -190,7 +194,7 @@ class ExpRosenbrock(
 
     def _stages(self, h, x0, rate, tangent, rate0, rate_q0) -> _Step:
         blank, blank_q = jnp.zeros_like(rate0), jnp.zeros_like(rate_q0)
-        capacity = min(self.max_basis, x0.size)
+        capacity = room.of_exprb(self.max_basis, self.memory, x0)
         first = _Step(
             projection=Projection.empty(capacity, rate0, rate_q0.size, _CHAINS),
             vectors=jnp.zeros((_CHAINS, rate0.size), rate0.dtype).at[0].set(rate0),

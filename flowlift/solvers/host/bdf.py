@@ -6,6 +6,7 @@ import math
 import jax
 import numpy as np
 
+from .. import room
 from ..bdf import (
     ASYMMETRY,
     BACK,
@@ -72,6 +73,7 @@ class HostBDF(AbstractHostMethod):
         atol: absolute tolerance.
         capacity: largest Lanczos basis.
         secants: number of secants kept.
+        memory: bytes for all vectors that are kept, see `solvers.room`.
         dense: use all eigenpairs of H, from a product for each coordinate that counts, instead of
             a Lanczos basis.
         first: the tolerances (relative, absolute) of the first step; None: the same.
@@ -83,6 +85,7 @@ class HostBDF(AbstractHostMethod):
     capacity: int = 64
     secants: int = 40
     dense: bool = False
+    memory: int = room.KEPT
     first: tuple[float, float] | None = None
     beside: int = 2
 
@@ -106,6 +109,7 @@ class HostBDF(AbstractHostMethod):
             solver.capacity,
             solver.secants,
             solver.dense,
+            solver.memory,
             (float(rtol), float(atol)),
             beside,
         )
@@ -142,8 +146,7 @@ class HostBDF(AbstractHostMethod):
             The memory.
         """
         point = y[: y.size - self.beside]
-        capacity = point.size if self.dense else min(self.capacity, point.size)
-        curvature = Curvature.empty(capacity, self.secants, np.array(point))
+        curvature = Curvature.empty(*room.of_bdf(self, point), np.array(point))
         differences = np.zeros((ROWS, y.size), y.dtype)
         return BDFMemory(differences, 1.0, 1, 0, curvature, 1.0, int(Halt.NONE))
 
@@ -250,7 +253,8 @@ class HostBDF(AbstractHostMethod):
             hessian = np.zeros((point.size, point.size), point.dtype)
             for i, unit in enumerate(np.eye(field.live, point.size, dtype=point.dtype)):
                 hessian[i] = product(unit)
-            return Curvature.dense(hessian, self.secants, point, field.live), field.live
+            secants = now.curvature.strengths.size
+            return Curvature.dense(hessian, secants, point, field.live), field.live
         curvature = now.curvature.restarted(point, now.step, field.live)
         return curvature.extended(product, equation.c, equation.contraction)
 

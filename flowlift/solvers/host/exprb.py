@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import room
 from ..exprb import EMBEDDED3, EMBEDDED4, NODES, PHI3, PHI4, SHARE, SHORTER, SPACE, USES
 from ..exprb import ExpRosenbrock as Reference
 from ..work import Halt
@@ -65,11 +66,13 @@ class HostExprb(AbstractHostMethod):
         rtol: relative tolerance.
         atol: absolute tolerance.
         max_basis: at most so many basis vectors.
+        memory: bytes for all vectors, see `flowlift.solvers.room`.
     """
 
     rtol: float
     atol: float
     max_basis: int = 256
+    memory: int = room.KEPT
 
     def start(self, field: HostField, y: Vector) -> Start:
         """Two gradients; the first step evaluates its own."""
@@ -90,7 +93,7 @@ class HostExprb(AbstractHostMethod):
         _, rates = field.rates(y)
         theta, scale = y[:-2], field.allowed(self.rtol, self.atol, np.abs(y[:-2]))
         tangent, weigh = _tangent(field, theta, rates), lambda v: field.norm(v / scale)
-        projection = Projection(min(self.max_basis, theta.size), theta, _CHAINS)
+        projection = Projection(room.of_exprb(self.max_basis, self.memory, theta), theta, _CHAINS)
         vectors = np.zeros((_CHAINS, y.size), y.dtype)
         vectors[0], stage = rates, None
         limit = float(np.finfo(y.dtype).max)
