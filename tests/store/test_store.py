@@ -408,7 +408,7 @@ def test_exports_hold_what_was_run(expected, tmp_path):
     import pandas
 
     path = store.export(expected, tmp_path / "runs", "csv")
-    table = pandas.read_csv(path)
+    table = pandas.read_csv(path, float_precision="round_trip")
     assert table.shape[0] == 4
     np.testing.assert_array_equal(table.final_loss, expected.final_loss.sel(size=4).values)
     assert table["run"].tolist() == expected["run"].sel(size=4).values.tolist()
