@@ -23,6 +23,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from .showing import shows_itself
+
 # Each kind with the rooms in whose files built-ins register themselves, and the arguments that a
 # study gives by itself: they are no keys of a study file.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -55,6 +57,7 @@ Made = TypeVar("Made", bound=Callable)
 FROM_SOURCES = "flowlift_sources_"
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A registered function.

@@ -1,5 +1,6 @@
 """Wherever a number of Python is taken, one of NumPy or JAX is, and gives the same."""
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -26,7 +27,21 @@ ARRAYS = {"PredictiveController", "ProposedSteps"}
 
 def written(value) -> str:
     """A text that shows the type of each number: 0.5 and np.float64(0.5) differ."""
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__}({', '.join(map(written, value))})"
+    if isinstance(value, dict):
+        return written(list(value.items()))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # Those of flowlift show numbers rounded, whatever their type.
+        names = [field.name for field in dataclasses.fields(value)]
+        parts = (f"{name}={written(getattr(value, name, None))}" for name in names)
+        return f"{type(value).__name__}({', '.join(parts)})"
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def test_the_text_shows_types_of_numbers_and_all_digits():
+    halves = [flow.FlowStats(seconds=half) for half in (0.5, np.float64(0.5), 0.5 + 1e-12)]
+    assert len({written({"stats": (each,)}) for each in halves}) == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)

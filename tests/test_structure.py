@@ -20,7 +20,7 @@ ORDER += ["studies", "store", "answers", "sweep", "compare", "plot", "cli"]
 GROUND = {file.stem for file in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
 APART = GROUND | {"solvers"}
 ALLOWED = {room: set(ORDER[:i]) | APART for i, room in enumerate(ORDER)} | {
-    "solvers": {"registry", "numbers"},
+    "solvers": {"registry", "numbers", "showing"},
     "tasks": {"modules", "lift"} | GROUND,
 }
 FILE_LINES, BODY_LINES = 400, 40

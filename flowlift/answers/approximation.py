@@ -8,11 +8,13 @@ import xarray
 
 from ..lift import Complete, Lift, expected_counts, plant, sample
 from ..modules import PerceptronModule
+from ..showing import shows_itself
 from ..studies.kinds import build_module, build_task, is_loaded
 from ..studies.records import LiftPlan, Study
 from .verdicts import there
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Approximation:
     """A lift with L <= eps: its size bounds the approximation number (theory, section 4).

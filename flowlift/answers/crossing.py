@@ -6,12 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit, log_expit, logit, xlogy
 
+from ..showing import shows_itself
+
 # exp(-60) is nothing beside 1: a slope with this rise between neighbouring sizes is a jump.
 _JUMP = 60.0
 # Beyond a factor of a million from the sizes of the data no fit is believed.
 _FARTHEST = np.log(1e6)
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class LogisticCrossing:
     """Where the fit P(n) = 1 / (1 + exp(-a - b log n)), b >= 0, crosses a target.

@@ -8,7 +8,7 @@ the slow escape from a saddle, and cannot last.
 import numpy as np
 import xarray
 
-from ..flow.dataset import in_log_time
+from ..flow.frame import in_log_time
 
 # Growth is compared between half decades of t, over the last three decades.
 _STEP, _STEPS = 0.5, 6

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas
 
+from ..showing import shows_itself
 from .crossing import NOT_FITTED, LogisticCrossing, logistic_crossing
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class LearningNumber:
     """The smallest size from which P(converged) >= 1 - delta (theory, section 4), as estimated.

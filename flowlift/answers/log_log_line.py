@@ -6,7 +6,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from ..showing import shows_itself
 
+
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class LogLogLine:
     """A least-squares line of log y over log n.

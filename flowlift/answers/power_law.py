@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray
 
+from ..showing import shows_itself
 from .learning import in_counts
 from .log_log_line import weighted_line
 from .verdicts import common_end, last_known, reasons, there
@@ -17,6 +18,7 @@ _RESAMPLES = 2000
 _AT_ONCE = 2**24
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class PowerLaw:
     """L = prefactor n^(-exponent), fitted to the geometric mean of L over seeds; or a refusal.

@@ -11,9 +11,11 @@ import pandas
 import xarray
 
 from ..doing import doing
+from ..showing import Card, shows_itself
 from ..studies.grid import axis_names
 from ..studies.records import Question, Study
 from ..studies.toml import structure_study, variants
+from ..words import words
 from .crossing import LogisticCrossing
 from .held_out import EVENTS, TRAINING
 from .learning import LearningNumber, learning_number, not_observed_in_words
@@ -26,6 +28,7 @@ ANSWERED += ("least_eigenvalue",)
 ANSWERED += ("gradient_norm_bound", "curvature_bound", "held_out_loss", "final_held_out_loss")
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Answer:
     """The answer to one pair of loss and time.
@@ -45,6 +48,13 @@ class Answer:
     numbers: tuple[tuple[dict[str, Any], LearningNumber, LearningNumber], ...]
     on: str = TRAINING
 
+    def _card_(self) -> Card:
+        rows = [(words(at), _in_words(row)) for at, row in self.table.iterrows()]
+        for variant, least, most in self.numbers:
+            name = " ".join(filter(None, ["learning number", variant_name(variant)]))
+            rows += [(name, in_words(least)), (f"{name}, undecided as converged", in_words(most))]
+        return Card(f"Answer: P({self.event})", rows)
+
     @property
     def event(self) -> str:
         """The event whose probability is asked for."""
@@ -57,6 +67,11 @@ class Answer:
     def not_observed(self) -> str:
         """How many runs say nothing of the event, and why, in words; empty if all do."""
         return not_observed_in_words(self.table)
+
+
+def _in_words(row: pandas.Series) -> str:
+    share = f"{row.converged} of {row.runs} converged"
+    return f"{share}, P in [{row.low:.3g}, {row.high:.3g}]"
 
 
 def study_of(results: xarray.Dataset) -> Study:

@@ -17,6 +17,7 @@ from ..flow import SOLVERS, LogTimes, Outcome, Rates
 from ..flow.problem import make_problem
 from ..flow.schedule import resolve_times
 from ..numbers import real, whole
+from ..showing import shows_itself
 from ..tasks import resolve_objective
 from .lines import head, line
 from .peers import (
@@ -38,6 +39,7 @@ _FLOOR = 1e-12
 _TIGHTEST = {"float64": 1e-10, "float32": 2e-6}
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Curve:
     """A loss curve that is known otherwise.

@@ -4,8 +4,10 @@ import dataclasses
 from typing import Any
 
 from ..numbers import real
+from ..showing import shows_itself
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Optimiser:
     """An optimiser of optax on the time axis of a flow.

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
+from ..showing import shows_itself
 from .checks import positive
 
 
@@ -53,6 +54,7 @@ class Records(Protocol):
         ...
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Certificate:
     """Margins of the inequalities, one per save time; negative margins are violations.

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from ..showing import shows_itself
 from ..tasks import AbstractObjective, Task
 from .checks import check_concrete, positive
 from .least_curvature import LeastCurvature, least_curvature
@@ -32,6 +33,7 @@ class Kind(enum.Enum):
     NOT_RESOLVED = "not resolved"
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class CriticalPoint:
     """A point with the facts that decide its kind.

@@ -14,8 +14,10 @@ from ..lift import (
     Lift,
     OneToOne,
 )
+from ..showing import shows_itself
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Degrees:
     """Degrees over one base edge u -> v.
@@ -83,6 +85,7 @@ def degree_laws(law: AbstractEdgeLaw, n_sources: int, n_targets: int) -> tuple[A
     )
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class DegreeTest:
     """p-values of the observed degrees under the laws; small ones speak against them.

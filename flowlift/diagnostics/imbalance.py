@@ -30,6 +30,7 @@ from ..flow.dynamics import AbstractDynamics
 from ..flow.rates import Rates
 from ..lift import Lift
 from ..precision import check_real
+from ..showing import shows_itself
 from ..tasks import AbstractObjective, Penalised, Supervised, Task, resolve_objective
 from ..tasks.added import data_of
 from .imbalance_by_leaf import by_leaf, rates_by_leaf, samples_of
@@ -41,6 +42,7 @@ from .tangent import in_precision_of
 Values = dict[str, Float[Array, "..."]]
 
 
+@shows_itself
 class Imbalance(eqx.Module):
     """Imbalances with their predicted rates, for the gradient flow.
 

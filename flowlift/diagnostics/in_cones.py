@@ -15,10 +15,12 @@ from jaxtyping import Bool, Int
 
 from ..lift import Lift
 from ..modules import Hidden, edge_name
+from ..showing import shows_itself
 
 _BLOCK = 1 << 23
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class InCone:
     """All ancestors of a lifted vertex, itself included, with the edges among them.

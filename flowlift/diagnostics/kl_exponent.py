@@ -9,7 +9,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..showing import shows_itself
 
+
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class KLFit:
     """A least-squares line of log |grad L| over log(L - L*).

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..lift import Purpose, stream
+from ..showing import shows_itself
 from ..solvers.exclusion import Exclusion, component_quantile
 from ..solvers.lanczos import Krylov
 from ..tasks import AbstractObjective, Task
@@ -31,6 +32,7 @@ _COLUMNS = 16
 _STARTS = 1
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class LeastCurvature:
     """Where the least eigenvalue of H lies: bound <= least eigenvalue <= lowest.

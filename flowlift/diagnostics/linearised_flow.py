@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ..flow.rates import Rates
+from ..showing import shows_itself
 from ..solvers.lanczos import Krylov, ritz
 from ..solvers.spectral import lanczos
 from ..tasks import AbstractObjective, Task
@@ -24,6 +25,7 @@ from .checks import positive
 from .tangent import Tangent, Theta, Trainable, Values, tangent
 
 
+@shows_itself
 class LinearisedFlow(eqx.Module):
     """The linearised flow for 0 <= t <= horizon.
 

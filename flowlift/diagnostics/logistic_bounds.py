@@ -13,8 +13,10 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from ..flow import FlowSolution
+from ..showing import shows_itself
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class LogisticBounds:
     """Both margins at the save times; negative ones are violations.

@@ -18,9 +18,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..lift import Purpose, stream
+from ..showing import shows_itself
 from .checks import whole
 
 
+@shows_itself
 class Moments(eqx.Module):
     """Trace and Frobenius norm.
 

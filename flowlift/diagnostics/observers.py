@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, PyTree
 
 from ..flow.dynamics import AbstractDynamics
 from ..flow.observers import AbstractObserver
+from ..showing import shows_itself
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checks import check_concrete
 from .imbalance import check_law, imbalance
@@ -27,6 +28,7 @@ from .tangent_kernel import (
 )
 
 
+@shows_itself
 class Measurement(eqx.Module):
     """A quantity with what it rests on.
 
@@ -246,6 +248,7 @@ def observer(quantity: str, task: Task | AbstractObjective | Callable, **argumen
     return Observer(name, resolve_objective(task), arguments)
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Series:
     """A quantity at some times, measured after the flow.

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ..flow.rates import Rates
+from ..showing import shows_itself
 from ..tasks import AbstractObjective, Task
 from .tangent import Tangent, Trainable, tangent
 
 
+@shows_itself
 class Rayleigh(eqx.Module):
     """R with what it is made of; norms of functions in L^2(D).
 

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..showing import shows_itself
 from ..solvers.bidiagonal import Bidiagonal
 
 
+@shows_itself
 class SpectralMeasure(eqx.Module):
     """A discrete measure sum_i w_i delta(l - l_i) on the spectrum of K.
 

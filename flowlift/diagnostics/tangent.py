@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 from ..compilations import keep_compilations
 from ..flow.rates import Rates, rates_of
 from ..lift import Lift
+from ..showing import shows_itself
 from ..static import number_kinds
 from ..tasks import AbstractObjective, SquaredLoss, Supervised, Task, resolve_objective
 from ..tasks.added import Penalised, data_of
@@ -27,6 +28,7 @@ Values = Float[Array, " N"]
 Trainable = PyTree | Callable
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Linearised:
     """f and J at one theta; the forward pass is shared by all products.
@@ -46,6 +48,7 @@ class Linearised:
         return self.push(self.pull(w))
 
 
+@shows_itself
 class Tangent(eqx.Module):
     """A model, split into theta and the rest, with the objective whose samples make up L^2(D).
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..flow.rates import Rates
+from ..showing import shows_itself
 from ..solvers.bidiagonal import Bidiagonal, bidiagonalise
 from ..tasks import AbstractObjective, Task
 from .checks import is_traced
@@ -33,6 +34,7 @@ MAX_PRODUCTS = 98
 _EVERY = 4
 
 
+@shows_itself
 class Radius(eqx.Module):
     """kappa(eps), bracketed.
 
@@ -51,6 +53,7 @@ class Radius(eqx.Module):
         return jnp.where(known, self.kappa - jnp.where(known, self.lower, 0), 0)
 
 
+@shows_itself
 class TangentCurve(eqx.Module):
     """kappa(eps) for every eps, from one bidiagonalisation.
 
@@ -177,6 +180,7 @@ def tangent_radius(
     return curve.kappa(eps)
 
 
+@shows_itself
 class Move(eqx.Module):
     """The shortest u with E|r + J u|^2 <= eps.
 

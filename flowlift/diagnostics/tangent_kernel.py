@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..flow.rates import Rates
+from ..showing import shows_itself
 from ..solvers import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spectral_ends
 from ..tasks import AbstractObjective, Task
 from .checks import whole
@@ -190,6 +191,7 @@ def effective_rank(
     return _moments(at, _probes(at, products, seed)).effective_rank
 
 
+@shows_itself
 class Alignment(eqx.Module):
     """Of K with two directions, each <v, K v> / (|v|^2 |K|_F), in [0, 1]; NaN for v = 0 or K = 0.
 

@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from ..precision import check_real
+from ..showing import shows_itself
 from ..streams import Purpose, stream
 from ..tasks import AbstractObjective, Task
 from .checks import check_concrete, non_negative
@@ -22,6 +23,7 @@ from .tangent import Trainable, in_precision_of, live
 from .tangent_approximation import MAX_PRODUCTS, tangent_radius
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Membership:
     """Counts of points inside and outside A(kappa, eps).

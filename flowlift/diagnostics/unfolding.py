@@ -7,9 +7,11 @@ import numpy as np
 
 from ..lift import Lift
 from ..modules import PerceptronModule, edge_name
+from ..showing import shows_itself
 from .in_cones import check_copy
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class InTree:
     """A node of an unfolding with the subtrees above it.

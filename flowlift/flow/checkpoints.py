@@ -24,6 +24,7 @@ from jaxtyping import PyTree
 
 from ..files import NotRead, of_the_system, read_bytes, write_whole
 from ..fingerprint import fingerprint
+from ..showing import Card, shows_itself
 from .choice import Automatic
 from .engine import Engine
 from .forecast import Mark
@@ -46,6 +47,7 @@ class ForeignCheckpoint(ValueError):
     """Raised for a checkpoint file that is torn, or of another flow or version."""
 
 
+@shows_itself
 class Checkpoints:
     """A file that keeps where a flow stands, for `solve(checkpoints=...)`.
 
@@ -94,6 +96,9 @@ class Checkpoints:
         self._written = time.monotonic()
         self._last: Checkpoint | None = None
         self._identity = ""
+
+    def _card_(self) -> Card:
+        return Card("Checkpoints", [("path", str(self.path)), ("every", f"{self._every:g} s")])
 
     def of_leg(self, turn: int) -> "Checkpoints":
         """The file of one leg of a flow whose graph changes: NAME.TURN with the same ending.

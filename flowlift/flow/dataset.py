@@ -1,6 +1,6 @@
 """A flow as a labelled table: the one form in which results are stored, gathered and plotted."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -8,51 +8,15 @@ import jax
 import numpy as np
 
 from ..lift import Lift
-from .dynamics.log_loss import LogLoss
+from .frame import in_log_time
 from .held_out import HELD_OUT
 from .observers import dims_of, named_leaves
 from .problem import RECORDED
 from .solution import FlowSolution
+from .units import ALONG, AT_THE_END, LOG_TIME, TIME
 
 if TYPE_CHECKING:
     import xarray
-
-# Variable: meaning, unit. Loss and time are in units of the task's own loss, as stated there.
-ALONG = {
-    "loss": ("loss L", "loss"),
-    "gradient_norm": ("gradient norm |grad L|, with rates |D^(1/2) grad L|", "loss / parameter"),
-    "arc_length": ("arc length, the integral of |d theta/dt| dt", "parameter"),
-    "energy": ("energy, the integral of -dL/dt along the flow", "loss"),
-    "distance": ("distance |theta(t) - theta(0)|", "parameter"),
-}
-TIME = {
-    "long_name": "flow time t",
-    "units": "learning rate × steps",
-}
-LOG_TIME = {"long_name": "log(1 + t), t the flow time", "units": "1"}
-AT_THE_END = {
-    "end_time": ("flow time reached", TIME["units"]),
-    "result": ("how the flow ended", "1"),
-    "solver_used": ("which solver ran", "1"),
-    "gradients": ("gradients evaluated by the solver, rejected steps included", "1"),
-    "hvps": ("Hessian-vector products evaluated by the solver", "1"),
-    "observation_gradients": ("gradients spent on records and stopping rules", "1"),
-    "steps": ("attempted steps", "1"),
-    "rejected": ("rejected steps", "1"),
-    "seconds": ("wall time, compilation included", "s"),
-}
-
-
-def in_log_time(names: Iterable[Any]) -> bool:
-    """Whether times are log(1 + t), as those of a log-loss flow, which alone records these.
-
-    Args:
-        names: of variables.
-
-    Returns:
-        The verdict.
-    """
-    return set(LogLoss.records) <= set(names)
 
 
 def dataset(solution: FlowSolution) -> "xarray.Dataset":

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..reserved import RESERVED
+from ..showing import shows_itself
 from ..static import number_kinds
 from .dynamics.base import AbstractDynamics, check_apart_from
 from .rates import Rates, all_rates
@@ -21,6 +22,7 @@ COST = "observation_gradients"
 _REMEDY = "return numbers or arrays of numbers, also in tuples, lists or dicts"
 
 
+@shows_itself
 class AbstractObserver(eqx.Module):
     """A function of the model that says what it costs."""
 

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from ..drawings import curve
 from ..lift import Lift, check_seed, flexible
 from ..numbers import real
+from ..showing import Card, shows_itself
 from ..tasks import AbstractObjective, Task
 from .checkpoints import Checkpoints
 from .outcome import Outcome
@@ -28,6 +30,7 @@ _SETTINGS += ("precision", "rates", "memory", "engine")
 _WHOLE = ("trainable", "throw")
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Rewired:
     """A flow in legs, each on its own graph, with one record.
@@ -67,6 +70,16 @@ class Rewired:
     observations: Mapping[str, PyTree[np.ndarray]]
     stats: FlowStats
     snapshots: Mapping[float, Lift]
+
+    def _card_(self) -> Card:
+        last = self.legs[-1]
+        title = f"Rewired: {len(self.legs)} legs, {self.result.value} at t = {self.times[-1]:.6g}"
+        fates = ", ".join(f"{leg.loss[0]:.4g} -> {leg.loss[-1]:.4g}" for leg in self.legs)
+        rows = [("loss", fates), ("jumps", self.jumps), ("starts", self.starts)]
+        rows += [(n, getattr(self, n)) for n in ("gradient_norm", "arc_length", "energy")]
+        rows += [("times", self.times), ("stats", self.stats), ("solver", last.solver)]
+        rows += [("observations", dict(self.observations)), ("model", self.model)]
+        return Card(title, rows, lambda: curve(self.times, self.loss, "t", "L"))
 
     @property
     def held_out_loss(self) -> Float[np.ndarray, " records"] | None:

@@ -9,6 +9,7 @@ from ..lift import Lift, Purpose, densified, rewirable, stream, with_edges
 from ..lift.rewiring import Edges
 from ..memory import check_memory
 from ..numbers import real
+from ..showing import shows_itself
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .problem import make_problem
 from .programs import host_field
@@ -16,6 +17,7 @@ from .programs import host_field
 GROWTHS = ("gradient", "random")
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Change:
     """What one rewiring did over one base edge.

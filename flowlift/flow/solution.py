@@ -2,13 +2,24 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from ..drawings import curve
+from ..showing import Card, shows_itself
+from ..words import number
+from .frame import axis_of, frame
+from .held_out import HELD_OUT
 from .outcome import Outcome
+from .problem import RECORDED
+
+if TYPE_CHECKING:
+    import pandas
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class FlowStats:
     """Work done, in true counts: rejected steps are included.
@@ -32,12 +43,19 @@ class FlowStats:
     legs: int = 0
     seconds: float = 0.0
 
+    def _card_(self) -> Card:
+        work = f"{self.gradients} gradients, {self.hvps} products, {self.steps} steps"
+        title = f"FlowStats: {work} ({self.rejected} rejected), {self.seconds:.3g} s"
+        names = ("observation_gradients", "legs", "cost")
+        return Card(title, [(name, getattr(self, name)) for name in names])
+
     @property
     def cost(self) -> int:
         """Gradient equivalents: gradients + 2 Hessian-vector products."""
         return self.gradients + 2 * self.hvps
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class FlowSolution:
     """A gradient flow theta(t), 0 <= t <= time, as plain NumPy records at the save times.
@@ -108,10 +126,44 @@ class FlowSolution:
             f"after {self.stats.steps} steps."
         )
 
-    def __repr__(self) -> str:
-        """A short summary, without arrays."""
-        return (
-            f"FlowSolution(result={self.result.value!r}, time={self.time:.6g}, "
-            f"loss={self.loss[-1]:.6g}, gradient_norm={self.gradient_norm[-1]:.3g}, "
-            f"gradients={self.stats.gradients}, hvps={self.stats.hvps}, solver={self.solver!r})"
-        )
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """The records as a table for pandas, a row for each save time.
+
+        Returns:
+            Indexed by the times, under a name that says what time means: t, or log(1 + t) of the
+            flow of log L. Columns: `loss`, `gradient_norm`, `arc_length`, `energy`, `distance`,
+            records of held-out data if there are any, and the observations by name, each number of
+            an array under its place, such as `theta[0, 2]`. `attrs` holds how it ended, the solver
+            and the precision. All numbers are those of the records, in their own precision.
+        """
+        about = {"result": self.result.value, "time": self.time, "solver": self.solver}
+        records = {name: getattr(self, name) for name in (*RECORDED, *HELD_OUT)}
+        records = {name: values for name, values in records.items() if values is not None}
+        table = frame(self.times, records, self.observations)
+        table.attrs |= about | {"precision": self.precision}
+        return table
+
+    def _card_(self) -> Card:
+        title = f"FlowSolution: {self.result.value} at t = {self.time:.6g}"
+        rows: list[tuple[str, Any]] = [] if self.success else [("why", self.result.sentence)]
+        rows += [("loss", _from_to(self.loss)), ("gradient_norm", _from_to(self.gradient_norm))]
+        rows += [(n, _from_to(getattr(self, n))) for n in ("distance", "arc_length", "energy")]
+        further = [(name, getattr(self, name)) for name in HELD_OUT]
+        rows += [(name, _from_to(values)) for name, values in further if values is not None]
+        rows += [
+            ("times", self.times),
+            ("stats", self.stats._card_().title.removeprefix("FlowStats: ")),
+        ]
+        rows += [("solver", self.solver), ("precision", f"{self.precision}, engine {self.engine}")]
+        rows += [("rates", self.rates)] if self.rates else []
+        rows += [("observations", self.observations)] if self.observations else []
+        rows += [("snapshots", list(self.snapshots))] if self.snapshots else []
+        rows += [("model", self.model)]
+        clock = axis_of(self.observations)
+        return Card(title, rows, lambda: curve(self.times, self.loss, clock, "loss"))
+
+
+def _from_to(values: np.ndarray) -> str:
+    if not len(values):
+        return "no record"
+    return f"{number(values[0])} -> {number(values[-1])}"

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from ..numbers import real, whole
 from ..precision import check_precision
+from ..showing import shows_itself
 from ..solvers import BDF, RKC2, ExpRosenbrock
 from ..tasks import AbstractObjective, Task, resolve_objective
 from ..tasks.added import Penalised
@@ -33,6 +34,7 @@ _SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
 _MAX_STEPS = 4096
 
 
+@shows_itself
 class Trajectory(eqx.Module):
     """theta(t) of a gradient flow at given times, and L there.
 

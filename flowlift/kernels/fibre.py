@@ -12,7 +12,10 @@ from numpy.typing import ArrayLike
 
 from flowlift.kernels.slices import Slices, slice_rows
 
+from ..showing import shows_itself
 
+
+@shows_itself
 class Fibre(eqx.Module):
     r"""Lifted edges over one base edge u → v, as a sparse n_v × n_u matrix without its values.
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Hashable, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,8 +14,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from ..kernels import Fibre, samples_per_pass
 from ..modules import Constant, Edge, Hidden, Input, PerceptronModule, Vertex, edge_name
+from ..modules.drawn import base_graph_svg
 from ..precision import check_real
 from ..protocols import AbstractPadded, AbstractSamplewise, AbstractSmoothness
+from ..showing import Card, shows_itself
+from ..words import near, words
 from .fibre_sums import edge_sum
 from .looped import Block, activation, kinds, run
 from .repeats import Repeat, plan
@@ -22,6 +26,7 @@ from .repeats import Repeat, plan
 ArrayLike = Array | np.ndarray
 
 
+@shows_itself
 class Lift(eqx.Module, AbstractSamplewise, AbstractPadded, AbstractSmoothness):
     """A lifted network: copies of vertices, sparse edges over base edges, one weight per edge.
 
@@ -56,6 +61,22 @@ class Lift(eqx.Module, AbstractSamplewise, AbstractPadded, AbstractSmoothness):
     module: PerceptronModule = eqx.field(static=True)
     sizes: tuple[tuple[str, int], ...] = eqx.field(static=True)
     method: str = eqx.field(static=True, default="auto")
+
+    def _card_(self) -> Card:
+        title = f"Lift: {self.n_edges} edges, {self.n_parameters} parameters"
+        rows: list[tuple[str, Any]] = [("copies", self.copies), ("seed", self.seed)]
+        rows += [("graph_hash", self.graph_hash[:16]), ("method", self.method)]
+        rows += [(name, self._over(name)) for name in self.fibres]
+        return Card(title, rows, lambda: base_graph_svg(self.module, self.copies))
+
+    def _over(self, name: str) -> str:
+        # What is there of a base edge, in a line.
+        count, target = int(self.fibres[name].count), self.module.edge_by_name[name].target
+        inward = f"in-degree {count / self.copies[target]:.3g}"
+        # Padding comes last; cut off by NumPy, so that nothing is copied or compiled.
+        here = near(self.weights[name])
+        weights = words(self.weights[name] if here is None else here[:count])
+        return f"{count} edge{'s' * (count != 1)}, {inward}, weights {weights}"
 
     @property
     def copies(self) -> dict[str, int]:

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..modules import Constant, Hidden, Input, Output, edge_name
+from ..showing import shows_itself
 from .lift import Lift
 from .sampling import from_edges
 
 Places = dict[str, np.ndarray]
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Planting:
     """A lift that holds a witness, and where.

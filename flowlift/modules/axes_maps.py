@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..numbers import plain_fields
+from ..showing import shows_itself
 from .edge_maps import Shape
 from .vertex_maps import (
     AbstractVertexMap,
@@ -23,6 +24,7 @@ from .vertex_maps import (
 _REDUCERS = {"mean": jnp.mean, "max": jnp.max}
 
 
+@shows_itself
 @plain_fields
 @dataclasses.dataclass(frozen=True)
 class Pool(AbstractVertexMap):
@@ -105,6 +107,7 @@ class Pool(AbstractVertexMap):
         return f"{self.reduce} over {size} of {function_name(self.function, 'sum')}"
 
 
+@shows_itself
 @plain_fields
 @dataclasses.dataclass(frozen=True)
 class Normalise(AbstractVertexMap):

@@ -6,6 +6,8 @@ import graphlib
 from collections.abc import Sequence
 
 from ..numbers import plain_fields
+from ..showing import Card, shows_itself
+from .drawn import base_graph_svg
 from .edge_maps import AbstractEdgeMap, Shape
 from .vertex_maps import AbstractVertexMap, Pointwise
 
@@ -83,6 +85,7 @@ class Edge:
     name: str | None = None
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class PerceptronModule:
     """A perceptron module B = (V, E): a finite directed acyclic multigraph with maps.
@@ -183,14 +186,23 @@ class PerceptronModule:
         """Shape of W_e."""
         return edge.map.weight_shape(self.shapes[edge.source])
 
+    @property
+    def _title(self) -> str:
+        return f"PerceptronModule: {len(self.vertices)} vertices, {len(self.edges)} edges"
+
+    def _card_(self) -> Card:
+        rows = [_described(self.by_name[n], self.shapes[n]) for n in self.order]
+        rows += [(edge_name(e), self._weights(e)) for e in self.edges]
+        return Card(self._title, rows, lambda: base_graph_svg(self))
+
+    def _weights(self, edge: Edge) -> str:
+        return f"{type(edge.map).__name__}, weights {_space(self.weight_shape(edge))}"
+
     def __str__(self) -> str:
         """The vertices with their spaces, then the edges with their maps and weight spaces."""
-        lines = [f"PerceptronModule: {len(self.vertices)} vertices, {len(self.edges)} edges"]
-        lines += [f"  {_describe_vertex(self.by_name[n], self.shapes[n])}" for n in self.order]
-        lines += [
-            f"  {edge_name(e):<14} {type(e.map).__name__}, weights {_space(self.weight_shape(e))}"
-            for e in self.edges
-        ]
+        vertices = [_described(self.by_name[n], self.shapes[n]) for n in self.order]
+        lines = [self._title, *(f"  {name:<6} {text}" for name, text in vertices)]
+        lines += [f"  {edge_name(e):<14} {self._weights(e)}" for e in self.edges]
         return "\n".join(lines)
 
 
@@ -305,11 +317,11 @@ def _space(shape: Shape) -> str:
     return "R" if shape == () else "R^" + "x".join(map(str, shape))
 
 
-def _describe_vertex(vertex: Vertex, shape: Shape) -> str:
-    text = f"{vertex.name:<6} {type(vertex).__name__:<9} {_space(shape)}"
+def _described(vertex: Vertex, shape: Shape) -> tuple[str, str]:
+    text = f"{type(vertex).__name__:<9} {_space(shape)}"
     copies = getattr(vertex, "copies", None)
     if copies is not None:
         text += f", {copies} {'copy' if copies == 1 else 'copies'}"
     if isinstance(vertex, Hidden | Output):
         text += f", {vertex.map}"
-    return text
+    return vertex.name, text

@@ -4,6 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 
 from ..modules import Constant, Input, Output, PerceptronModule
+from ..modules.places import places
 from .style import axes_for, caption
 
 _FILL = {Input: "#cfe3f5", Constant: "#eeeeee", Output: "#fbdcc0"}
@@ -53,18 +54,7 @@ def base_graph(module: PerceptronModule, ax: Axes | None = None) -> Axes:
 
 
 def _places(module: PerceptronModule) -> dict[str, tuple[float, float]]:
-    """Column: length of the longest path from an input. Constants stand above all others."""
-    column: dict[str, int] = {}
-    for name in module.order:
-        entering = module.entering(name)
-        column[name] = 1 + max((column[e.source] for e in entering), default=-1)
-    constants = [v.name for v in module.vertices if isinstance(v, Constant)]
-    places, rows = {}, dict.fromkeys(column.values(), 0)
-    for name in (n for n in module.order if n not in constants):
-        places[name] = (_STEP * column[name], _STEP * rows[column[name]])
-        rows[column[name]] += 1
-    top = _STEP * max(rows.values())
-    return places | {name: (_STEP * i, top) for i, name in enumerate(constants)}
+    return {name: (_STEP * x, _STEP * y) for name, (x, y) in places(module).items()}
 
 
 def _vertex_text(module: PerceptronModule, name: str) -> str:

@@ -5,7 +5,7 @@ import xarray
 from matplotlib.axes import Axes
 
 from ..answers.verdicts import from_on, stuck
-from ..flow.dataset import in_log_time
+from ..flow.frame import in_log_time
 from ..registry import register
 from ..sweep import tolerance_floor
 from .bounds import quantile

@@ -1,6 +1,5 @@
 """Variable-order BDF for symmetric Jacobians: a stiff solver that never forms one."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
@@ -8,9 +7,10 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from ..numbers import plain
+from ..showing import shows_itself
 from . import newton, room
 from .curvature import Curvature
 from .differences import (
@@ -23,6 +23,7 @@ from .differences import (
     rescaled,
     updated,
 )
+from .field import VectorField
 from .lanczos import generic_vector, rounding_of_products
 from .lanes import where_any
 from .pace import HOPELESS_IF_STABLE
@@ -76,6 +77,7 @@ class BDFState(eqx.Module):
     halt: Int[Array, ""]
 
 
+@shows_itself
 class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     """Stiff flows dy/dt = f(y) with symmetric Jacobian -H: NDF of orders 1 to 5, variable step.
 
@@ -178,7 +180,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         """Differences of order 1; two products check that the Jacobian is symmetric."""
         check_controller(self, ProposedSteps)
         layout = Layout.of(self.select, y0)
-        field = _Field.over(t0, t1, layout, terms, args)
+        field = VectorField.over(t0, t1, layout, terms, args)
         start = layout.ravel(y0)
         point = start[: layout.size]
         step = jnp.asarray(t1 - t0, start.dtype)
@@ -207,7 +209,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         """One attempt: predict, iterate, retry with fresh curvature, judge, choose the next."""
         del made_jump
         layout = Layout.of(self.select, y0)
-        field = _Field.over(t0, t1, layout, terms, args)
+        field = VectorField.over(t0, t1, layout, terms, args)
         state = _at_step(solver_state, jnp.asarray(t1 - t0, solver_state.step.dtype))
         equation = self._equation(state, layout.size)
 
@@ -371,30 +373,3 @@ def _longest(state: BDFState, equation: newton.Equation, attempt: newton.Iterati
     lowest = equation.c * jnp.min(attempt.curvature.values)
     ratio = (CONVEX / jnp.maximum(-lowest, CONVEX)) ** (1 / (state.order + 2).astype(lowest.dtype))
     return jnp.where(lowest < -CONVEX, jnp.maximum(BACK_IF_FAILED, ratio), jnp.inf)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Field:
-    """The field on vectors, and products with the Hessian of its coupled part, H = -df/du."""
-
-    layout: Layout
-    terms: diffrax.AbstractTerm
-    time: Array
-    direction: Array
-    args: PyTree
-
-    @staticmethod
-    def over(t0, t1, layout: Layout, terms, args) -> "_Field":
-        """The field of a step, in the direction in which diffrax integrates."""
-        return _Field(layout, terms, jnp.asarray(t1), jnp.sign(terms.contr(t0, t1)), args)
-
-    def of(self, vector):
-        """f."""
-        rates = self.terms.vf(self.time, self.layout.state(vector), self.args)
-        return self.direction.astype(vector.dtype) * self.layout.ravel(rates)
-
-    def product(self, vector, direction):
-        """H v at a vector."""
-        n = self.layout.size
-        tangent = jnp.zeros_like(vector).at[:n].set(direction)
-        return -jax.jvp(self.of, (vector,), (tangent,))[1][:n]

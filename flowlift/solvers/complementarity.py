@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..showing import shows_itself
+
 Matrix = Float[Array, "k k"]
 Triangle = Float[Array, " n"]
 # Such a method takes some ten to twenty-five iterations; one that takes more has stalled.
@@ -25,6 +27,7 @@ _INSIDE = 0.95
 _ROUNDING = 32
 
 
+@shows_itself
 class Complementary(eqx.Module):
     """A pair of complementary matrices.
 

@@ -19,6 +19,7 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, PyTree
 
+from ..showing import shows_itself
 from .work import Halt, StepReport, Work
 
 Count = Array | int
@@ -72,6 +73,7 @@ def counted(function: Callable[..., PyTree]) -> Callable[..., tuple[PyTree, Work
     return with_work
 
 
+@shows_itself
 class Counting(diffrax.AbstractAdaptiveSolver):
     """Any solver, with a `StepReport` of its true work in place of its error estimate.
 

@@ -12,6 +12,7 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, Real
 
 from ..numbers import plain
+from ..showing import shows_itself
 from . import room
 from .lanczos import rounding_of_products
 from .pace import HOPELESS_IF_STABLE
@@ -69,6 +70,7 @@ class _Step(eqx.Module):
     limit: Float[Array, ""]
 
 
+@shows_itself
 class ExpRosenbrock(
     diffrax.AbstractAdaptiveSolver[Bool[Array, ""]], diffrax.AbstractImplicitSolver[Bool[Array, ""]]
 ):

@@ -14,7 +14,10 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, PyTree, Real
 
+from ..showing import shows_itself
 
+
+@shows_itself
 class Estimate(eqx.Module):
     """What the solver knows of a step.
 
@@ -40,6 +43,7 @@ class Memory(eqx.Module):
     step: Float[Array, ""]
 
 
+@shows_itself
 class PredictiveController(diffrax.AbstractStepSizeController[Memory, float | None]):
     """Accept when e = |error / (atol + rtol max(|y_0|, |y_1|))| <= 1, and predict the next error.
 

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..showing import shows_itself
 from .parts import Select, live_scale
 
 
+@shows_itself
 class Proposal(eqx.Module):
     """A solver's verdict on its own attempt.
 
@@ -23,6 +25,7 @@ class Proposal(eqx.Module):
     factor: Float[Array, ""]
 
 
+@shows_itself
 class ProposedSteps(diffrax.AbstractStepSizeController[None, float | None]):
     """Takes the steps that the solver proposes; the first by Hairer, Norsett & Wanner, II.4.
 

@@ -12,6 +12,7 @@ import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..numbers import plain
+from ..showing import shows_itself
 from .chebyshev import chebyshev_step, combine, longest_step, most_stages, stages_needed
 from .lanczos import (
     Krylov,
@@ -82,6 +83,7 @@ class _Attempt(eqx.Module):
     tries: Int[Array, ""]
 
 
+@shows_itself
 class RKC2(diffrax.AbstractAdaptiveSolver[RKCState], diffrax.AbstractImplicitSolver[RKCState]):
     """Second-order Runge-Kutta-Chebyshev with as many stages as stability asks for.
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..showing import shows_itself
 from .lanczos import Krylov, Operator, Ritz, Vector, generic_vector, ritz
 
 # A Ritz value below all that are wanted has settled enough when its residual is this part of the
@@ -20,6 +21,7 @@ _LITTLE = 0.01
 _PATIENCE = 4
 
 
+@shows_itself
 class RitzPairs(eqx.Module):
     """Approximate eigenpairs; an eigenvalue lies within `residuals[i]` of `values[i]`.
 
@@ -40,6 +42,7 @@ class RitzPairs(eqx.Module):
     complete: Bool[Array, ""]
 
 
+@shows_itself
 class SpectralEnds(eqx.Module):
     """Both ends of a spectrum.
 

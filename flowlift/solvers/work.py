@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..showing import shows_itself
 from .pace import HOPELESS, Pace
 from .streak import NON_FINITE_ATTEMPTS, streak
 from .tolerances import Judge
@@ -29,6 +30,7 @@ _FIRST_STEP = 2
 UNKNOWN_STEP = 1e-6
 
 
+@shows_itself
 class Work(eqx.Module):
     """Evaluations of the field and products with its Jacobian.
 
@@ -68,6 +70,7 @@ class Halt(enum.IntEnum):
     UNSOLVED = 8
 
 
+@shows_itself
 class StepReport(eqx.Module):
     """What a solver returns as `y_error`: the error estimate with the attempt's work.
 
@@ -100,6 +103,7 @@ class StepReport(eqx.Module):
         self.work, self.halt = jax.tree.map(_floating, (work, jnp.asarray(halt)))
 
 
+@shows_itself
 class WorkState(eqx.Module):
     """Memory of a `WorkController`. It is handed on between restarted segments.
 
@@ -173,6 +177,7 @@ class WorkState(eqx.Module):
         )
 
 
+@shows_itself
 class WorkController(diffrax.AbstractAdaptiveStepSizeController[WorkState, float | None]):
     """Counts work, rejects what is not finite, and halts: see `Halt`.
 

@@ -10,7 +10,8 @@ import lazy_loader
 
 from .claims import Claim, Holder, claimed_by_others, claims, clear_dead
 from .damage import Damage, damages
-from .index import Entry, append, latest, read_index, unread
+from .entry import Entry
+from .index import append, latest, read_index, unread
 from .plan import read_plan, write_plan
 from .rates import Rates, duration
 from .status import Status, as_text, status

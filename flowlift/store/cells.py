@@ -38,7 +38,8 @@ from ..studies.rows import Row
 from ..studies.toml import recorded_study, to_toml
 from .damage import Damage, set_aside
 from .digests import Damaged, sealed, unsealed
-from .index import Entry, append, latest, once_said, read_index, unread
+from .entry import Entry
+from .index import append, latest, once_said, read_index, unread
 from .kept_sources import keep_sources
 from .names import CELLS, STUDY
 from .plain_netcdf import read_netcdf

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from ..files import clear_parts, process_exists, read_bytes, regular_files, write_text
+from ..showing import shows_itself
 from .names import CELLS, CHECKPOINTS, CLAIMS, INDEX, writer
 
 # Seconds between signs of life, and after how many without one a writer counts as dead.
 BEAT, SILENCE = 5.0, 60.0
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """What a writer says of itself.

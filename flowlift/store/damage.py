@@ -8,9 +8,11 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ..files import read_bytes
+from ..showing import shows_itself
 from .names import DAMAGE, SET_ASIDE
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Damage:
     """A file that was set aside.

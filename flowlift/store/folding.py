@@ -25,7 +25,8 @@ from .cells import index, read_with_entry, storing, typed
 from .claims import claims
 from .damage import Damage, set_aside
 from .digests import Damaged, sealed, unsealed
-from .index import Entry, append
+from .entry import Entry
+from .index import append
 from .names import CELLS, FOLDED, LOCK, writer
 from .pruning import prune
 from .templates import made

@@ -18,8 +18,9 @@ from .blocks import ORIGIN, ORIGINS, Block, block_of
 from .cells import check_runs, index, read_file
 from .damage import Damage, damages, explained, remark, set_aside
 from .digests import Damaged
+from .entry import Entry
 from .folding import fold_many
-from .index import Entry, Watch, latest
+from .index import Watch, latest
 from .later import later, without_values
 from .names import CELLS, STUDY
 

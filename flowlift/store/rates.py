@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, Protocol
 
+from ..showing import Card, shows_itself
 from ..studies.rows import Row
-from .index import Entry
+from .entry import Entry
 
 Shape = tuple[tuple[tuple[str, Any], ...], int]
 
@@ -40,6 +41,7 @@ class _Price:
     run: float
 
 
+@shows_itself
 class Rates:
     """Seconds of a run by shape, and of its compilation apart: a shape compiles once a process.
 
@@ -72,6 +74,11 @@ class Rates:
         means = {n: seconds / count for n, (count, seconds) in by_size.items()}
         self._by_size = {n: seconds for n, seconds in means.items() if seconds > 0}
         self._exponent = _slope(self._by_size)
+
+    def _card_(self) -> Card:
+        rows = [(f"size {n}", f"{duration(s)} a run") for n, s in sorted(self._by_size.items())]
+        title = f"Rates: {len(self._done)} finished runs, a power law of {self._exponent:.3g}"
+        return Card(title, [*rows, ("compilation", duration(self._mean_compilation))])
 
     @property
     def known(self) -> bool:

@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..showing import shows_itself
 from ..studies.rows import Row
 from .claims import Claim, claims
-from .index import Entry, latest, read_index, unread
+from .entry import Entry
+from .index import latest, read_index, unread
 from .names import STUDY
 from .plan import read_plan
 from .rates import Rates, duration
@@ -32,6 +34,7 @@ class Failure:
     reason: str
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Status:
     """How far a study is.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..reserved import LATER, RESERVED
+from ..showing import shows_itself
 from .records import NOT_IN_A_RUN, Study, Value
 from .rows import Row
 from .toml import axis_values, plain, sources_named, variants
@@ -16,6 +17,7 @@ SCHEMA, IDENTITY = 4, 1
 _YOUNGER = {"lift": {"size_counts": "copies"}}
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """Runs of one shape, a few seeds: one compilation serves them, one file keeps them.

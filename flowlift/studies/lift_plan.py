@@ -7,11 +7,13 @@ from typing import Any
 from ..lift import Gaussian, copies_for_count
 from ..modules import PerceptronModule
 from ..numbers import plain_fields
+from ..showing import shows_itself
 from .kinds import EdgeLaw, WeightLaw, built
 
 SIZE_COUNTS = ("copies", "edges", "parameters")
 
 
+@shows_itself
 @plain_fields
 @dataclasses.dataclass(frozen=True)
 class LiftPlan:

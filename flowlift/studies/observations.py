@@ -22,14 +22,15 @@ from .. import diagnostics
 from ..diagnostics import Series
 from ..diagnostics.imbalance import check_law_of_dynamics
 from ..flow import FlowSolution, LogTimes, Rates
-from ..flow.dataset import TIME
 from ..flow.dynamics import AbstractDynamics
 from ..flow.observers import check_name, dims_of
 from ..flow.rates import all_rates
+from ..flow.units import TIME
 from ..leaves import flowing, mask
 from ..numbers import plain_fields
 from ..registry import register
 from ..reserved import LATER, RESERVED
+from ..showing import shows_itself
 from ..streams import Purpose, stream
 from ..tasks import SquaredLoss, Supervised, Task
 from .kinds import AbstractChoice, Quantity, kind_of
@@ -191,6 +192,7 @@ _SQUARED = ("tangent_radius", "tangent_floor", "lazy_distance")
 _OVERLAPS = ("student_overlaps", "teacher_overlaps")
 
 
+@shows_itself
 @plain_fields
 @dataclasses.dataclass(frozen=True)
 class ObservationPlan:

@@ -4,8 +4,10 @@ import dataclasses
 from math import inf
 
 from ..numbers import plain_fields
+from ..showing import shows_itself
 
 
+@shows_itself
 @plain_fields
 @dataclasses.dataclass(frozen=True)
 class Question:

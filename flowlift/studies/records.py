@@ -9,6 +9,7 @@ from ..flow.rates import size_of
 from ..flow.stops import Stop
 from ..lift import parametrised_rates
 from ..numbers import plain_fields
+from ..showing import Card, not_by_default, shows_itself
 from .kinds import (
     DynamicsChoice,
     LossChoice,
@@ -33,6 +34,7 @@ NOT_IN_A_RUN += ("question", "vary", "alternatives", "quick")
 _SEEDS = 2**63
 
 
+@shows_itself
 @plain_fields
 @dataclasses.dataclass(frozen=True)
 class FlowPlan:
@@ -99,6 +101,9 @@ class FlowPlan:
                     "bounds, or none for no certificate."
                 )
 
+    def _card_(self) -> Card:
+        return Card(f"FlowPlan to T = {self.horizon:g}", not_by_default(self))
+
     @property
     def schedule(self) -> LogTimes:
         """The save times."""
@@ -116,6 +121,7 @@ class FlowPlan:
         return (*(rule(value) for rule, value in rules if value is not None), *own)
 
 
+@shows_itself
 @plain_fields
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
@@ -210,6 +216,11 @@ class Study:
         self._check_axes()
         self._check_model()
         self._check_rates()
+
+    def _card_(self) -> Card:
+        rows = [pair for pair in not_by_default(self) if pair[0] not in ("name", "sources")]
+        rows += [("sources", sorted(self.sources))] if self.sources else []
+        return Card(f"Study {self.name!r}: {self.seeds} seeds a size", rows)
 
     def _check_rates(self) -> None:
         if self.rates is not None:

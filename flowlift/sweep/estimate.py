@@ -11,6 +11,7 @@ from ..answers.probability import half_width
 from ..doing import doing
 from ..flow.chunking import bytes_per_sample
 from ..lift import Lift
+from ..showing import shows_itself
 from ..store import Rates, duration
 from ..studies.grid import Cell, rows
 from ..studies.records import Study
@@ -32,6 +33,7 @@ _LOOKED_AT, _TRACED = 500, 50
 _PROCESS = 500_000_000
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Forecast:
     """What is known before a study starts.

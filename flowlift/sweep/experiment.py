@@ -11,6 +11,7 @@ import xarray
 
 from .. import registry
 from ..numbers import plain_numbers
+from ..showing import Card, shows_itself
 from ..sources import Named
 from ..spelling import path_of
 from ..studies.records import FlowPlan, LiftPlan, Study
@@ -23,6 +24,7 @@ from .run import run_study
 _KIND = {"edges": "edge_law", "weights": "weight_law"}
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """A study that Python holds, ready to run.
@@ -66,6 +68,9 @@ class Experiment:
         place = Path("results") / path_of(self.study.name) if output is None else output
         with executor_of(workers, dask, patience) as executor:
             return run_study(self.study, place, executor=executor, **options)
+
+    def _card_(self) -> Card:
+        return self.study._card_()._replace(title=f"Experiment {self.study.name!r}")
 
     def __str__(self) -> str:
         """The study as a study file."""

@@ -14,6 +14,7 @@ from ..answers.learning import exact_interval
 from ..answers.probability import counted
 from ..answers.questions import ANSWERED
 from ..doing import say
+from ..showing import shows_itself
 from ..store import NothingStored, Rates, load
 from ..store.ahead import Ahead
 from ..store.cells import write_study
@@ -29,6 +30,7 @@ from .work import Manner
 _GROWTH = 4
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Spent:
     """What a sequential design did.

@@ -13,11 +13,13 @@ from ..leaves import leaf_names, named_by
 from ..numbers import real
 from ..protocols import AbstractSmoothness
 from ..registry import register
+from ..showing import shows_itself
 from .task import AbstractObjective, Task, check_value
 
 Coefficients = float | Mapping[str, float]
 
 
+@shows_itself
 class Decay(eqx.Module, AbstractSmoothness):
     """(1/2) sum_v lambda_v |theta_v|^2 over the leaves v of a model that flow.
 
@@ -265,6 +267,7 @@ def _non_negative(argument: str, name: Any, value: Any) -> None:
         )
 
 
+@shows_itself
 @register("term")
 class L1(eqx.Module, AbstractSmoothness):
     """sum |theta_i| over all floating-point leaves; it has kinks at 0."""

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..registry import register
+from ..showing import shows_itself
 from .losses import AbstractLogarithmicLoss, log_softplus
 from .task import AbstractObjective, Supervised
 
@@ -71,6 +72,7 @@ class AbstractMarginLoss(AbstractLogarithmicLoss):
             )
 
 
+@shows_itself
 @register("loss", "exponential")
 class ExponentialLoss(eqx.Module, AbstractMarginLoss):
     """exp(-y F(x)), targets y = +1 or -1."""
@@ -80,6 +82,7 @@ class ExponentialLoss(eqx.Module, AbstractMarginLoss):
         return -margin
 
 
+@shows_itself
 @register("loss", "logistic")
 class LogisticLoss(eqx.Module, AbstractMarginLoss):
     """log(1 + exp(-y F(x))), in nats, targets y = +1 or -1."""
@@ -89,6 +92,7 @@ class LogisticLoss(eqx.Module, AbstractMarginLoss):
         return log_softplus(-margin)
 
 
+@shows_itself
 class LogOf(AbstractObjective):
     """log L of a mean over samples, by log-sum-exp.
 

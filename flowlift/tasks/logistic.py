@@ -6,11 +6,13 @@ import numpy as np
 
 from ..lift import Lift, from_edges
 from ..modules import Edge, InnerProduct, Input, Output, PerceptronModule
+from ..showing import shows_itself
 from ..streams import Purpose, stream
 from .held_out import HeldOut, held_out_count, provenance_of
 from .task import Task, supervised
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class LogisticExperiment:
     """The task with the model at its start.

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..registry import known, register
+from ..showing import shows_itself
 
 
 class AbstractLoss(abc.ABC):
@@ -73,6 +74,7 @@ def log_softplus(x: Array) -> Array:
     return jnp.where(far, low - 0.5 * jnp.exp(low), jnp.log(jax.nn.softplus(high)))
 
 
+@shows_itself
 @register("loss", "squared")
 class SquaredLoss(eqx.Module, AbstractLoss):
     """|F(x) - f*(x)|^2: the sum over outputs of squared residuals, without a factor 1/2.
@@ -107,6 +109,7 @@ class SquaredLoss(eqx.Module, AbstractLoss):
             )
 
 
+@shows_itself
 @register("loss", "cross-entropy")
 class CrossEntropy(eqx.Module, AbstractLogarithmicLoss):
     """Softmax cross-entropy -log softmax(F(x))[label], in nats; outputs are logits.
@@ -176,6 +179,7 @@ class CrossEntropy(eqx.Module, AbstractLogarithmicLoss):
             _check_probabilities(targets)
 
 
+@shows_itself
 class PerSample(eqx.Module, AbstractLoss):
     """Any callable ell(output, target) -> scalar for one sample, mapped over samples by vmap.
 

@@ -13,6 +13,7 @@ from ..memory import check_memory
 from ..precision import check_precision
 from ..protocols import AbstractSamplewise, AbstractSmoothness
 from ..registry import register
+from ..showing import shows_itself
 from ..streams import Purpose, stream
 from .arguments import count, number, one_of, several
 from .held_out import HeldOut, held_out_count, provenance_of
@@ -22,6 +23,7 @@ Pairs = Int[Array, "samples 2"]
 STARTS = ("gaussian", "identity")
 
 
+@shows_itself
 class MatrixProduct(eqx.Module, AbstractSamplewise, AbstractSmoothness):
     """W_1 W_2 ... W_L, (rows, columns), as a function of an entry's place (i, j).
 
@@ -49,6 +51,7 @@ class MatrixProduct(eqx.Module, AbstractSamplewise, AbstractSmoothness):
         return self.matrix()[x[0], x[1]]
 
 
+@shows_itself
 class SymmetricProduct(eqx.Module, AbstractSamplewise, AbstractSmoothness):
     """U U^T, (rows, rows), as a function of an entry's place (i, j).
 

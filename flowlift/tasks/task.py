@@ -14,10 +14,12 @@ from jaxtyping import Array, Float, PyTree
 
 from ..compilations import keep_compilations
 from ..numbers import plain_fields
+from ..showing import Card, shows_itself
 from .losses import AbstractLoss, resolve_loss
 from .outputs import one_sentence, output_shapes, predict
 
 
+@shows_itself
 class AbstractObjective(eqx.Module):
     """A loss L : model -> R, as a pytree of its data."""
 
@@ -178,6 +180,7 @@ def _named(result: Any) -> str:
     return f"a {type(result).__name__}" if result is not None else "None"
 
 
+@shows_itself
 @plain_fields
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -197,6 +200,17 @@ class Task:
     provenance: Mapping[str, object] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
     held_out: Supervised | None = None
+
+    def _card_(self) -> Card:
+        objective = self.objective
+        rows: list[tuple[str, Any]] = [("objective", objective)]
+        if isinstance(objective, Supervised):
+            names = ("inputs", "targets", "loss")
+            rows = [(name, getattr(objective, name)) for name in names]
+        rows += [("held_out", self.held_out)] if self.held_out is not None else []
+        rows += [(f"facts[{name!r}]", value) for name, value in self.facts.items()]
+        rows += [(f"provenance[{name!r}]", value) for name, value in self.provenance.items()]
+        return Card(f"Task {self.name!r}", rows)
 
 
 def supervised(

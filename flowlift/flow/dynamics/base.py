@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from ...numbers import real
 from ...registry import register
+from ...showing import shows_itself
 
 
 class Quadratures(eqx.Module):
@@ -54,6 +55,7 @@ class Rates(NamedTuple):
     energy: Float[Array, ""]
 
 
+@shows_itself
 class AbstractDynamics(eqx.Module):
     """A flow theta' = F of the parameters and of what the flow carries besides.
 
