@@ -1,6 +1,7 @@
 """The figures of a study: what its results and its question call for."""
 
 import itertools
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,14 @@ from ..registry import find, known
 from ..studies import Question
 from .outcome_shares import outcome_shares
 from .paired_losses import paired_losses
-from .style import COLUMN, figure_of
+from .style import figure_of, higher, new_figure
 from .success_map import success_map
 from .success_vs_size import success_vs_size
 from .survival_vs_time import survival_vs_time
 
 _COLUMNS = 2
+# Letters of a line above a panel, and the height of one.
+_TITLE, _LINE_POINTS = 56, 10.0
 Panel = tuple[str, Callable[[Axes], Any]]
 
 
@@ -172,12 +175,13 @@ def grid(panels: Sequence[Panel], *, shared: bool = True) -> Figure:
     """
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    width, height = COLUMN
-    figure = plt.figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure = new_figure(rows, columns)
     places = figure.subplots(rows, columns, sharey=shared, squeeze=False).ravel()
     for place, (title, draw) in zip(places, panels, strict=False):
         draw(place)
-        place.set_title(title, fontsize=9)
+        lines = textwrap.wrap(title, _TITLE)
+        place.set_title("\n".join(lines), fontsize="small")
+        higher(place, max(0, len(lines) - 1) * _LINE_POINTS, "title")
     # What the panel to the left says too need not be said again.
     for left, place in itertools.pairwise(places[: len(panels)]):
         if place.get_subplotspec().is_first_col():

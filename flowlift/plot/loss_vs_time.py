@@ -10,7 +10,9 @@ from ..registry import register
 from ..sweep import tolerance_floor
 from .bounds import quantile
 from .flows import flow_in_words
-from .style import axes_for, caption, label, loss_axis, ordered_colours, seeds_per_size
+from .keys import MANY, key, names_of
+from .style import axes_for, caption, label, ordered_colours, seeds_per_size
+from .ticks import loss_axis, time_axis
 
 _BAND = (0.1, 0.9)
 
@@ -40,15 +42,17 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     ax = axes_for(ax)
     times, losses, known = _until_all_have_ended(data)
     sizes, bounded = data["size"].values if "size" in losses.dims else [None], False
-    for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
+    colours = ordered_colours(len(sizes))
+    for size, colour in zip(sizes, colours, strict=True):
         at = {} if size is None else {"size": size}
         runs, sure = (
             np.atleast_2d(a.sel(at).transpose(..., "time").values) for a in (losses, known)
         )
-        bounded |= _band(ax, times, runs, sure, colour, "" if size is None else f"n = {size}")
+        name = "" if size is None else f"n = {size}"
+        bounded |= _band(ax, times, runs, sure, colour, name, len(sizes))
         if "held_out_loss" in data:
             _dashed(ax, data.sel(at), colour)
-    ax.set(xscale="log", xlabel=label(data.time))
+    time_axis(ax, data.time)
     beside = [data.held_out_loss.values.ravel()] if "held_out_loss" in data else []
     loss_axis(ax.yaxis, np.concatenate([losses.values.ravel(), *beside]), label(data.loss))
     # A log-loss flow resolves log L, however small L is.
@@ -59,7 +63,7 @@ def loss_vs_time(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         ax.axhspan(ax.get_ylim()[0], floor, fill=False, hatch="////", ec="0.75", lw=0, zorder=0)
     ax.grid(alpha=0.25)
     if len(sizes) > 1:
-        ax.legend(title="lift size", fontsize=8, title_fontsize=8)
+        key(ax, names_of(sizes), colours, "lift size")
     several = "size" in losses.dims and data.sizes.get("seed", 1) > 1
     seeds = seeds_per_size(losses.max("time")) if several else ""
     flow, falls = flow_in_words(data)
@@ -152,7 +156,7 @@ def _between(x, low, high, first, second) -> np.ndarray:
     return np.where((high > low) & (x < high), line, second)
 
 
-def _band(ax: Axes, times, runs: np.ndarray, known: np.ndarray, colour, name: str) -> bool:
+def _band(ax: Axes, times, runs: np.ndarray, known: np.ndarray, colour, name: str, of: int) -> bool:
     """Draw one size; whether some of its median is a bound."""
     # Runs that were not done, or failed before they had a loss, have no curve.
     alive = np.isfinite(runs).any(axis=1)
@@ -164,8 +168,9 @@ def _band(ax: Axes, times, runs: np.ndarray, known: np.ndarray, colour, name: st
         ax.plot(times, np.where(_with_neighbours(~sure), middle, np.nan), ":", lw=1.2, **style)
     ax.plot(times, np.where(sure, middle, np.nan), label=name, **style)
     if len(runs) > 1:
-        where = below & above
-        ax.fill_between(times, low, high, where=where, color=colour, alpha=0.2, linewidth=0)
+        # Many bands lie on one another.
+        where, alpha = below & above, 0.2 * min(1.0, MANY / of)
+        ax.fill_between(times, low, high, where=where, color=colour, alpha=alpha, linewidth=0)
     return bool((~sure & np.isfinite(middle)).any())
 
 

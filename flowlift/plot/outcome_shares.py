@@ -1,10 +1,16 @@
 """Shares of outcomes, stacked."""
 
+from typing import Any
+
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
-from .style import OUTCOME_COLOURS, axes_for, caption
+from .keys import legend
+from .style import OUTCOME_COLOURS, SMALL, axes_for, caption
+from .ticks import named_ticks
 
 _HATCHES = {
     "converged": "",
@@ -23,6 +29,23 @@ _MEANINGS = {
 }
 
 
+class _Count(Text):
+    """A number in the middle of a bar that is drawn if the bar has room for it."""
+
+    def __init__(self, bar: Rectangle, words: str):
+        # Letters stand out from hatches.
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+        x, y = bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height() / 2
+        super().__init__(x, y, words, ha="center", va="center", fontsize=SMALL, bbox=box)
+        self.bar = bar
+
+    def draw(self, renderer: Any) -> None:
+        """As `Text.draw`, or nothing."""
+        bar, text = self.bar.get_window_extent(renderer), self.get_window_extent(renderer)
+        if text.width <= bar.width and text.height <= bar.height:
+            super().draw(renderer)
+
+
 def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: str = "") -> Axes:
     """What flows did, per lift size, as stacked shares with their counts.
 
@@ -32,7 +55,8 @@ def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: st
         event: what counts as converged, for the caption.
 
     Returns:
-        The axes; of the outcomes those that occur, and converged and stuck in any case.
+        The axes; of the outcomes those that occur, and converged and stuck in any case. A count
+        is written where its bar is large enough to hold it.
     """
     ax = axes_for(ax)
     places, base = np.arange(len(table)), np.zeros(len(table))
@@ -49,22 +73,12 @@ def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: st
             linewidth=0.5,
             label=word,
         )
-        counts = [str(n) if s > 0.06 else "" for n, s in zip(table[word], share, strict=True)]
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-        texts = ax.bar_label(bars, counts, label_type="center", fontsize=8)
-        for text in (text for text in texts if text.get_text()):
-            text.set_bbox(box)
+        for bar, count in zip(bars, table[word], strict=True):
+            ax.add_artist(_Count(bar, str(count)))
         base += share
     ax.set(xlabel="lift size n", ylabel="share of runs", ylim=(0, 1))
-    ax.set_xticks(places, [str(n) for n in table.index])
-    ax.legend(
-        fontsize=8,
-        ncols=2 if len(words) > 3 else 3,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.17),
-        frameon=False,
-        handleheight=1.2,
-    )
+    named_ticks(ax.xaxis, places, [str(n) for n in table.index])
+    legend(ax, inside=0)
     what = f" Converged: {event}." if event else ""
     notes = [f"{w.capitalize()}: {_MEANINGS[w]}." for w in words if w in _MEANINGS]
     caption(ax, f"How flows ended, with numbers of runs.{what}", notes)

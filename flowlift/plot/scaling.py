@@ -3,10 +3,11 @@
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
 
 from ..answers import log_log_line
+from .keys import legend
 from .style import axes_for, label
+from .ticks import label_between_decades, size_axis
 
 
 def scaling(
@@ -45,9 +46,10 @@ def scaling(
         middle = np.exp(np.mean(np.log(line)))
         through = law.at(middle) * (line / middle) ** predicted
         ax.plot(line, through, "--", color="0.3", lw=1, label=f"predicted slope {predicted:g}")
-    ax.set(xscale="log", yscale="log", xlabel="lift size n", ylabel=label(data))
-    ax.set_xticks(sizes, [str(n) for n in sizes])
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set(yscale="log", xlabel="lift size n", ylabel=label(data))
+    size_axis(ax, sizes)
+    label_between_decades(ax.yaxis)
     ax.grid(alpha=0.25)
-    ax.legend(fontsize=7)
+    # The slope and its interval belong to the line that they are of.
+    legend(ax, inside=60)
     return ax

@@ -4,7 +4,9 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
-from .style import axes_for, caption, label, loss_axis, ordered_colours
+from .keys import legend
+from .style import axes_for, caption, label, ordered_colours
+from .ticks import loss_axis
 
 
 def steps_and_flows(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
@@ -32,7 +34,7 @@ def steps_and_flows(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     loss_axis(ax.yaxis, np.concatenate(drawn), "loss L")
     ax.set_xlabel(label(data.time))
     ax.grid(alpha=0.25)
-    ax.legend(fontsize=7)
+    legend(ax, inside=40)
     caption(
         ax,
         f"Steps of {data.optimiser} on the flows' axis of time. Colours: the mean loss that each "

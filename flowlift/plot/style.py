@@ -1,4 +1,4 @@
-"""What all figures share: size, colours, axes with units, captions."""
+"""What all figures share: sizes of figure and text, colours, labels with units, captions."""
 
 import textwrap
 import weakref
@@ -9,13 +9,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, NullFormatter, NullLocator
 
 # One column of a two-column page, in inches, enlarged for legibility on screens.
 COLUMN = (4.6, 3.4)
-_CAPTION_WIDTH = 76
+_CAPTION_WIDTH = 86
+# A caption of more lines makes a figure of ours higher, so that its axes keep their height.
+_CAPTION_LINES, _LINE_POINTS = 4, 9.0
+# Sizes of text that go with the font size of matplotlib's settings.
+SMALL, TINY = "small", "x-small"
+# Letters along a vertical axis.
+_UPRIGHT = 30
 # Okabe & Ito's colours, told apart with every kind of colour vision.
 OUTCOME_COLOURS = {
     "converged": "#0072B2",
@@ -30,7 +34,48 @@ MARKERS = "osD^v<>Pph*"
 
 def axes_for(ax: Axes | None) -> Axes:
     """The axes given, or those of a new figure of column width."""
-    return plt.figure(figsize=COLUMN, layout="constrained").add_subplot() if ax is None else ax
+    return new_figure(1, 1).add_subplot() if ax is None else ax
+
+
+def new_figure(rows: int, columns: int) -> Figure:
+    """A figure of panels of column width, which becomes higher with what stands below its axes."""
+    width, height = COLUMN
+    figure = plt.figure(figsize=(width * columns, height * rows), layout="constrained")
+    _OWN[figure] = {}
+    return figure
+
+
+def higher(ax: Axes, points: float, what: str = "legend") -> None:
+    """Make a figure of ours higher, as much as its highest row of panels asks for.
+
+    Args:
+        ax: the axes below which something stands.
+        points: how high it is.
+        what: it is; of one kind the highest in a row counts.
+    """
+    figure = figure_of(ax)
+    if figure not in _OWN:
+        return
+    spec = ax.get_subplotspec()
+    place = (what, spec.rowspan.start if spec is not None and what != "caption" else 0)
+    before, asked = _OWN[figure].get(place, 0.0), _OWN[figure]
+    if points > before:
+        asked[place] = points
+        figure.set_figheight(figure.get_figheight() + (points - before) / 72)
+
+
+def shortened(name: str, letters: int) -> str:
+    """A name of at most so many letters: both of its ends, where variants differ, with a gap."""
+    if len(name) <= letters:
+        return name
+    kept = letters - 1
+    return f"{name[: kept // 2]}…{name[-(kept - kept // 2) :]}"
+
+
+def upright(text: str) -> str:
+    """The label of a vertical axis in lines that are no longer than a panel is high."""
+    # A sign stays with its number.
+    return textwrap.fill(text.replace("≤ ", "≤\u00a0"), _UPRIGHT)
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -48,79 +93,6 @@ def label(data: Any) -> str:
     unit = data.attrs.get("units", "1")
     plain = unit in ("1", "loss")
     return data.attrs.get("long_name", data.name) + ("" if plain else f"  [{unit}]")
-
-
-def size_axis(ax: Axes, sizes: Any) -> None:
-    """A logarithmic axis of lift sizes, with ticks at these alone; every other one if crowded.
-
-    Args:
-        ax: the axes.
-        sizes: the sizes.
-    """
-    sizes = np.sort(np.asarray(sizes))
-    shown = sizes[:: max(1, round(len(sizes) / 8))]
-    ax.set_xscale("log")
-    if len(sizes) == 1:
-        ax.set_xlim(sizes[0] / 2, sizes[0] * 2)
-    ax.set_xticks(shown, [f"{n:g}" for n in shown])
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def time_axis(ax: Axes, time: Any) -> None:
-    """A logarithmic axis of flow time; ticks between decades are labelled where there are few.
-
-    Args:
-        ax: the axes.
-        time: the times, with their meaning and unit.
-    """
-    ax.set(xscale="log", xlabel=label(time))
-    label_between_decades(ax.xaxis)
-
-
-def label_between_decades(axis: Axis) -> None:
-    """Label ticks at 2, 3 and 6 times powers of ten where a logarithmic axis spans few of these.
-
-    Args:
-        axis: the axis, whose scale is logarithmic already.
-    """
-    # With one decade on the axis a single number would be all there is to read.
-    axis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1.5, 0.15)))
-    axis.set_tick_params(which="minor", labelsize=7)
-
-
-def loss_axis(axis: Axis, losses: Any, name: str) -> None:
-    """An axis of losses, said on its label where it is not logarithmic: a loss may be negative.
-
-    Positive losses get a logarithmic axis. Where some are zero it is linear below the least
-    positive one, so that they are seen; where some are negative it is linear throughout.
-
-    Args:
-        axis: the axis.
-        losses: all losses drawn along it; those that are not finite count for nothing.
-        name: the label.
-    """
-    ax: Any = axis.axes
-    across = axis is ax.xaxis
-    scale, limits = (ax.set_xscale, ax.set_xlim) if across else (ax.set_yscale, ax.set_ylim)
-    values = np.asarray(losses, float)
-    values = values[np.isfinite(values)]
-    positive = values[values > 0]
-    if not values.size:
-        # Nothing is drawn, and a logarithmic axis would have no limits: the scale stays.
-        pass
-    elif (values < 0).any() or not positive.size:
-        scale("linear")
-        name = f"{name}  (linear axis: not all are positive)"
-    elif positive.size < values.size:
-        least = float(positive.min())
-        scale("symlog", linthresh=least)
-        # The axis is symmetric by itself, and nothing is below zero.
-        limits(-least)
-        name = f"{name}  (linear below {least:.1e}: some are 0)"
-    else:
-        scale("log")
-    axis.set_label_text(name)
 
 
 def seeds_per_size(loss: xarray.DataArray) -> str:
@@ -141,6 +113,8 @@ def seeds_per_size(loss: xarray.DataArray) -> str:
 
 # What panels drawn before had to say of their own.
 _NOTES: weakref.WeakKeyDictionary[Figure, list[str]] = weakref.WeakKeyDictionary()
+# Figures that were made here, and how many points their rows have got for what stands below.
+_OWN: weakref.WeakKeyDictionary[Figure, dict[tuple[str, int], float]] = weakref.WeakKeyDictionary()
 
 
 def caption(ax: Axes, text: str, notes: Iterable[str] = ()) -> None:
@@ -155,6 +129,6 @@ def caption(ax: Axes, text: str, notes: Iterable[str] = ()) -> None:
     kept += [note for note in notes if note not in kept]
     text = " ".join([text, *kept])
     width = round(_CAPTION_WIDTH * figure_of(ax).get_figwidth() / COLUMN[0])
-    figure_of(ax).supxlabel(
-        textwrap.fill(text, width), x=0.02, ha="left", fontsize=7.5, color="0.25"
-    )
+    lines = textwrap.wrap(text, width)
+    higher(ax, max(0, len(lines) - _CAPTION_LINES) * _LINE_POINTS, "caption")
+    figure_of(ax).supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=TINY, color="0.25")

@@ -8,7 +8,8 @@ from matplotlib.patches import Rectangle
 from ..answers import known_times, there, verdicts
 from ..answers.held_out import EVENTS, HELD_OUT, TRAINING
 from ..answers.verdicts import NOT_OBSERVED, YES, from_on, up_to
-from .style import axes_for, caption, figure_of, time_axis
+from .style import axes_for, caption, figure_of
+from .ticks import named_ticks, time_axis
 
 # Before the first flow has met the loss there is nothing to see.
 _BEFORE = 10.0
@@ -57,7 +58,7 @@ def success_map(
     met = np.flatnonzero(shares.max(axis=0) > 0)
     if met.size:
         ax.set_xlim(max(edges[0], times[met[0]] / _BEFORE), edges[-1])
-    ax.set_yticks(rows, [str(n) for n in sizes])
+    named_ticks(ax.yaxis, rows, [str(n) for n in sizes])
     figure_of(ax).colorbar(mesh, ax=ax, label=f"share with {event} t")
     caption(
         ax,

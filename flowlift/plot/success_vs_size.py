@@ -14,7 +14,9 @@ from ..answers import (
     parts_of,
     variant_name,
 )
-from .style import MARKERS, axes_for, caption, ordered_colours, size_axis
+from .keys import key
+from .style import MARKERS, axes_for, caption, ordered_colours, upright
+from .ticks import size_axis
 
 
 def success_vs_size(
@@ -57,11 +59,11 @@ def success_vs_size(
         if delta is not None:
             number = learning_number(part, delta, level=level)
             _learning_number(ax, number, sizes, colours[i], 1 - delta - 0.025 * i)
-    ax.set(ylim=(-0.03, 1.06), xlabel="lift size n", ylabel=name)
+    ax.set(ylim=(-0.03, 1.06), xlabel="lift size n", ylabel=upright(name))
     size_axis(ax, table.index.get_level_values(-1).unique())
     ax.grid(alpha=0.25)
     if len(parts) > 1:
-        ax.legend(fontsize=8)
+        key(ax, [variant_name(variant) for variant, _ in parts], np.asarray(colours))
     caption(ax, _caption(table, delta, level, any(_bounds_the_limit(part) for _, part in parts)))
     return ax
 

@@ -6,7 +6,9 @@ from matplotlib.axes import Axes
 
 from ..answers import survival, there
 from ..answers.held_out import EVENTS, TRAINING
-from .style import axes_for, caption, ordered_colours, time_axis
+from .keys import MANY, key, names_of
+from .style import axes_for, caption, ordered_colours, upright
+from .ticks import time_axis
 
 
 def survival_vs_time(
@@ -34,13 +36,14 @@ def survival_vs_time(
     done = there(data)
     sizes = [n for n in np.sort(data["size"].values) if bool(done.sel(size=n).any())]
     least, first, bounded = float(data.time.values[data.time.values > 0].min()), np.inf, False
-    for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
+    colours, alpha = ordered_colours(len(sizes)), 0.12 * min(1.0, MANY / max(1, len(sizes)))
+    for size, colour in zip(sizes, colours, strict=True):
         curve = survival(data, loss, size, level=level, on=on)
         times = np.maximum(curve["time"].to_numpy(), least)
         time = np.concatenate([[least], times])
         share, low, high = (np.concatenate([[1.0], curve[c]]) for c in ("share", "low", "high"))
         ax.step(time, share, where="post", color=colour, label=f"n = {size}")
-        ax.fill_between(time, low, high, step="post", color=colour, alpha=0.12, lw=0)
+        ax.fill_between(time, low, high, step="post", color=colour, alpha=alpha, lw=0)
         if curve["share"].isna().to_numpy().any():
             bounded = True
             for name in ("least", "most"):
@@ -54,9 +57,9 @@ def survival_vs_time(
     if np.isfinite(first):
         # Before the first flow has met the loss there is nothing to see.
         ax.set_xlim(left=max(least, first / 10))
-    ax.set_ylabel(f"share that has not met {EVENTS[on]} ≤ {loss:g}")
+    ax.set_ylabel(upright(f"share that has not met {EVENTS[on]} ≤ {loss:g}"))
     ax.grid(alpha=0.25)
-    ax.legend(title="lift size", fontsize=8, title_fontsize=8, loc="lower left")
+    key(ax, names_of(sizes), colours, "lift size")
     caption(
         ax,
         f"Kaplan-Meier curves of the time to {EVENTS[on]} ≤ {loss:g}, with pointwise"

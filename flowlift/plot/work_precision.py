@@ -4,7 +4,9 @@ import numpy as np
 import xarray
 from matplotlib.axes import Axes
 
+from .keys import key
 from .style import MARKERS, axes_for, caption, label, ordered_colours
+from .ticks import label_between_decades, loss_axis
 
 
 def work_precision(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
@@ -20,9 +22,8 @@ def work_precision(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     """
     ax = axes_for(ax)
     solvers = list(dict.fromkeys(data.solver.values.tolist()))
-    for solver, colour, marker in zip(
-        solvers, ordered_colours(len(solvers)), _markers(len(solvers)), strict=True
-    ):
+    colours = ordered_colours(len(solvers))
+    for solver, colour, marker in zip(solvers, colours, _markers(len(solvers)), strict=True):
         runs = data.isel(run=np.flatnonzero(data.solver.values == solver))
         good = runs.isel(run=np.flatnonzero(runs.reached.values)).sortby("cost")
         ax.plot(good.cost, good.error, color=colour, marker=marker, ms=4, label=solver)
@@ -30,9 +31,12 @@ def work_precision(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
         given_up = runs.given_up.values if "given_up" in runs else np.zeros_like(failed)
         for chosen, marker in ((failed & ~given_up, "x"), (failed & given_up, ">")):
             _failures(ax, runs.isel(run=np.flatnonzero(chosen)), colour, solver, marker)
-    ax.set(xscale="log", yscale="log", xlabel=label(data.cost), ylabel=label(data.error))
+    ax.set(xscale="log", xlabel=label(data.cost))
+    label_between_decades(ax.xaxis)
+    # An error may be zero: that of the reference, or of a flow that rests.
+    loss_axis(ax.yaxis, data.error, label(data.error))
     ax.grid(alpha=0.25)
-    ax.legend(fontsize=7)
+    key(ax, solvers, colours, "solver")
     failed = int((~data.reached).sum())
     text = "Lower left is better; errors are against a reference of another family of solvers."
     if failed:

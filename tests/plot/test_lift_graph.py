@@ -54,7 +54,7 @@ def test_an_in_cone_is_red_and_chosen_copies_are_green(lift):
     for name, copies in cone.copies.items():
         inside = np.ptp(rims[name][:, :3], axis=1) > 0
         assert np.flatnonzero(inside).tolist() == copies.tolist()
-    caption = ax.figure.get_supxlabel()
+    caption = " ".join(ax.figure.get_supxlabel().split())
     assert "in-cone of copy 3 of h2" in caption
     assert "1 of 7 in h1" in caption
 

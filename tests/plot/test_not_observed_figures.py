@@ -151,7 +151,7 @@ def test_notes_of_all_panels_are_in_the_caption(study, partly):
         name: " ".join(figure.get_supxlabel().split())
         for name, _, figure in plot.figures(results, study.question)
     }
-    assert "Triangles and crosses" in found["loss_vs_size"]
+    assert "Triangles, crosses" in found["loss_vs_size"]
     assert "Dotted: an upper bound" in found["loss_vs_time"]
 
 
