@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 # One column of a two-column page, in inches, enlarged for legibility on screens.
 COLUMN = (4.6, 3.4)
-_CAPTION_WIDTH = 86
+_CAPTION_WIDTH = 80
 # A caption of more lines makes a figure of ours higher, so that its axes keep their height.
 _CAPTION_LINES, _LINE_POINTS = 4, 9.0
 # Sizes of text that go with the font size of matplotlib's settings.
 SMALL, TINY = "small", "x-small"
 # Letters along a vertical axis.
-_UPRIGHT = 30
+_UPRIGHT = 26
 # Okabe & Ito's colours, told apart with every kind of colour vision.
 OUTCOME_COLOURS = {
     "converged": "#0072B2",

@@ -18,7 +18,7 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from .style import TINY, label
+from .style import TINY, label, upright
 
 # Between two labels, in units of their font size: less reads as one number.
 _GAP = 0.5
@@ -210,7 +210,8 @@ def loss_axis(axis: Axis, losses: Any, name: str) -> None:
     else:
         scale("linear")
         name = f"{name}\n(linear axis: not all are positive)"
-    axis.set_label_text(name)
+    lines = name.split("\n")
+    axis.set_label_text(name if across else "\n".join(map(upright, lines)))
 
 
 def _symlog(axis: Axis, scale: Any, least: float) -> None:

@@ -118,7 +118,7 @@ def test_losses_that_are_not_positive_are_shown_and_the_label_says_how():
         # Zero, not below it: as a loss that is clipped, or exactly fitted.
         data["loss"] = data.loss.clip(0.0) if shift == 1e-3 else data.loss
         ax = plot.loss_vs_time(data)
-        scales[shift] = ax.get_yscale(), ax.get_ylabel()
+        scales[shift] = ax.get_yscale(), " ".join(ax.get_ylabel().split())
         low, high = ax.get_ylim()
         assert low <= float(data.loss[1:].min()) < float(data.loss[1:].max()) <= high
     assert [scale for scale, _ in scales.values()] == ["log", "symlog", "linear"]
