@@ -15,7 +15,7 @@ from .ticks import loss_axis
 # More points than these lie on one another; then cells of the plane count them.
 MANY_PAIRS, _CELLS = 2000, 48
 # Letters of a name on an axis.
-_LETTERS = 26
+_LETTERS = 20
 
 
 def paired_losses(
