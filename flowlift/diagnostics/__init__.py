@@ -9,6 +9,7 @@ from .coverage_rate import coverage_rate
 from .critical_point import CriticalPoint, Kind, critical_point
 from .degrees import Degrees, DegreeTest, degree_laws, degree_test, degrees
 from .fibration import fibration_defects, is_fibration
+from .foreseen import Foreseen, foreseen
 from .imbalance import Imbalance, imbalance, imbalance_defect
 from .in_cones import InCone, in_cone, tree_copies, tree_fractions
 from .kl_exponent import KLFit, kl_exponent
@@ -56,6 +57,7 @@ __all__ = [
     "CriticalPoint",
     "DegreeTest",
     "Degrees",
+    "Foreseen",
     "Imbalance",
     "InCone",
     "InTree",
@@ -88,6 +90,7 @@ __all__ = [
     "effective_rank",
     "fibration_defects",
     "first_rows",
+    "foreseen",
     "good_copies",
     "hessian_ends",
     "hessian_top",

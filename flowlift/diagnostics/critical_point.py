@@ -107,6 +107,7 @@ def critical_point(
     max_products: int = 300,
     failure: float = 1e-6,
     seed: int = 0,
+    memory: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
 ) -> CriticalPoint:
     """The kind of point that a model is at.
@@ -127,6 +128,7 @@ def critical_point(
             `least_curvature` for how many are needed.
         failure: the probability, over a random start, that the bound does not hold.
         seed: of the start.
+        memory: as for `least_curvature`.
         trainable: which leaves are theta.
 
     Returns:
@@ -138,7 +140,7 @@ def critical_point(
     check_concrete("critical_point", model)
     largest_gradient = positive("gradient_norm", gradient_norm)
     relative = positive("curvature", curvature)
-    norm = float(_gradient_norm(landscape(model, task, trainable)))
+    norm = float(_gradient_norm(landscape(model, task, trainable, memory)))
 
     def decided(found: LeastCurvature) -> bool:
         c = _tolerance(found, relative)
@@ -155,6 +157,7 @@ def critical_point(
         failure=failure,
         seed=seed,
         settled=decided,
+        memory=memory,
         trainable=trainable,
     )
     c = _tolerance(found, relative)

@@ -17,15 +17,17 @@ from jaxtyping import Array, Float, PyTree
 from ..lift import Purpose, stream
 from ..showing import shows_itself
 from ..solvers.exclusion import Exclusion, component_quantile
-from ..solvers.lanczos import Krylov
+from ..solvers.host.restarted import Restarted
 from ..tasks import AbstractObjective, Task
 from .checks import check_concrete, non_negative, whole
+from .room import vectors_within
 from .sharpness import Landscape, landscape
 from .tangent import Trainable
 
-# Products between two looks at what is known: each look is a linearisation and a decision on the
-# host.
+# Products between two looks at what is known: each is an eigenvalue problem.
 _BLOCK = 16
+# Fewer vectors gain hardly anything between two restarts.
+_LEAST_VECTORS = 8
 # Products at once when all of H is made: memory for so many passes.
 _COLUMNS = 16
 # The second key of the stream of starts; Hutch++ and points of a ball have one key.
@@ -73,6 +75,7 @@ def least_curvature(
     failure: float = 1e-6,
     seed: int = 0,
     settled: Callable[[LeastCurvature], bool] | None = None,
+    memory: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
 ) -> LeastCurvature:
     """The least eigenvalue of H at a model, between a bound and a curvature that was seen.
@@ -89,14 +92,20 @@ def least_curvature(
         failure: the probability, over the start, that the bound does not hold.
         seed: of the start.
         settled: or when this holds of what is known so far.
+        memory: bytes for the vectors of the run, 2 GB if None, and, each by itself, for the
+            activations of a product. Where it holds fewer vectors than products are made, the run
+            is restarted with those that matter: the bound holds as it is, and needs some more
+            products to come as near.
         trainable: which leaves are theta.
 
     Returns:
-        The bounds. Cost: P products or at most `max_products`, 2 gradients each, and one gradient
-        for each 16; memory: P^2 numbers, or one vector of P numbers a product.
+        The bounds. Cost: P products and a gradient, or at most `max_products`, 2 gradients each;
+        memory: P^2 numbers, or one vector of P numbers a product within `memory`, and the
+        activations of one chunk of samples.
 
     Raises:
-        ValueError: for an argument out of range, or inside `jax.jit` and the like.
+        ValueError: for an argument out of range, less memory than eight vectors take or one
+            sample, or inside `jax.jit` and the like.
     """
     check_concrete("least_curvature", model)
     dense = whole("dense", dense, 0)
@@ -107,69 +116,75 @@ def least_curvature(
             f"Argument `failure` must be a probability between 0 and 1, but is {failure!r}; "
             "give e.g. 1e-6."
         )
-    at = landscape(model, task, trainable)
+    at = landscape(model, task, trainable, memory)
     live = np.flatnonzero(np.asarray(at.mask))
     if live.size <= dense:
         return _of_all(at, live)
     rng = stream(seed, Purpose.PROBE, live.size, _STARTS)
     start = np.zeros(at.mask.size)
     start[live] = rng.standard_normal(live.size)
-    component = component_quantile(live.size, float(failure))
+    start = start.astype(at.mask.dtype)
+    capacity = vectors_within(memory, at.mask, least=_LEAST_VECTORS)
+    bound = float(failure), component_quantile(live.size, float(failure))
 
     def enough(found: LeastCurvature) -> bool:
         near = found.lowest - found.bound <= rtol * max(abs(found.highest), abs(found.lowest))
         return near or (settled is not None and settled(found))
 
-    steps = min(max_products, live.size)
-    return _by_lanczos(at, jnp.asarray(start, at.mask.dtype), component, failure, steps, enough)
+    return _by_lanczos(at, start, bound, (min(max_products, live.size), capacity), enough)
 
 
 def _by_lanczos(
-    at: Landscape, start: Array, component: float, failure: float, steps: int, enough: Callable
+    at: Landscape, start: np.ndarray, bound: tuple[float, float], room: tuple[int, int], enough
 ) -> LeastCurvature:
-    krylov, looks = _begun(start, steps), 0
-    while True:
-        krylov, looks = _extended(at, krylov), looks + 1
-        # On the host, where decisions need no compilation.
-        found = _seen(krylov, component, failure, looks)
-        closed = not np.asarray(krylov.beta)[found.products - 1] > 0
-        if closed or found.products >= steps or enough(found):
-            return found
+    """By a process from a start.
+
+    Args:
+        at: the landscape.
+        start: the first direction.
+        bound: the probability that the bound fails, and the component that belongs to it.
+        room: at most so many products, and so many vectors at a time.
+        enough: whether to stop, asked of what is known at every 16th product.
+
+    Returns:
+        What is known at the end.
+    """
+    steps, capacity = room
+    process = Restarted(start, min(steps, capacity))
+    product = lambda v: np.asarray(_product(at, v))
+    with np.errstate(all="ignore"):
+        while True:
+            process.extend(product)
+            # What comes after a closed space is no part of the start's.
+            ended = process.closed or process.products >= steps or not process.finite
+            if not ended and process.products % _BLOCK:
+                continue
+            found = _seen(process, *bound)
+            if ended or enough(found):
+                return found
 
 
 @eqx.filter_jit
-def _begun(start: Array, steps: int) -> Krylov:
-    return Krylov.empty(steps, start).restarted(start)
+def _product(at: Landscape, vector: Array) -> Array:
+    return at.product(at.theta, vector)
 
 
-@eqx.filter_jit
-def _extended(at: Landscape, krylov: Krylov) -> Krylov:
-    _, product = at.linearise()
-    end = jnp.minimum(krylov.size + _BLOCK, krylov.capacity)
-
-    def going(now: Krylov) -> Array:
-        # What comes after a closed space is no part of the start's.
-        last = jnp.maximum(now.size - 1, 0)
-        return (now.size < end) & ((now.size == krylov.size) | (now.beta[last] > 0))
-
-    return jax.lax.while_loop(going, lambda now: now.extended(product), krylov)
-
-
-def _seen(krylov: Krylov, component: float, failure: float, looks: int) -> LeastCurvature:
-    process, size = Exclusion(krylov), int(krylov.size)
+def _seen(process: Restarted, failure: float, component: float) -> LeastCurvature:
+    cycle, size, products = process.cycle, process.size, process.products
+    known = Exclusion([*process.cycles, cycle])
     # Of T: about a unit of rounding a row, as in any orthogonal process of so many steps.
-    slack = size * float(jnp.finfo(krylov.alpha.dtype).eps) * process.scale
-    bound = process.least_bound(component) - slack
+    slack = products * float(np.finfo(process.basis.dtype).eps) * known.scale
+    bound = known.least_bound(component) - slack
     return LeastCurvature(
-        lowest=float(process.values[0]),
-        bound=bound if bool(krylov.symmetric) or np.isnan(bound) else -np.inf,
+        lowest=float(known.values[0]),
+        bound=bound if process.symmetric or np.isnan(bound) else -np.inf,
         failure=float(failure),
         rounding=slack,
-        residual=process.residual,
-        highest=float(process.values[-1]),
-        direction=process.vector @ np.asarray(krylov.basis)[:size],
-        products=size,
-        gradients=2 * size + looks,
+        residual=known.residual,
+        highest=float(known.values[-1]),
+        direction=known.vector.astype(process.basis.dtype) @ process.basis[:size],
+        products=products,
+        gradients=2 * products,
     )
 
 

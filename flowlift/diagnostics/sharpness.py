@@ -14,10 +14,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ..compilations import keep_compilations
+from ..flow.chunking import chunk_samples
 from ..solvers import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spectral_ends
 from ..static import number_kinds
-from ..tasks import AbstractObjective, Task, resolve_objective
+from ..tasks import AbstractObjective, Supervised, Task, resolve_objective, total
+from ..tasks.added import data_of
+from ..tasks.chunks import Chunked
 from .checks import is_traced, whole
+from .room import vectors_within
 from .tangent import Theta, Trainable, in_precision_of, live
 
 
@@ -39,19 +43,48 @@ class Landscape(eqx.Module):
     kinds: tuple[str, ...] = eqx.field(static=True)
 
     def gradient(self, theta: Theta) -> Theta:
-        """grad L."""
-        unravel = ravel_pytree(self.tree)[1]
+        """grad L, one chunk of samples after another."""
+        return self._total(jax.grad, theta)
 
-        def loss(theta: Theta) -> Array:
-            return self.objective(eqx.combine(unravel(theta), self.rest))
+    def product(self, theta: Theta, vector: Theta) -> Theta:
+        """H v on the coordinates that count, one chunk after another."""
 
-        return jax.grad(loss)(theta)
+        def along(loss: Callable) -> Callable:
+            return lambda theta, vector: jax.jvp(jax.grad(loss), (theta,), (vector,))[1]
+
+        return self.mask * self._total(along, theta, self.mask * vector)
+
+    @property
+    def theta(self) -> Theta:
+        """theta as one vector."""
+        return ravel_pytree(self.tree)[0]
 
     def linearise(self) -> tuple[Theta, Callable[[Theta], Theta]]:
-        """grad L at theta, and v -> H v on the coordinates that count."""
-        theta = ravel_pytree(self.tree)[0]
+        """grad L at theta, and v -> H v on the coordinates that count.
+
+        Products share one forward pass where all samples make one chunk. Where they make several,
+        keeping those of all of them would take as many times the memory, and reading them back as
+        long as making them anew.
+
+        Returns:
+            Both.
+        """
+        theta = self.theta
+        if _in_chunks(self.objective):
+            return self.gradient(theta), lambda v: self.product(theta, v)
         gradient, product = jax.linearize(self.gradient, theta)
         return gradient, lambda v: self.mask * product(self.mask * v)
+
+    def _total(self, derive: Callable, *at: Theta) -> Theta:
+        arrays, static = eqx.partition(self.rest, eqx.is_array)
+        unravel = ravel_pytree(self.tree)[1]
+
+        def of_part(objective: AbstractObjective, given: tuple) -> Theta:
+            arrays, *at = given
+            loss = lambda theta: objective(eqx.combine(unravel(theta), arrays, static))
+            return derive(loss)(*at)
+
+        return total(self.objective, of_part, (arrays, *at))
 
     @property
     def start(self) -> Theta:
@@ -60,7 +93,10 @@ class Landscape(eqx.Module):
 
 
 def landscape(
-    model: PyTree, task: Task | AbstractObjective | Callable, trainable: Trainable
+    model: PyTree,
+    task: Task | AbstractObjective | Callable,
+    trainable: Trainable,
+    memory: int | None = None,
 ) -> Landscape:
     """The landscape of a task around a model.
 
@@ -68,6 +104,8 @@ def landscape(
         model: the model.
         task: a task, an objective or a callable model -> L.
         trainable: which leaves are theta.
+        memory: bytes for the activations of one product, see `flowlift.flow.chunking`; None: as
+            many samples at a time as the model says. Without effect where samples cannot be cut.
 
     Returns:
         The landscape, in the precision of theta.
@@ -76,8 +114,17 @@ def landscape(
     tree, rest = eqx.partition(model, trainable)
     objective = in_precision_of(tree, resolve_objective(task))
     objective.check(model)
+    # Samples that cannot be cut are taken all at once: the bound is that of the vectors alone.
+    data = data_of(objective)
+    bound = memory if isinstance(data, Supervised) and data.separable else None
+    # Weights of chunks of integers are of no precision yet.
+    objective = in_precision_of(tree, chunk_samples(model, objective, bound))
     kinds = number_kinds((rest, objective))
     return Landscape(tree, rest, objective, live(model, trainable), kinds)
+
+
+def _in_chunks(objective: AbstractObjective) -> bool:
+    return isinstance(data_of(objective), Chunked)
 
 
 def hessian_ends(
@@ -86,6 +133,7 @@ def hessian_ends(
     *,
     rtol: float = 1e-6,
     max_products: int = 300,
+    memory: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
 ) -> SpectralEnds:
     """The least and the largest eigenvalue of H, by Lanczos; the largest is the sharpness.
@@ -98,14 +146,19 @@ def hessian_ends(
         task: a task, an objective or a callable model -> L.
         rtol: stop when both residuals are at most rtol times the larger modulus.
         max_products: at most so many products; where they are spent first, the residuals say so.
+        memory: bytes for the vectors of the run, 2 GB if None, and, each by itself, for the
+            activations of a product. Where it holds fewer vectors, fewer products are made.
         trainable: which leaves are theta.
 
     Returns:
         Both ends with their residuals. Cost: 1 gradient and 2 a product; memory: one vector of
-        the size of theta for each of `max_products`.
+        the size of theta for each of `max_products`, within `memory`.
     """
     max_products = whole("max_products", max_products, 2)
-    return _ends(landscape(model, task, trainable), rtol, max_products)
+    at = landscape(model, task, trainable, memory)
+    # One product is spent on a generic vector.
+    most = 1 + vectors_within(memory, at.mask, least=2)
+    return _ends(at, rtol, min(max_products, most))
 
 
 def hessian_top(
@@ -115,6 +168,7 @@ def hessian_top(
     *,
     rtol: float = 1e-6,
     max_products: int | None = None,
+    memory: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
 ) -> RitzPairs:
     """The `count` largest eigenvalues of H with their eigenvectors.
@@ -127,19 +181,23 @@ def hessian_top(
         max_products: at most so many products, by default 8 k + 100; 59 keep the cost at 119
             gradients. Where they are spent first, the residuals tell which pairs have settled, and
             `complete` is false: others may be missing among them.
+        memory: bytes for the vectors of the run, 2 GB if None, and, each by itself, for the
+            activations of a product. Where it holds fewer vectors, fewer products are made.
         trainable: which leaves are theta.
 
     Returns:
         The pairs with their residuals. Cost: 1 gradient and 2 a product; memory: two vectors of
-        the size of theta for each of `max_products`.
+        the size of theta for each of `max_products` and for each pair, within `memory`.
 
     Raises:
-        ValueError: if not 1 <= count <= the number of parameters.
+        ValueError: if not 1 <= count <= the number of parameters, or the memory holds fewer.
     """
-    at = landscape(model, task, trainable)
+    at = landscape(model, task, trainable, memory)
     live = at.mask.size if is_traced(at.mask) else int(at.mask.sum())
     count = whole("count", count, 1, live)
     limit = 8 * count + 100 if max_products is None else whole("max_products", max_products, 1)
+    # The pairs are there besides, found and new.
+    limit = min(limit, vectors_within(memory, at.mask, least=2 * count, sets=2) - count + 1)
     # One product is spent on a bound of |H|.
     return _top(at, count, rtol, max(count, limit - 1))
 

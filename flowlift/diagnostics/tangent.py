@@ -12,16 +12,19 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ..compilations import keep_compilations
+from ..flow.chunking import samples_at_a_time
 from ..flow.rates import Rates, rates_of
 from ..lift import Lift
 from ..showing import shows_itself
 from ..static import number_kinds
 from ..tasks import AbstractObjective, SquaredLoss, Supervised, Task, resolve_objective
 from ..tasks.added import Penalised, data_of
+from ..tasks.outputs import predict
 
 Theta = Float[Array, " P"]
 Values = Float[Array, " N"]
@@ -58,6 +61,7 @@ class Tangent(eqx.Module):
         objective: the samples, the targets and the loss.
         kinds: types and values of the numbers that are no arrays, see `flowlift.static`.
         roots: D^(1/2) of the rates, in the order of theta; None where all are 1.
+        at_a_time: so many samples at most are in one pass.
     """
 
     tree: PyTree
@@ -65,11 +69,17 @@ class Tangent(eqx.Module):
     objective: Supervised
     kinds: tuple[str, ...] = eqx.field(static=True)
     roots: Theta | None = None
+    at_a_time: int | None = eqx.field(static=True, default=None)
 
     @property
     def theta(self) -> Theta:
         """theta as one vector, the padding of lifts included (its columns of J are 0)."""
         return ravel_pytree(self.tree)[0]
+
+    @property
+    def values(self) -> jax.ShapeDtypeStruct:
+        """Shape and type of f; nothing is computed."""
+        return eqx.filter_eval_shape(lambda at: at.outputs(at.theta), self)
 
     @property
     def root(self) -> float:
@@ -78,19 +88,61 @@ class Tangent(eqx.Module):
 
     def outputs(self, theta: Theta) -> Values:
         """f(theta). One forward pass."""
-        tree = ravel_pytree(self.tree)[1](theta)
-        outputs = self.objective.outputs(eqx.combine(tree, self.rest))
-        return ravel_pytree(outputs)[0] / self.root
+        return self._of(theta, self.objective.inputs)
+
+    def _of(self, theta: Theta, inputs: PyTree) -> Values:
+        model = eqx.combine(ravel_pytree(self.tree)[1](theta), self.rest)
+        return ravel_pytree(predict(model, inputs, self.objective.apply))[0] / self.root
 
     def linearise(self) -> Linearised:
-        """f and J at theta, with rates J D^(1/2). One forward pass, memory of one gradient."""
-        theta = self.theta
-        outputs, push = jax.linearize(self.outputs, theta)
-        transpose = jax.linear_transpose(push, theta)
+        """f and J at theta, with rates J D^(1/2). One forward pass.
+
+        Memory: of one gradient, of so many samples as are in one pass. Where they are not all, each
+        product makes their activations anew, which takes no longer than to read them back.
+
+        Returns:
+            f and the products.
+        """
+        samples = len(self.objective.targets)
+        if self.at_a_time is None or self.at_a_time >= samples:
+            outputs, push = jax.linearize(self.outputs, self.theta)
+            transpose = jax.linear_transpose(push, self.theta)
+            pull = lambda w: transpose(w)[0]
+        else:
+            outputs, push, pull = self._in_chunks(samples, self.at_a_time)
         if self.roots is None:
-            return Linearised(outputs, push, lambda w: transpose(w)[0])
+            return Linearised(outputs, push, pull)
         scaled = self.scaled
-        return Linearised(outputs, lambda v: push(scaled(v)), lambda w: scaled(transpose(w)[0]))
+        return Linearised(outputs, lambda v: push(scaled(v)), lambda w: scaled(pull(w)))
+
+    def _in_chunks(self, samples: int, size: int) -> tuple[Values, Callable, Callable]:
+        """f, and products with J and J^T, one chunk of samples after another."""
+        count = -(-samples // size)
+        size = -(-samples // count)
+        index = np.minimum(np.arange(count * size).reshape(count, size), samples - 1)
+        parts = jax.tree.map(lambda leaf: leaf[index], self.objective.inputs)
+        theta = self.theta
+        shape = self.values
+        each, whole = shape.size // samples, lambda chunks: chunks.reshape(-1)[: shape.size]
+        outputs = whole(jax.lax.map(lambda part: self._of(theta, part), parts))
+
+        def push(v: Theta) -> Values:
+            along = lambda part: jax.jvp(lambda at: self._of(at, part), (theta,), (v,))[1]
+            return whole(jax.lax.map(along, parts))
+
+        def pull(w: Values) -> Theta:
+            # What fills the last chunk has no weight.
+            filled = jnp.zeros(count * size * each, w.dtype).at[: w.size].set(w)
+
+            def add(so_far: Theta, pair: tuple) -> tuple[Theta, None]:
+                part, weights = pair
+                back = jax.vjp(lambda at: self._of(at, part), theta)[1]
+                return so_far + back(weights)[0], None
+
+            pairs = parts, filled.reshape(count, -1)
+            return jax.lax.scan(add, jnp.zeros_like(theta), pairs)[0]
+
+        return outputs, push, pull
 
     def scaled(self, vector: Theta) -> Theta:
         """D^(1/2) v: a step in theta from one in phi = D^(-1/2) theta."""
@@ -127,6 +179,7 @@ def tangent(
     squared: bool = False,
     rates: Rates | None = None,
     whole: bool = False,
+    memory: int | None = None,
 ) -> Tangent:
     """The tangent of a model on the samples of a task.
 
@@ -137,6 +190,8 @@ def tangent(
         squared: whether the quantity at hand is defined for squared loss only.
         whole: whether the quantity at hand speaks of grad L, to which added terms belong.
         rates: D, as for `flowlift.solve`: J is then that of phi = D^(-1/2) theta, J D^(1/2).
+        memory: bytes for the activations of one product, see `flowlift.flow.chunking`; None: as
+            many samples at a time as the model says. Without effect where samples cannot be cut.
 
     Returns:
         The tangent, its data in the precision of theta.
@@ -169,7 +224,9 @@ def tangent(
     outputs = eqx.filter_eval_shape(objective.outputs, model)
     _check_real("model", outputs, "outputs", "return real and imaginary parts as two outputs")
     roots = None if rates is None else _roots(tree, rates)
-    return Tangent(tree, rest, objective, number_kinds((rest, objective)), roots)
+    bound = memory if objective.separable else None
+    at_a_time = samples_at_a_time(model, objective, bound)
+    return Tangent(tree, rest, objective, number_kinds((rest, objective)), roots, at_a_time)
 
 
 def _roots(tree: PyTree, rates: Rates) -> Theta:

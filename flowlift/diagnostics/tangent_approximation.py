@@ -27,6 +27,7 @@ from ..showing import shows_itself
 from ..solvers.bidiagonal import Bidiagonal, bidiagonalise
 from ..tasks import AbstractObjective, Task
 from .checks import is_traced
+from .room import vectors_within
 from .spectral_measure import SpectralMeasure, measures
 from .tangent import Linearised, Tangent, Theta, Trainable, Values, tangent
 
@@ -116,6 +117,7 @@ def tangent_curve(
     *,
     rtol: float = 1e-6,
     max_products: int = MAX_PRODUCTS,
+    memory: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
     rates: Rates | None = None,
 ) -> TangentCurve:
@@ -128,6 +130,8 @@ def tangent_curve(
             products are spent. The curve can be asked at any level either way.
         rtol: stop when (upper - lower) <= rtol x upper at these levels, or both are infinite.
         max_products: at most so many products with J and with J^T, 2 gradients together.
+        memory: bytes for the vectors of the run, 2 GB if None, and, each by itself, for the
+            activations of a product. Where it holds fewer vectors, fewer products are made.
         trainable: which leaves are theta.
         rates: as for `flowlift.solve`: |u| is then |D^(-1/2) u|.
 
@@ -143,8 +147,8 @@ def tangent_curve(
         ValueError: if the task's loss is not squared, or a level is negative.
     """
     levels = None if eps is None else _check_levels(eps)
-    at = tangent(model, task, trainable, squared=True, rates=rates)
-    return _curve(at, levels, jnp.asarray(rtol), max_products)
+    at = tangent(model, task, trainable, squared=True, rates=rates, memory=memory)
+    return _curve(at, levels, jnp.asarray(rtol), _affordable(at, max_products, memory))
 
 
 def tangent_radius(
@@ -154,6 +158,7 @@ def tangent_radius(
     *,
     rtol: float = 1e-6,
     max_products: int = MAX_PRODUCTS,
+    memory: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
     rates: Rates | None = None,
 ) -> Radius:
@@ -165,6 +170,7 @@ def tangent_radius(
         eps: the level.
         rtol: relative width of the bracket.
         max_products: at most so many products with J and with J^T.
+        memory: as for `tangent_curve`.
         trainable: which leaves are theta.
         rates: as for `flowlift.solve`: |u| is then |D^(-1/2) u|.
 
@@ -175,7 +181,14 @@ def tangent_radius(
         ValueError: as for `tangent_curve`.
     """
     curve = tangent_curve(
-        model, task, eps, rtol=rtol, max_products=max_products, trainable=trainable, rates=rates
+        model,
+        task,
+        eps,
+        rtol=rtol,
+        max_products=max_products,
+        memory=memory,
+        trainable=trainable,
+        rates=rates,
     )
     return curve.kappa(eps)
 
@@ -202,6 +215,7 @@ def tangent_move(
     *,
     rtol: float = 1e-6,
     max_products: int = MAX_PRODUCTS,
+    memory: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
     rates: Rates | None = None,
 ) -> Move:
@@ -214,6 +228,7 @@ def tangent_move(
             says so.
         rtol: as for `tangent_curve`.
         max_products: as for `tangent_curve`.
+        memory: as for `tangent_curve`.
         trainable: which leaves are theta.
         rates: as for `flowlift.solve`: |u| is then |D^(-1/2) u|.
 
@@ -223,8 +238,19 @@ def tangent_move(
     Raises:
         ValueError: as for `tangent_curve`.
     """
-    at = tangent(model, task, trainable, squared=True, rates=rates)
-    return _move(at, _check_levels(eps), jnp.asarray(rtol), max_products)
+    at = tangent(model, task, trainable, squared=True, rates=rates, memory=memory)
+    most = _affordable(at, max_products, memory)
+    return _move(at, _check_levels(eps), jnp.asarray(rtol), most)
+
+
+def _affordable(at: Tangent, max_products: int, memory: int | None) -> int:
+    """At most so many products as the memory holds vectors of the shorter kind."""
+    values, theta = at.values, jax.eval_shape(lambda: at.theta)
+    return min(max_products, vectors_within(memory, min(values, theta, key=_length), least=1))
+
+
+def _length(struct) -> int:
+    return struct.size
 
 
 def _check_levels(eps) -> Array:

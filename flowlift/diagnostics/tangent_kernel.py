@@ -15,6 +15,7 @@ from ..solvers import RitzPairs, SpectralEnds, generic_vector, ritz_pairs, spect
 from ..tasks import AbstractObjective, Task
 from .checks import whole
 from .moments import Moments, moments, sign_probes
+from .room import vectors_within
 from .tangent import Tangent, Trainable, tangent
 
 _PRODUCTS = 48
@@ -83,6 +84,7 @@ def kernel_top(
     *,
     rtol: float = 1e-6,
     max_products: int | None = None,
+    memory: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
     rates: Rates | None = None,
 ) -> RitzPairs:
@@ -96,6 +98,8 @@ def kernel_top(
         max_products: at most so many products, by default 8 k + 100. Where they are spent first,
             the residuals tell which pairs have settled, and `complete` is false: others may be
             missing among them.
+        memory: bytes for the vectors of the run, 2 GB if None, and, each by itself, for the
+            activations of a product. Where it holds fewer vectors, fewer products are made.
         trainable: which leaves are theta.
         rates: as for `flowlift.solve`: K is then J D J^T.
 
@@ -106,10 +110,11 @@ def kernel_top(
     Raises:
         ValueError: if not 1 <= count <= N.
     """
-    at = tangent(model, task, trainable, rates=rates)
+    at = tangent(model, task, trainable, rates=rates, memory=memory)
     count = whole("count", count, 1, _size(at))
     limit = 8 * count + 100 if max_products is None else whole("max_products", max_products, 1)
-    return _top(at, count, rtol, limit)
+    most = vectors_within(memory, at.values, least=2 * count, sets=2) - count
+    return _top(at, count, rtol, min(limit, most))
 
 
 def kernel_ends(
@@ -118,6 +123,7 @@ def kernel_ends(
     *,
     rtol: float = 1e-6,
     max_products: int = 300,
+    memory: int | None = None,
     trainable: Trainable = eqx.is_inexact_array,
     rates: Rates | None = None,
 ) -> SpectralEnds:
@@ -128,6 +134,8 @@ def kernel_ends(
         task: a task with samples.
         rtol: stop when both residuals are at most rtol times the largest eigenvalue.
         max_products: at most so many products; where they are spent first, the residuals say so.
+        memory: bytes for the vectors of the run, 2 GB if None, and, each by itself, for the
+            activations of a product. Where it holds fewer vectors, fewer products are made.
         trainable: which leaves are theta.
         rates: as for `flowlift.solve`: K is then J D J^T.
 
@@ -136,7 +144,9 @@ def kernel_ends(
         numbers for each of `max_products`.
     """
     max_products = whole("max_products", max_products, 2)
-    return _ends(tangent(model, task, trainable, rates=rates), rtol, max_products)
+    at = tangent(model, task, trainable, rates=rates, memory=memory)
+    most = vectors_within(memory, at.values, least=2)
+    return _ends(at, rtol, min(max_products, most))
 
 
 def kernel_moments(
@@ -297,7 +307,7 @@ def kernel_change(
 
 
 def _size(at: Tangent) -> int:
-    return eqx.filter_eval_shape(at.outputs, at.theta).size
+    return at.values.size
 
 
 def _probes(at: Tangent, products: int, seed: int) -> Array | None:

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
@@ -198,7 +199,9 @@ def arrange(objective: Supervised, size: int) -> Supervised | Chunked:
         return objective
     length = math.ceil(n / n_chunks)
     index = np.arange(n_chunks * length).reshape(n_chunks, length)
-    cut = lambda leaf: np.asarray(leaf)[np.minimum(index, n - 1)]
+    # Of data that are traced, inside an observer, the program cuts.
+    known = lambda leaf: leaf if isinstance(leaf, Tracer) else np.asarray(leaf)
+    cut = lambda leaf: known(leaf)[np.minimum(index, n - 1)]
     inputs, targets = jax.tree.map(cut, (objective.inputs, objective.targets))
     weights = np.where(index < n, 1 / n, 0.0).astype(_real_type(inputs))
     parts = Samples(inputs, targets, weights)  # pyright: ignore[reportArgumentType]

@@ -83,7 +83,7 @@ class Krylov:
             The space.
         """
         new = Krylov.empty(self.capacity, first)
-        unit, _ = _orthonormal(new.basis[:0], first, new.alpha[:0], 0)
+        unit, _ = orthonormal(new.basis[:0], first, new.alpha[:0], 0)
         new.basis[0] = unit
         return new
 
@@ -119,7 +119,7 @@ class Krylov:
         image = operator(basis[m])
         overlaps = basis[: m + 1] @ image
         defect = self._defect(overlaps, image)
-        basis[m + 1], beta = _orthonormal(basis[: m + 1], image, overlaps, m + 1)
+        basis[m + 1], beta = orthonormal(basis[: m + 1], image, overlaps, m + 1)
         self.alpha[m], self.beta[m] = overlaps[m], beta
         # What is not finite stays so.
         largest = defect if math.isnan(defect) or defect > self.defect else self.defect
@@ -210,10 +210,20 @@ def generic_vector(size: int, dtype, turn: int = 0) -> Vector:
     return key.astype(dtype) / np.asarray(2.0**32, dtype) - np.asarray(0.5, dtype)
 
 
-def _orthonormal(
+def orthonormal(
     basis: np.ndarray, vector: Vector, overlaps: np.ndarray, turn: int
 ) -> tuple[Vector, float]:
-    """A unit vector along the part of `vector` orthogonal to the basis, and that part's length."""
+    """A unit vector along the part of a vector orthogonal to a basis, and that part's length.
+
+    Args:
+        basis: orthonormal rows, (m, P).
+        vector: (P,).
+        overlaps: the basis times the vector, (m,).
+        turn: which generic vector takes its place where only rounding is left.
+
+    Returns:
+        Both; the length is 0 in that case.
+    """
     # Gram-Schmidt twice is enough (Kahan, in Parlett 1980, section 6-9).
     rest = vector - overlaps @ basis
     rest -= (basis @ rest) @ basis
