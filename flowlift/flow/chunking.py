@@ -14,6 +14,7 @@ from ..protocols import AbstractSamplewise
 from ..tasks import AbstractObjective, Supervised
 from ..tasks.added import Penalised
 from ..tasks.chunks import SAY_SO, arrange
+from ..tasks.streamed import Streamed
 
 _SIZES = 2, 4
 
@@ -50,6 +51,8 @@ def chunk_samples(
         )
     if isinstance(objective, Penalised):
         return dataclasses.replace(objective, data=chunk_samples(model, objective.data, memory))
+    if isinstance(objective, Streamed):
+        return _read_at_a_time(model, objective, memory)
     if not isinstance(objective, Supervised):
         if memory is not None:
             raise ValueError(
@@ -57,14 +60,33 @@ def chunk_samples(
                 f"but is {memory!r}; leave it out."
             )
         return objective
+    if not objective.separable and memory is None:
+        return objective
+    return arrange(objective, samples_at_a_time(model, objective, memory))
+
+
+def samples_at_a_time(model: PyTree, objective: Supervised, memory: int | None) -> int:
+    """The largest number of samples of a chunk, as `chunk_samples` cuts them.
+
+    Args:
+        model: the model.
+        objective: L.
+        memory: the bound in bytes, or None.
+
+    Returns:
+        The number; all of them where nothing asks for chunks.
+
+    Raises:
+        ValueError: as for `chunk_samples`.
+    """
+    size = objective.targets.shape[0]
     if not objective.separable:
         if memory is not None:
             raise ValueError(
                 "Argument `memory` must be None for a task whose `apply` may couple samples, but "
                 f"is {memory}; leave it out, or {SAY_SO}."
             )
-        return objective
-    size = objective.targets.shape[0]
+        return size
     if isinstance(model, AbstractSamplewise) and model.samples_per_pass is not None:
         size = min(size, model.samples_per_pass)
     if memory is not None:
@@ -75,7 +97,26 @@ def chunk_samples(
                 f"sample, but is {memory!r}; raise it."
             )
         size = min(size, memory // per_sample)
-    return arrange(objective, int(size))
+    return int(size)
+
+
+def _read_at_a_time(model: PyTree, objective: Streamed, memory: int | None) -> Streamed:
+    """Of samples in files a chunk is data too: as read, and as the program takes it."""
+    inputs, targets = objective.rows.like(1)
+    like = Supervised(inputs, targets, objective.loss, objective.apply)
+    # All of them at once is what a model without a wish would have.
+    size = min(objective.at_a_time, objective.rows.samples)
+    if isinstance(model, AbstractSamplewise) and model.samples_per_pass is not None:
+        size = min(size, model.samples_per_pass)
+    if memory is not None:
+        each = bytes_per_sample(model, like) + 2 * objective.rows.bytes_of_a_row
+        if memory < each:
+            raise ValueError(
+                f"Argument `memory` must be at least {each} bytes, one sample with its "
+                f"activations, but is {memory!r}; raise it."
+            )
+        size = min(objective.rows.samples, size, memory // each)
+    return dataclasses.replace(objective, at_a_time=int(size))
 
 
 def bytes_per_sample(model: PyTree, objective: Supervised) -> int:

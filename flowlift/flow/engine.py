@@ -222,7 +222,8 @@ class Engine:
     def _recorded(self, problem: Problem, thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """L and |grad L| at some thetas (m, P): whole batches in one call each, the rest singly."""
         loss, norm = np.empty((2, len(thetas)), thetas.dtype)
-        whole = len(thetas) // BATCH * BATCH
+        # Where samples are read from files, no program has them all.
+        whole = 0 if problem.streams else len(thetas) // BATCH * BATCH
         for first in range(0, whole, BATCH):
             part = slice(first, first + BATCH)
             loss[part], norm[part] = record_batch(problem)(thetas[part])

@@ -32,6 +32,12 @@ def resolve_engine(engine: str | None, method: Method, problem: Problem) -> str:
             f"Argument `engine` must be one of {', '.join(ENGINES)}, but is {engine!r}; leave it "
             "out for the one that suits the device."
         )
+    if problem.streams and (engine == "graph" or not (serves(method) and on_one_cpu(problem))):
+        raise ValueError(
+            "Argument `engine` must be 'host', on one CPU and with a solver that it has, for "
+            f"samples that are streamed from files, but is {engine!r} with {method.name}; take "
+            "'auto', or `tasks.supervised`."
+        )
     check_engine(engine if on_one_cpu(problem) else "graph", method.solver, problem.dynamics)
     if engine == "host" and not serves(method):
         raise ValueError(

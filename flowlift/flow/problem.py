@@ -14,6 +14,7 @@ from ..precision import exact_products
 from ..static import check_hashable, number_kinds
 from ..tasks import AbstractObjective, Population, Supervised, check_value, total
 from ..tasks.added import Penalised, data_of
+from ..tasks.streamed import Streamed
 from .chunking import chunk_samples
 from .coordinates import Coordinates, Flat, joined
 from .dynamics.base import (
@@ -77,6 +78,11 @@ class Problem(eqx.Module):
         """Bytes of a number of the vector."""
         leaves = jax.tree.leaves(self.theta0)
         return max(jnp.finfo(leaf.dtype).dtype.itemsize for leaf in leaves)
+
+    @property
+    def streams(self) -> bool:
+        """Whether samples are read from files as the flow goes."""
+        return isinstance(data_of(self.objective), Streamed)
 
     @property
     def roots_on_host(self) -> np.ndarray | None:
@@ -202,7 +208,12 @@ def make_problem(
     if isinstance(objective, Penalised):
         objective = objective.of(theta0)
     objective.check(model)
-    if not isinstance(data_of(objective), Supervised | Population):
+    if isinstance(data_of(objective), Streamed) and dynamics is not None and not dynamics.plain:
+        raise ValueError(
+            f"Argument `dynamics` must be the gradient flow for samples that are streamed from "
+            f"files, but is {dynamics.title}; take `tasks.supervised`."
+        )
+    if not isinstance(data_of(objective), Supervised | Population | Streamed):
         # The objectives of others, which may check less.
         check_value(objective, model)
     if dynamics is not None:

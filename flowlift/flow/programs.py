@@ -1,6 +1,8 @@
 """The two compiled programs that a flow on the host is driven by: gradient and product."""
 
-from collections.abc import Callable
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +13,9 @@ from jax.extend import core
 
 from ..solvers.host.stepping import Carried, HostField, Vector
 from ..static import Static, split
+from ..tasks import Population
+from ..tasks.added import Penalised, data_of
+from ..tasks.streamed import Streamed
 from .dynamics.base import derivative, flat
 from .problem import Problem
 
@@ -26,6 +31,8 @@ def host_field(problem: Problem) -> HostField:
     Returns:
         The field.
     """
+    if problem.streams:
+        return _streaming(problem)
     leaves, static = split(problem)
     traced, value_and_grad, product, _ = _programs(static)
     carried = None if problem.dynamics.plain else _carried(problem, leaves, static)
@@ -48,6 +55,42 @@ def host_field(problem: Problem) -> HostField:
         ones = np.ones(len(dynamics.numbers) + 2, roots.dtype)
         roots = np.concatenate([*[roots] * (1 + len(dynamics.vectors)), ones])
     return HostField(evaluated, multiplied, live, traced, leaves, equations, roots, carried)
+
+
+def _streaming(problem: Problem) -> HostField:
+    """The field of samples in files: sums over the chunks that the host reads, and added terms."""
+
+    def added_up(which: int, at: Vector, *vector: Vector) -> tuple[float, Vector]:
+        loss, whole = 0.0, np.zeros_like(at)
+        for part in _parts(problem, at.dtype):
+            leaves, static = split(part)
+            found = _programs(static)[which](leaves, at, *vector)
+            # A sum over chunks, in double precision where it is one number.
+            one, array = found if which == _GRADIENT else (0.0, found)
+            loss, whole = loss + float(np.asarray(one)), whole + np.asarray(array)
+        return float(at.dtype.type(loss)), whole
+
+    gradient = lambda theta: added_up(_GRADIENT, theta)
+    product = lambda at, vector: added_up(_PRODUCT, at, vector)[1]
+
+    def none(leaves, theta):
+        raise AssertionError("no program holds all samples")
+
+    live, roots = problem.dimension, problem.roots_on_host
+    if roots is not None:
+        roots = np.concatenate([roots, np.ones(2, roots.dtype)])
+    # No loop of steps is compiled around such a gradient.
+    return HostField(gradient, product, live, none, [], sys.maxsize, roots)
+
+
+def _parts(problem: Problem, dtype: Any) -> Iterator[Problem]:
+    """The same flow of one chunk of samples after another, and of what is added to L."""
+    objective, data = problem.objective, data_of(problem.objective)
+    assert isinstance(data, Streamed)
+    if isinstance(objective, Penalised):
+        yield dataclasses.replace(problem, objective=Population(objective.added))
+    for part in data.parts(dtype):
+        yield dataclasses.replace(problem, objective=part)
 
 
 def _carried(problem: Problem, leaves: Any, static: Static) -> Carried:
@@ -107,6 +150,8 @@ def _size(jaxpr: Any) -> int:
     )
 
 
+# Where they stand among the programs of a problem.
+_GRADIENT, _PRODUCT = 1, 2
 # States that are recorded in one call; fewer are recorded one by one.
 BATCH = 256
 

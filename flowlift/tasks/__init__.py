@@ -29,6 +29,7 @@ from .periodic import periodic
 from .population_committees import PopulationCommittee, erf_committee, polynomial_committee
 from .random_labels import random_labels
 from .scaled import with_label_noise, with_output
+from .streamed import Streamed, streamed
 from .task import (
     AbstractObjective,
     Population,
@@ -58,6 +59,7 @@ __all__ = [
     "Population",
     "PopulationCommittee",
     "SquaredLoss",
+    "Streamed",
     "Supervised",
     "SymmetricProduct",
     "Task",
@@ -90,6 +92,7 @@ __all__ = [
     "shard",
     "single_index",
     "sparse_parity",
+    "streamed",
     "student_teacher",
     "supervised",
     "total",

@@ -1,0 +1,255 @@
+"""Flows and instruments at size: processor seconds, gradients and peak memory, a process each.
+
+    python benchmarks/large.py gradient --edges 1e4 1e5 1e6 1e7 --dtype float64
+    python benchmarks/large.py flow --edges 1e7 --dtype float32 --samples 1797 --budget 6
+    python benchmarks/large.py flow --edges 1e5 --dtype float32 --samples 1797
+    python benchmarks/large.py bdf --edges 1e6 --dtype float64 --horizon 100 --budget 60
+    python benchmarks/large.py checkpoint --edges 1e7 --dtype float32
+    python benchmarks/large.py curvature --edges 1e6 --samples 1797 --products 4
+    python benchmarks/large.py radius --edges 1e6 --samples 1797 --products 4
+    python benchmarks/large.py top --edges 1e6 --samples 1797 --products 4
+    python benchmarks/large.py streamed --samples 200000
+
+The lift has three sparse tanh layers of in-degree 8 and a complete read-out to ten outputs, 34
+edges a copy, on handwritten digits; no biases. Seconds are those of the processor, all threads and
+system calls, which other work on the machine changes least. A budget of gradients ends what would
+take too long: the rest is in proportion to what is counted.
+"""
+
+import dataclasses
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from flowlift import FixedInDegree, diagnostics, flow, modules, sample, tasks
+from flowlift.flow.problem import make_problem
+from flowlift.flow.programs import host_field
+from flowlift.lift import Gaussian, Lift
+
+IN_DEGREE, PER_COPY = 8, 34
+# Gradients that are timed after one that compiles.
+TIMED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What runs.
+
+    Attributes:
+        part: gradient, flow, bdf, checkpoint, curvature, radius, top or streamed.
+        edges: of the lift; several for `gradient`.
+        dtype: float64 or float32.
+        samples: digits, or rows of the file of `streamed`.
+        horizon: of the flow.
+        budget: of gradients; 0 for none.
+        products: of an instrument; 0 for its own number.
+        memory: bytes, of `solve` or of the instrument; 0 for none.
+        solver: of the flow.
+        alone: this process measures itself; else each number of edges gets one of its own.
+    """
+
+    part: tyro.conf.Positional[str]
+    edges: tuple[float, ...] = (1e6,)
+    dtype: str = "float64"
+    samples: int = 64
+    horizon: float = 10.0
+    budget: float = 0.0
+    products: int = 0
+    memory: int = 0
+    solver: str = "auto"
+    alone: bool = False
+
+
+def draw(options: Options) -> Lift:
+    module = modules.mlp(64, 10, depth=3, bias=False, vector_input=False)
+    weights = {"*": Gaussian(IN_DEGREE**-0.5), "h3->y": Gaussian(1e-3)}
+    copies = max(IN_DEGREE, round(options.edges[0] / PER_COPY))
+    edges = FixedInDegree(IN_DEGREE)
+    return sample(
+        module, copies=copies, edges=edges, weights=weights, seed=0, precision=options.dtype
+    )
+
+
+def peak() -> float:
+    """GB of resident memory at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def busy() -> float:
+    """Processor seconds of this process."""
+    return time.process_time()
+
+
+def gradient(options: Options) -> str:
+    """One gradient, after the first."""
+    lift = draw(options)
+    problem = make_problem(lift, tasks.digits(options.samples).objective, options.dtype)
+    field, theta = host_field(problem), problem.start_on_host
+    field.value_and_grad(theta)
+    repeats = max(TIMED, int(1e6 / options.edges[0]))
+    start = busy()
+    for _ in range(repeats):
+        field.value_and_grad(theta)
+    return f"{1e3 * (busy() - start) / repeats:.4g} ms a gradient"
+
+
+def run_flow(options: Options, solver: str) -> str:
+    """A flow, or its beginning."""
+    lift, task = draw(options), tasks.digits(options.samples)
+    start, before = busy(), peak()
+    found = flow.solve(
+        lift,
+        task,
+        options.horizon,
+        solver=solver,
+        rtol=1e-3,
+        save=[options.horizon],
+        precision=options.dtype,
+        memory=options.memory or None,
+        max_gradients=options.budget or np.inf,
+    )
+    stats = found.stats
+    return (
+        f"{found.result.value} at t = {found.time:.4g} by {found.solver[:60]}: cost {stats.cost} "
+        f"({stats.gradients} gradients, {stats.hvps} products, {stats.observation_gradients} of "
+        f"records), loss {found.loss[0]:.4g} to {found.loss[-1]:.4g}, {busy() - start:.4g} s, "
+        f"{before:.3g} GB before"
+    )
+
+
+def checkpoint(options: Options) -> str:
+    """A checkpoint after each leg, and a second process's way back from it."""
+    lift, task = draw(options), tasks.digits(options.samples)
+    with tempfile.TemporaryDirectory() as folder:
+        path, times = Path(folder) / "flow.npz", []
+        keeps = flow.Checkpoints(path, every=0)
+        for name in ("restore", "keep"):
+            setattr(keeps, name, timed(getattr(keeps, name), name, times))
+        settings = {"solver": "tsit5", "rtol": 1e-2, "precision": options.dtype, "save": [1e-2]}
+        flow.solve(lift, task, 1e-2, checkpoints=keeps, **settings)
+        size, files = path.stat().st_size / 1e9, len(list(Path(folder).iterdir()))
+        again = flow.Checkpoints(path, every=0)
+        again.restore = timed(again.restore, "restored", times)
+        flow.solve(lift, task, 1e-2, checkpoints=again, **settings)
+    each = [f"{name} {wall:.3g} s ({cpu:.3g} of the processor)" for name, wall, cpu in times]
+    told = ", ".join(each)
+    return f"{files} file of {size:.3g} GB; {told}"
+
+
+def timed(function: Callable, name: str, times: list) -> Callable:
+    """A function that notes how long it takes."""
+
+    def run(*args):
+        wall, cpu = time.perf_counter(), busy()
+        found = function(*args)
+        times.append((name, time.perf_counter() - wall, busy() - cpu))
+        return found
+
+    return run
+
+
+def instrument(options: Options) -> str:
+    """An instrument at the start."""
+    lift, task = draw(options), tasks.digits(options.samples)
+    most = {"max_products": options.products} if options.products else {}
+    settings, start = {"memory": options.memory or None, **most}, busy()
+    if options.part == "curvature":
+        least = diagnostics.least_curvature(lift, task, **settings)
+        told = f"{least.lowest:.6g}, none below {least.bound:.6g}, {least.products} products"
+    elif options.part == "radius":
+        level = 0.5 * float(task.objective(lift))
+        found = diagnostics.observer("tangent_radius", task, eps=level, **settings).examine(lift)
+        value, width = float(found.value), float(found.uncertainty)
+        told = f"{value:.6g}, known to {width:.2g}, {found.gradients} gradients"
+    else:
+        ends = diagnostics.hessian_ends(lift, task, rtol=1e-3, **settings)
+        residual = float(ends.residuals[1])
+        told = f"{float(ends.highest):.6g}, known to {residual:.2g}, {ends.products} products"
+    return f"{told}, {busy() - start:.4g} s"
+
+
+def streamed(options: Options) -> str:
+    """A flow on samples of a file, above what was there before, against the bound."""
+    features, memory = 256, options.memory or 100_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.npy"
+        shape = (options.samples, features)
+        rows = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+        rng = np.random.default_rng(0)
+        for first in range(0, options.samples, 1000):
+            part = rows[first : first + 1000]
+            part[:] = rng.standard_normal(part.shape, np.float32)
+        targets = np.sin(rows[:, 0])
+        rows.flush()
+        del rows, part
+        mapped = np.load(path, mmap_mode="r")
+        apply = lambda w, x: jnp.tanh(x @ w["in"]) @ w["out"]
+        task = tasks.streamed(mapped, targets, apply=apply, samplewise=True)
+        model = {"in": jnp.zeros((features, 128)) + 0.01, "out": jnp.ones(128) / 128}
+        small = tasks.supervised(mapped[:100], targets[:100], apply=apply, samplewise=True)
+        settings = {"solver": "tsit5", "rtol": 1e-2, "precision": "float32", "save": [0.5]}
+        # What any flow takes is there before.
+        flow.solve(model, small, 0.5, memory=memory // 10, **settings)
+        flow.solve(model, task, 0.5, memory=memory // 10, max_gradients=1, **settings)
+        before, start = peak(), busy()
+        found = flow.solve(model, task, 0.5, memory=memory, **settings)
+        more = peak() - before
+        size = path.stat().st_size / 1e9
+    return (
+        f"{size:.3g} GB in a file, memory={memory / 1e9:.3g} GB: {more:.3g} GB more at the peak, "
+        f"{found.stats.gradients} gradients in {busy() - start:.3g} s"
+    )
+
+
+def measure(options: Options) -> None:
+    jax.config.update("jax_enable_x64", True)
+    parts: dict[str, Callable[[Options], str]] = {
+        "gradient": gradient,
+        "flow": lambda o: run_flow(o, o.solver),
+        "bdf": lambda o: run_flow(o, "bdf"),
+        "checkpoint": checkpoint,
+        "streamed": streamed,
+    }
+    told = parts.get(options.part, instrument)(options)
+    edges = f"{options.edges[0]:.0e} edges, " if options.part != "streamed" else ""
+    start = f"{options.part}, {edges}{options.dtype}, {options.samples} samples"
+    print(f"{start}: {told}; peak {peak():.3g} GB", flush=True)
+
+
+def main(options: Options) -> None:
+    if options.alone:
+        return measure(options)
+    times = []
+    for edges in options.edges:
+        given = {**dataclasses.asdict(options), "edges": edges, "alone": True}
+        words = [options.part]
+        for name, value in given.items():
+            if name == "alone":
+                words.append("--alone")
+            elif name != "part":
+                words += [f"--{name}", str(value)]
+        command = [sys.executable, __file__, *words]
+        line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        print(line, flush=True)
+        if options.part == "gradient":
+            times.append(float(line.split(": ")[1].split()[0]))
+    if len(times) > 1:
+        slope = np.polyfit(np.log(options.edges), np.log(times), 1)[0]
+        print(f"fitted exponent: {slope:.3f}")
+    return None
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
