@@ -62,7 +62,7 @@ class Rows:
                         "Arguments `inputs` and `targets` must be finite, but hold values that are "
                         f"not in rows {first} to {last}; remove or impute them."
                     )
-                digest.update(memoryview(np.ascontiguousarray(leaf)).cast("B"))
+                digest.update(np.ascontiguousarray(leaf).tobytes())
         self.digest = digest.hexdigest()
 
     @property
