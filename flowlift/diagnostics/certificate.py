@@ -123,8 +123,8 @@ def certificate(
         kappa_0 + c |theta - theta_0| as well.
 
     Raises:
-        ValueError: if eps is negative, kappa has another length than the records, or these do not
-            begin where the flow does.
+        ValueError: if eps is negative, kappa has another length than the records, these do not
+            begin where the flow does, or their arc length is not resolved.
     """
     radii, loss, norm = (np.asarray(x, float) for x in (kappa, run.loss, run.gradient_norm))
     distance, arc = np.asarray(run.distance, float), np.asarray(run.arc_length, float)
@@ -138,6 +138,11 @@ def certificate(
         raise ValueError(
             f"Argument `run` must begin at the start of the flow, where the arc length is 0, but "
             f"begins at {arc[0]:g}; keep its first record, also where kappa is infinite."
+        )
+    if np.isnan(arc).any():
+        raise ValueError(
+            "Argument `run` must have resolved arc lengths, but some are NaN, since their errors "
+            "are too large; solve with a lower `rtol`."
         )
     root, aim = np.sqrt(loss), np.sqrt(eps)
     speed = np.divide(norm, 2 * root, out=np.zeros_like(root), where=root > 0)

@@ -29,6 +29,7 @@ from .choice import Automatic
 from .engine import Engine
 from .forecast import Mark
 from .held_out import HELD_OUT
+from .integrals import errors_of, is_own, marked
 from .methods import resolve_method
 from .outcome import Outcome
 from .problem import RECORDED, Problem
@@ -308,15 +309,17 @@ def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
     none = np.full(len(times), np.nan)
     records = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("record/")}
     known = {*RECORDED, *HELD_OUT}
-    observed = {name: values for name, values in records.items() if name not in known}
+    observed = {n: values for n, values in records.items() if not (n in known or is_own(n))}
+    seen_as = lambda name: marked(name, records, records.__getitem__)
     return FlowSolution(
         model=None,
         time=float(times[-1]) if len(times) else 0.0,
         result=outcome,
         times=times,
-        **{name: records.get(name, none) for name in RECORDED},  # pyright: ignore
+        **{n: seen_as(n) if n in records else none for n in RECORDED},  # pyright: ignore
+        errors=errors_of(records, records.__getitem__),
         **{name: records[name] for name in HELD_OUT if name in records},
-        observations=observed,
+        observations={name: seen_as(name) for name in observed},
         snapshots={},
         stats=FlowStats(**header["stats"]),
         solver=header["solver"],

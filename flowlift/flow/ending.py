@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .dynamics.base import derivative, flat
+from .integrals import marked
 from .outcome import Outcome
 from .problem import RECORDED, Flat, Problem
 from .records import Plan
@@ -137,7 +138,9 @@ def _threshold_met(trace: Trace, stops: tuple[Stop, ...]) -> Outcome | None:
 def _holds(rule: AbstractRule, trace: Trace, first: int, plan: Plan) -> bool:
     """Whether a rule holds at any save time that has not been judged."""
     names = (*RECORDED, *rule.reads)
-    records = {"time": np.asarray(trace.times)} | {name: trace.series(name) for name in names}
+    # What is not resolved is NaN for rules as it is in the solution.
+    found = {name: marked(name, trace.records, trace.series) for name in names}
+    records = {"time": np.asarray(trace.times)} | found
     # Where a limit or a fault halts the flow between two of them, nobody asked for the record.
     asked = np.isin(records["time"][first:], [0.0, *plan.times])
     ends = first + 1 + np.flatnonzero(asked)

@@ -23,6 +23,7 @@ from ..solvers import Halt
 from .graph import GraphRunner
 from .host_methods import host_runner
 from .host_position import HostControl, HostPosition, Place, Tally
+from .integrals import judged
 from .march import Again, March
 from .methods import halting_outcome
 from .observers import COST, Observers
@@ -62,7 +63,7 @@ class Engine:
         Returns:
             The position.
         """
-        return self._started(settings, self._y(), 0.0, HostControl())
+        return self._started(settings, self._y(), 0.0, self._still(), HostControl())
 
     def restart(self, settings: Settings, position: HostPosition) -> HostPosition:
         """The same place for another method; limits and counts go on.
@@ -76,7 +77,7 @@ class Engine:
         """
         here, control = position.here, position.controller
         control = dataclasses.replace(control, pace=control.pace.taken_over(), non_finite=0)
-        return self._started(settings, here.y, here.time, control)
+        return self._started(settings, here.y, here.time, here.drift, control)
 
     def allow(
         self, settings: Settings, plan: Plan, position: HostPosition, spent: float
@@ -120,8 +121,8 @@ class Engine:
         """
         trace.legs += 1
 
-        def record(times: np.ndarray, states: np.ndarray, again: Again) -> None:
-            self.record_states(settings, trace, times, states, again)
+        def record(times: np.ndarray, states: np.ndarray, drifts: np.ndarray, again: Again) -> None:
+            self.record_states(settings, trace, times, states, drifts, again)
 
         runner = self.runner(settings, plan.stops)
         march = March(self.field, record, runner, settings, trace, plan, position)
@@ -177,7 +178,8 @@ class Engine:
             trace: the records, which grow by one.
             position: where the flow stands.
         """
-        self.record_states(settings, trace, np.array([trace.time]), position.seen[None])
+        here = position.seen[None], position.drift[None]
+        self.record_states(settings, trace, np.array([trace.time]), *here)
 
     def record_states(
         self,
@@ -185,6 +187,7 @@ class Engine:
         trace: Trace,
         times: np.ndarray,
         states: np.ndarray,
+        drifts: np.ndarray,
         again: Again | None = None,
     ) -> None:
         """Record states at some times. One gradient each, plus the observers' own work.
@@ -194,6 +197,7 @@ class Engine:
             trace: the records, which grow.
             times: (m,).
             states: (m, N). Those where L is no number are replaced.
+            drifts: (m, 2), see `flowlift.flow.host_position.Place`.
             again: what gives them another time; None: nothing does.
         """
         problem = settings.problem
@@ -217,6 +221,9 @@ class Engine:
             stacked = jax.tree.map(lambda *each: np.stack([np.asarray(v) for v in each]), *watched)
             records[COST] = records[COST] + stacked.pop(COST)
             records |= stacked
+        start = trace.first("loss") if trace.times else float(loss[0])
+        size = np.linalg.norm(problem.coordinates.theta(thetas), axis=1)
+        records |= judged(records, drifts, size, start, settings)
         trace.append(times, records)
 
     def _recorded(self, problem: Problem, thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -275,7 +282,7 @@ class Engine:
         places = [position.here]
         if position.anchor is not position.here:
             places.append(position.anchor)
-        leaves = jax.tree.leaves((position.seen, position.controller, *places))
+        leaves = jax.tree.leaves((position.seen, position.drift, position.controller, *places))
         return [np.asarray(leaf) for leaf in leaves]
 
     def unpack(self, settings: Settings, arrays: list[np.ndarray]) -> HostPosition:
@@ -288,26 +295,35 @@ class Engine:
         Returns:
             The position.
         """
-        place = Place(self._start, self.runner(settings).blank(self._y()), 0.0, 0.0)
-        one = (self._start, HostControl(), place)
+        still = self._still()
+        place = Place(self._start, self.runner(settings).blank(self._y()), 0.0, 0.0, still)
+        one = (self._start, still, HostControl(), place)
         both = (*one, place)
         like = one if jax.tree.structure(one).num_leaves == len(arrays) else both
         leaves = [_as_was(a, old) for a, old in zip(arrays, jax.tree.leaves(like), strict=True)]
-        seen, controller, *places = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        return HostPosition(places[0], places[-1], seen, controller)
+        seen, drift, controller, *places = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return HostPosition(places[0], places[-1], seen, drift, controller)
 
     def _y(self) -> np.ndarray:
         return self._problem.state_on_host
 
+    def _still(self) -> np.ndarray:
+        return np.zeros(2, self._start.dtype)
+
     def _started(
-        self, settings: Settings, y: np.ndarray, time: float, control: HostControl
+        self,
+        settings: Settings,
+        y: np.ndarray,
+        time: float,
+        drift: np.ndarray,
+        control: HostControl,
     ) -> HostPosition:
         with np.errstate(all="ignore"):
             start = self.runner(settings).start(self.field, y)
         work = Tally(control.work.gradients + start.gradients, control.work.hvps + start.products)
         control = dataclasses.replace(control, work=work, step=start.step, barred=int(start.halt))
-        here = Place(y, start.memory, start.step, time)
-        return HostPosition(here, here, y, control)
+        here = Place(y, start.memory, start.step, time, drift)
+        return HostPosition(here, here, y, drift, control)
 
 
 @eqx.filter_jit

@@ -122,7 +122,7 @@ class GraphRunner(AbstractRunner):
             The burst.
         """
         after, new, dense, *rest = found
-        after, lengths, counts, rows = jax.device_get((after, *rest))
+        after, lengths, counts, rows, drifts = jax.device_get((after, *rest))
         y = after
         step, time, taken = (float(number) for number in lengths)
         attempts, accepted, gradients, products, non_finite, edge, code, count = counts.tolist()
@@ -131,7 +131,8 @@ class GraphRunner(AbstractRunner):
             after, new.parts, step, time, taken, self._dense(dense, taken, y),
             attempts, accepted, gradients, non_finite, bool(edge), halt == Halt.CONDITION, False,
             products, Halt.NONE if halt in _NOT_FAULTS else halt,
-            accepted if any(self.asked) else 0, rows[:count],
+            accepted if any(self.asked) else 0, rows[:count, : y.size],
+            drifts[0], drifts[1], rows[:count, y.size :],
         )  # fmt: skip
 
     def _dense(self, dense: Any, taken: float, y: Vector) -> Dense:

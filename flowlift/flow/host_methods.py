@@ -159,4 +159,6 @@ def _single(
         products=tried.products,
         # What the solver found out where nothing was finite is no evidence.
         halt=tried.halt if finite else Halt.NONE,
+        drift=tried.drift if keep else 0.0,
+        last_drift=tried.drift if keep else 0.0,
     )

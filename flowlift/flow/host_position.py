@@ -137,12 +137,15 @@ class Place:
         memory: the method's memory.
         step: the step to attempt next.
         time: the time, in double precision whatever the flow's.
+        drift: what the steps so far may have put wrong into the arc length, the sum of their
+            estimates, see `flowlift.solvers.host.stepping.HostField.drift`, (2,).
     """
 
     y: np.ndarray
     memory: Any
     step: float
     time: float
+    drift: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,12 +157,14 @@ class HostPosition:
         anchor: where it goes on in another call: the same, but once steps are cut so that they
             meet the end of this call, the place before them.
         seen: the state at the time that the trace says.
+        drift: the drift there, see `Place`.
         controller: counts and limits.
     """
 
     here: Place
     anchor: Place
     seen: np.ndarray
+    drift: np.ndarray
     controller: HostControl
 
     def charged(self, cost: float) -> "HostPosition":

@@ -17,8 +17,11 @@ from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float, PyTree
 
 from ..precision import exact_products
-from ..solvers import Halt, Work, WorkState, counted
+from ..solvers import Halt, StepReport, Work, WorkState, counted
+from ..solvers.differences import error_constant
 from ..solvers.host.bursts import keep_passed
+from ..solvers.predictive import Estimate
+from ..solvers.proposals import Proposal
 from ..static import Static, split
 from .dynamics.base import State, flat
 from .limits import Limits
@@ -113,6 +116,8 @@ class Carry(NamedTuple):
     taken: Array
     rows: Array
     kept: Array
+    drift: Array
+    last_drift: Array
 
 
 @lru_cache(maxsize=256)
@@ -126,7 +131,8 @@ def advancing(static: Static, asked: tuple[bool, bool]) -> Callable:
     Returns:
         (arrays, y, memory, numbers, save times (m,)) -> (y, memory, what interpolates the last
         accepted step, (next step, time gained, length of that step), counts, states at the first
-        of the save times (m, P + 2)).
+        of the save times with the drift up to there (m, N + 2), drift of the leg and of its
+        last accepted step (2, 2), see `flowlift.solvers.host.bursts.Burst`).
     """
 
     def advance(arrays: list[Any], y, memory: Memory, numbers: Float[Array, " k"], saves):
@@ -165,7 +171,11 @@ def begun_leg(
 
     def once_and_saved(now: Carry) -> Carry:
         after = once(now)
-        inside = lambda fraction: within(after.dense, after.taken, fraction)
+
+        def inside(fraction):
+            drift = after.drift - (1 - fraction) * after.last_drift
+            return jnp.concatenate([within(after.dense, after.taken, fraction), drift])
+
         passed = (after.time, after.taken, after.kept, after.rows)
         count, rows = keep_passed(inside, saves, *passed)
         return after._replace(kept=count, rows=rows)
@@ -204,7 +214,8 @@ def found_by(last: "Carry", accepted: Array) -> tuple:
     counts += (after.non_finite, after.edge, after.halt, last.kept)
     lengths = jnp.stack([last.h, last.time, last.taken])
     whole = jnp.stack([jnp.asarray(n, int) for n in counts])
-    return flat(last.state), last.memory, last.dense, lengths, whole, last.rows
+    drifts = jnp.stack([last.drift, last.last_drift])
+    return flat(last.state), last.memory, last.dense, lengths, whole, last.rows, drifts
 
 
 def _allowed(memory: Memory, bounds: Numbers) -> Memory:
@@ -225,7 +236,7 @@ def _allowed(memory: Memory, bounds: Numbers) -> Memory:
 
 
 def _attempt(method: Method, args: tuple[Problem, Limits], static: Static) -> Callable:
-    """(state, memory, h) -> (kept, state, memory, what interpolates the step, next step)."""
+    """(state, memory, h) -> (kept, state, memory, what interpolates it, next step, drift)."""
     # How fast time gets on is measured on the host.
     controller = dataclasses.replace(method.controller, patience=math.inf)
     solver, order = method.solver, cast(int, method.solver.error_order(method.term))
@@ -244,9 +255,25 @@ def _attempt(method: Method, args: tuple[Problem, Limits], static: Static) -> Ca
         olds = jax.tree.leaves(static.joined(arrays))
         pairs = zip(news, olds, strict=True)
         after = [jnp.asarray(new, before.dtype) for new, before in pairs if eqx.is_array(before)]
-        return keep, state, after, jax.tree.map(jnp.asarray, dense), control.step
+        drift = _drift(error, dense, args[0])
+        return keep, state, after, jax.tree.map(jnp.asarray, dense), control.step, drift
 
     return attempt
+
+
+def _drift(report: Any, dense: PyTree, problem: Problem) -> Float[Array, " 2"]:
+    """What a step may have put wrong into the arc length, see `HostField.drift`."""
+    error = report.error if isinstance(report, StepReport) else report
+    error = error.error if isinstance(error, Estimate) else error
+    share = 1.0
+    if isinstance(error, Proposal):
+        # A BDF of order k predicts and corrects by nabla^(k + 1) y, its error is a part of that.
+        differences, order = dense["differences"], dense["order"]
+        error = jax.tree.map(lambda rows: rows[order + 1], differences)
+        share = jnp.abs(error_constant(order, error[0].dtype))
+    theta, integrals, *_ = error
+    moved = problem.coordinates.theta(theta)
+    return share * jnp.stack([jnp.abs(integrals.arc_length), jnp.linalg.norm(moved)])
 
 
 def _loop(attempt: Callable, state: State, memory: Memory, h, saves) -> tuple[Callable, Carry]:
@@ -259,7 +286,7 @@ def _loop(attempt: Callable, state: State, memory: Memory, h, saves) -> tuple[Ca
 
     def once(now: Carry) -> Carry:
         found = call(*jax.tree.leaves((now.state, now.memory.arrays, now.h)))
-        keep, state, arrays, dense, step = jax.tree.unflatten(structure, found)
+        keep, state, arrays, dense, step, drift = jax.tree.unflatten(structure, found)
         chosen = lambda new, old: jnp.where(keep, new, old)
         return Carry(
             state,
@@ -270,12 +297,16 @@ def _loop(attempt: Callable, state: State, memory: Memory, h, saves) -> tuple[Ca
             chosen(now.h, now.taken),
             now.rows,
             now.kept,
+            now.drift + jnp.where(keep, drift, 0),
+            chosen(drift, now.last_drift),
         )
 
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[3])
     zero = jnp.zeros_like(h)
-    rows = jnp.zeros((saves.size, flat(state).size), h.dtype)
-    return once, Carry(state, memory, blank, h, zero, zero, rows, jnp.zeros((), int))
+    still = jnp.zeros(shapes[5].shape, h.dtype)
+    rows = jnp.zeros((saves.size, flat(state).size + still.size), h.dtype)
+    none = jnp.zeros((), int)
+    return once, Carry(state, memory, blank, h, zero, zero, rows, none, still, still)
 
 
 def _interpolated(solver: Any) -> Callable:

@@ -13,6 +13,7 @@ from .ending import ending, named
 from .engine import Engine, quietly
 from .forecast import Mark, Outlook, Spell, outlook
 from .held_out import apart
+from .integrals import errors_of, marked
 from .methods import resolve_method
 from .outcome import FlowError, Outcome
 from .problem import RECORDED
@@ -206,7 +207,8 @@ def _outlook(engine: Engine, settings: Settings, position) -> Outlook | None:
 
 
 def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:
-    own = {name: trace.series(name) for name in settings.problem.dynamics.records}
+    seen_as = lambda name: marked(name, trace.records, trace.series)
+    own = {name: seen_as(name) for name in settings.problem.dynamics.records}
     seen = {o.name: jax.tree.map(trace.series, o.variables) for o in settings.observers}
     observations, held_out = apart(seen)
     return FlowSolution(
@@ -214,7 +216,8 @@ def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> Fl
         time=trace.time,
         result=result,
         times=np.asarray(trace.times),
-        **{name: trace.series(name) for name in RECORDED},
+        **{name: seen_as(name) for name in RECORDED},
+        errors=errors_of(trace.records, trace.series),
         **held_out,
         observations=own | observations,
         snapshots=dict(trace.snapshots),

@@ -44,7 +44,7 @@ class March:
     def __init__(
         self,
         field: HostField,
-        record: Callable[[np.ndarray, np.ndarray, Again], None],
+        record: Callable[[np.ndarray, np.ndarray, np.ndarray, Again], None],
         runner: AbstractRunner,
         settings: Settings,
         trace: Trace,
@@ -55,8 +55,8 @@ class March:
 
         Args:
             field: the flow.
-            record: (times, states, again) -> None, adds to the trace, and asks for states another
-                time where L is no number.
+            record: (times, states, drifts, again) -> None, adds to the trace, and asks for states
+                another time where L is no number.
             runner: the method.
             settings: the problem and the method.
             trace: the records, which grow.
@@ -65,7 +65,7 @@ class March:
         """
         self.field, self.record, self.runner = field, record, runner
         self.settings, self.trace, self.plan = settings, trace, plan
-        self.here, self.seen = position.here, position.seen
+        self.here, self.seen, self.drift = position.here, position.seen, position.drift
         # A rule that halted the last leg, by rounding alone, does not halt this one.
         self.control = dataclasses.replace(position.controller, halt=int(Halt.NONE))
         branched = position.anchor is not position.here
@@ -133,7 +133,8 @@ class March:
     def position(self) -> HostPosition:
         """Where the flow stands now."""
         control = dataclasses.replace(self.control, step=self.here.step)
-        return HostPosition(self.here, self.anchor or self.here, self.seen, control)
+        anchor = self.anchor or self.here
+        return HostPosition(self.here, anchor, self.seen, self.drift, control)
 
     def _once(self, over: Callable[[], bool]) -> Waiting[bool]:
         """One burst; whether the flow ends at a save time within it."""
@@ -148,7 +149,8 @@ class March:
         done = self._seen(before, done)
         ended = cut and done.attempts == 1 and done.accepted == 1
         time = end if ended else before.time + done.time
-        self.here = Place(done.y, done.memory, done.step, time)
+        drift = before.drift + np.asarray(done.drift, before.drift.dtype)
+        self.here = Place(done.y, done.memory, done.step, time, drift)
         self._count(done)
         if done.accepted and self._read_off(before, done, time, over):
             return True
@@ -170,10 +172,7 @@ class March:
         done = done._replace(gradients=done.gradients + 1)
         if np.isfinite(gradient).all():
             return done
-        back = {"y": before.y, "memory": before.memory, "step": done.taken / 2, "time": 0.0}
-        back |= {"taken": 0.0, "accepted": 0, "met": False, "edge": True, "halt": Halt.NONE}
-        back |= {"rows": NO_SAVES}
-        return done._replace(non_finite=non_finite + 1, **back)
+        return done.rejected(before.y, before.memory, non_finite)
 
     def _bounds(self, before: Place, h: float) -> Bounds:
         control, times = self.control, self.plan.times
@@ -266,8 +265,8 @@ class March:
         upto = int(np.searchsorted(self.plan.times, time, side="right"))
         due = self.plan.times[self.next : upto]
         self.next = max(self.next, upto)
-        for times, states in self._parts(before, done, time, due):
-            passed = Passed(times, states, [(0, before)])
+        for times, states, drifts in self._parts(before, done, time, due):
+            passed = Passed(times, states, drifts, [(0, before)])
             if self.pending is None:
                 if self._record(passed, over):
                     return True
@@ -278,7 +277,7 @@ class March:
             if waiting >= max(_AT_A_TIME, BATCH * done.y.size) and self._flush():
                 return True
         if time >= self.trace.time:
-            self.seen, self.trace.time = done.y, time
+            self.seen, self.drift, self.trace.time = done.y, self.here.drift, time
         return False
 
     def _parts(self, before: Place, done: Burst, time: float, due: np.ndarray):
@@ -286,11 +285,14 @@ class March:
         kept = len(done.rows)
         if kept:
             # What a program returned is read-only, and may be replaced.
-            yield due[:kept], done.rows.copy()
+            yield due[:kept], done.rows.copy(), before.drift + done.row_drifts
         rows = max(1, _AT_A_TIME // done.y.size)
         for first in range(kept, len(due), rows):
             times = due[first : first + rows]
-            yield times, self._states(before, done, time, times)
+            fractions = _fractions(done, time, times)
+            states = self._states(before, done, time, times, fractions)
+            left = (1 - fractions[:, None]) * done.last_drift
+            yield times, states, (self.here.drift - left).astype(states.dtype)
 
     def _record(self, passed: Passed, over: Callable[[], bool]) -> bool:
         """Record states; whether the flow ends at one, after which none stays."""
@@ -299,13 +301,14 @@ class March:
         for first in range(0, len(times), together):
             part = slice(first, first + together)
             again = lambda i, first=first: self._again(passed, first + i)
-            self.record(times[part], states[part], again)
+            self.record(times[part], states[part], passed.drifts[part], again)
             count, ended = self._ends_at(len(times[part]), over)
             self._keep_snapshots(times[part][:count], states[part])
             if ended:
                 last = first + count - 1
                 # The flow would go on from before the step.
                 self.here, self.seen = passed.before(last), states[last]
+                self.drift = passed.drifts[last]
                 self.trace.time = float(times[last])
                 return True
         return False
@@ -346,8 +349,9 @@ class March:
             return stay, True
         return count, self.asked and over()
 
-    def _states(self, before: Place, done: Burst, time: float, times: np.ndarray) -> np.ndarray:
-        fractions = np.clip((times - (time - done.taken)) / done.taken, 0.0, 1.0)
+    def _states(
+        self, before: Place, done: Burst, time: float, times: np.ndarray, fractions: np.ndarray
+    ) -> np.ndarray:
         if self.runner.dense:
             states = done.dense(fractions)
         elif done.accepted == 1 and 0 < self.runner.nodes < len(times):
@@ -383,8 +387,13 @@ class March:
             self.trace.observation_gradients += done.observations
             if whole and done.accepted:
                 return done.y
-            place = Place(done.y, done.memory, done.step, place.time + done.time)
+            place = Place(done.y, done.memory, done.step, place.time + done.time, place.drift)
         return np.full_like(place.y, np.nan)
+
+
+def _fractions(done: Burst, time: float, times: np.ndarray) -> np.ndarray:
+    """Where in the last step of a burst, which ends at `time`, some times are."""
+    return np.clip((times - (time - done.taken)) / done.taken, 0.0, 1.0)
 
 
 def _slack(time: float) -> float:

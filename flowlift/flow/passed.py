@@ -16,11 +16,13 @@ class Passed:
     Attributes:
         times: (m,), increasing.
         states: as the steps' interpolants give them, (m, N).
+        drifts: the drift there, see `flowlift.flow.host_position.Place`, (m, 2).
         places: where those steps began, each with the number of its first time.
     """
 
     times: np.ndarray
     states: np.ndarray
+    drifts: np.ndarray
     places: list[tuple[int, Place]]
 
     def before(self, i: int) -> Place:
@@ -46,4 +48,5 @@ def joined(parts: list[Passed]) -> Passed:
     firsts = np.cumsum([0, *(len(part.times) for part in parts)]).tolist()
     places = [(f + k, at) for f, part in zip(firsts, parts, strict=False) for k, at in part.places]
     times = np.concatenate([part.times for part in parts])
-    return Passed(times, np.concatenate([part.states for part in parts]), places)
+    states, drifts = ([getattr(p, name) for p in parts] for name in ("states", "drifts"))
+    return Passed(times, np.concatenate(states), np.concatenate(drifts), places)

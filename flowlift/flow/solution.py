@@ -88,6 +88,9 @@ class FlowSolution:
         accuracy: the share of training samples with the right label: that of the greatest output,
             or its sign where labels are +1 and -1. None without held-out data or without labels.
         held_out_accuracy: the same of held-out samples.
+        errors: estimated errors of integrals, `arc_length`, `energy` and those of a dynamics, by
+            name. Where one exceeds a hundredth of the number, or 10 rtol of it, the record is NaN:
+            not resolved.
     """
 
     model: PyTree
@@ -110,6 +113,7 @@ class FlowSolution:
     held_out_loss: Float[np.ndarray, " times"] | None = None
     accuracy: Float[np.ndarray, " times"] | None = None
     held_out_accuracy: Float[np.ndarray, " times"] | None = None
+    errors: Mapping[str, Float[np.ndarray, " times"]] = dataclasses.field(default_factory=dict)
     # What `resume` needs; opaque to users.
     checkpoint: object = dataclasses.field(repr=False, compare=False, default=None)
 

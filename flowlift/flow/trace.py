@@ -86,6 +86,10 @@ class Trace:
             missing -= len(chunk)
         return np.concatenate(parts[::-1]) if parts else np.empty(0)
 
+    def first(self, name: str) -> float:
+        """A recorded scalar at the first time."""
+        return float(self.records[name][0][0])
+
     def last(self, name: str) -> float:
         """A recorded scalar at the last time."""
         return float(self.records[name][-1][-1])

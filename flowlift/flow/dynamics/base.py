@@ -176,6 +176,19 @@ class AbstractDynamics(eqx.Module):
         del problem, thetas, further
         return {}
 
+    def balance(self, fell: np.ndarray, records: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What integrals of its own among its records are on the exact flow, from other records.
+
+        Args:
+            fell: L(0) - L(t), (m,).
+            records: its records, (m, ...).
+
+        Returns:
+            Arrays (m,), by name.
+        """
+        del fell, records
+        return {}
+
     def stiffness(self, horizon: float, sharpness: float) -> float:
         """The number by which `solver="auto"` tells stiff flows: T x sharpness.
 

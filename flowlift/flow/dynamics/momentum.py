@@ -53,6 +53,10 @@ class AbstractMomentum(AbstractDynamics):
         kinetic = 0.5 * np.sum(further["velocity"] ** 2, axis=1)
         return {"kinetic": kinetic, "dissipated": further["dissipated"].copy()}
 
+    def balance(self, fell: np.ndarray, records: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What L has lost and is no kinetic energy, friction has taken."""
+        return {"dissipated": fell - records["kinetic"]}
+
     def stiffness(self, horizon: float, sharpness: float) -> float:
         """T sqrt(sharpness): explicit methods follow the fastest oscillation."""
         return horizon * sharpness**0.5

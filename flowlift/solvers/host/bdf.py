@@ -193,6 +193,7 @@ class HostBDF(AbstractHostMethod):
             dense=lambda fractions: evaluated(differences, state.order, fractions),
             finite=finite,
             halt=Halt(memory.halt),
+            drift=abs(_ERROR[state.order]) * field.drift(iteration.correction),
         )
 
     def _first_step(self, field: HostField, y: Vector) -> float:

@@ -90,6 +90,10 @@ class Burst(NamedTuple):
         observations: evaluations that only judged thresholds.
         rows: states at the first k save times of its bounds, (k, P + 2): all that it passed but
             for those beyond the last that it was given, which lie within its last step.
+        drift: what its accepted steps may have put wrong into the arc length, the sum of their
+            estimates, see `flowlift.solvers.host.stepping.HostField.drift`, (2,).
+        last_drift: the share of the last accepted step, (2,).
+        row_drifts: drift up to each of the rows, (k, 2).
     """
 
     y: Vector
@@ -109,6 +113,25 @@ class Burst(NamedTuple):
     halt: Halt = Halt.NONE
     observations: int = 0
     rows: np.ndarray = NO_SAVES
+    drift: Any = 0.0
+    last_drift: Any = 0.0
+    row_drifts: np.ndarray = NO_SAVES
+
+    def rejected(self, y: Vector, memory: Any, non_finite: int) -> "Burst":
+        """The burst of one step as if that was rejected, with half of it to attempt next.
+
+        Args:
+            y: the state before it.
+            memory: the method's memory there.
+            non_finite: attempts in a row, before, that were not finite.
+
+        Returns:
+            The burst.
+        """
+        step, nothing = self.taken / 2, np.empty((0, 2), y.dtype)
+        back = self._replace(y=y, memory=memory, step=step, time=0.0, taken=0.0, accepted=0)
+        back = back._replace(met=False, edge=True, halt=Halt.NONE, non_finite=non_finite + 1)
+        return back._replace(rows=NO_SAVES, row_drifts=nothing, drift=0.0, last_drift=0.0)
 
     def followed(self, other: "Burst") -> "Burst":
         """This burst and another that went on from it, as one.
@@ -119,10 +142,13 @@ class Burst(NamedTuple):
         Returns:
             Both.
         """
-        sums = ("time", "attempts", "accepted", "gradients", "products", "observations")
+        sums = ("time", "attempts", "accepted", "gradients", "products", "observations", "drift")
         both = other._replace(**{name: getattr(self, name) + getattr(other, name) for name in sums})
-        both = both._replace(rows=np.concatenate([self.rows, other.rows]))
-        return both if other.accepted else both._replace(taken=self.taken, dense=self.dense)
+        drifts = np.concatenate([self.row_drifts, self.drift + other.row_drifts])
+        both = both._replace(rows=np.concatenate([self.rows, other.rows]), row_drifts=drifts)
+        if other.accepted:
+            return both
+        return both._replace(taken=self.taken, dense=self.dense, last_drift=self.last_drift)
 
 
 def rows_at_most(size: int, wanted: int) -> int:

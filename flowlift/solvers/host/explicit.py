@@ -170,6 +170,7 @@ class LeanExplicit(AbstractLeanMethod):
             y=at, keep=keep, step=factor * h, memory=Memory(slopes[-1]), rejected=memory,
             gradients=jnp.asarray(tableau.stages - first), finite=finite, loss=loss,
             gradient_norm=norm, dense=slopes, leave=no, void=no,
+            drift=field.drift(error),
         )  # fmt: skip
 
     def interpolate(self, before, after, taken, dense: Any, fraction):
@@ -290,5 +291,5 @@ class HostExplicit(AbstractHostMethod):
         return Attempt(
             y=at, keep=keep, step=min(max(raw, low), high) * h, memory=Memory(slopes[-1]),
             gradients=tableau.stages - first, products=0, finite=finite, loss=loss,
-            gradient_norm=norm, dense=_dense(tableau, y, slopes, h),
+            gradient_norm=norm, dense=_dense(tableau, y, slopes, h), drift=field.drift(error),
         )  # fmt: skip

@@ -141,6 +141,7 @@ class HostExprb(AbstractHostMethod):
             loss=stage.loss,
             gradient_norm=field.gradient_norm(stage.rates),
             halt=Halt.NOT_SYMMETRIC if skewed else Halt.NONE,
+            drift=field.drift(stage.difference),
         )
 
 

@@ -37,6 +37,7 @@ class Traced(NamedTuple):
         dense: what the host needs to interpolate the step.
         leave: bool: the burst ends here, and the host is wanted.
         void: bool: this was no attempt: it is neither counted nor judged, but for its gradients.
+        drift: what the step may have put wrong into the arc length, see `HostField.drift`, (2,).
     """
 
     y: Any
@@ -51,6 +52,7 @@ class Traced(NamedTuple):
     dense: Any
     leave: Any
     void: Any
+    drift: Any
 
 
 class AbstractLeanMethod(abc.ABC):
@@ -126,6 +128,8 @@ class _Carry(NamedTuple):
     left: Any
     rows: Any
     kept: Any
+    drift: Any
+    last_drift: Any
 
 
 def burst(
@@ -161,13 +165,15 @@ def burst(
     whole = np.array([bounds.attempts, most, bounds.non_finite, bounds.edge, field.live], np.int32)
     given = np.array(floats, y.dtype)
     out = run(field.leaves, y, memory, given, whole, field.roots, saves)
-    after, new, before, dense, numbers, counts, rows = jax.device_get(out)
+    after, new, before, dense, numbers, counts, rows, drifts = jax.device_get(out)
     step, time, taken = (float(number) for number in numbers)
     attempts, accepted, gradients, non_finite, edge, met, left, count = counts.tolist()
+    kept = rows[:count]
     return Burst(
         after, new, step, time, taken, _interpolant(method, before, after, taken, dense),
         attempts, accepted, gradients, non_finite, bool(edge), bool(met), bool(left),
-        rows=rows[:count],
+        rows=kept[:, : y.size], drift=drifts[0], last_drift=drifts[1],
+        row_drifts=kept[:, y.size :],
     )  # fmt: skip
 
 
@@ -213,13 +219,17 @@ def _program(
         # The host is wanted only where attempts would follow.
         flags = (last.edge, last.met, last.left & going(last._replace(left=jnp.asarray(False))))
         whole = jnp.stack([jnp.asarray(n, jnp.int32) for n in (*tallies, *flags, last.kept)])
-        return last.y, last.memory, last.before, last.dense, numbers, whole, last.rows
+        drifts = jnp.stack([last.drift, last.last_drift])
+        return last.y, last.memory, last.before, last.dense, numbers, whole, last.rows, drifts
 
     return jax.jit(run)
 
 
 def _saved(method: AbstractLeanMethod, now: _Carry, saves) -> _Carry:
-    within = lambda x: method.interpolate(now.before, now.y, now.taken, now.dense, x)
+    def within(x):
+        state = method.interpolate(now.before, now.y, now.taken, now.dense, x)
+        return jnp.concatenate([state, now.drift - (1 - x) * now.last_drift])
+
     count, rows = keep_passed(within, saves, now.time, now.taken, now.kept, now.rows)
     return now._replace(kept=count, rows=rows)
 
@@ -228,6 +238,7 @@ def _begin(method, field, y, memory, h, before, constants, saves) -> _Carry:
     shapes = jax.eval_shape(lambda: method.attempt(field, y, memory, h, constants))
     dense = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.dense)
     none, no, zero = jnp.zeros((), jnp.int32), jnp.asarray(False), jnp.zeros((), y.dtype)
+    still = jnp.zeros_like(shapes.drift, y.dtype)
     non_finite, edge = before
     return _Carry(
         y=y,
@@ -244,8 +255,10 @@ def _begin(method, field, y, memory, h, before, constants, saves) -> _Carry:
         edge=edge,
         met=no,
         left=no,
-        rows=jnp.zeros((saves.size, y.size), y.dtype),
+        rows=jnp.zeros((saves.size, y.size + still.size), y.dtype),
         kept=none,
+        drift=still,
+        last_drift=still,
     )
 
 
@@ -277,4 +290,6 @@ def _after(now: _Carry, tried: Traced, loss, gradient_norm, measured: int) -> _C
         left=tried.leave,
         rows=now.rows,
         kept=now.kept,
+        drift=now.drift + jnp.where(keep, tried.drift, 0),
+        last_drift=chosen(tried.drift, now.last_drift),
     )

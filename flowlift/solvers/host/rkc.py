@@ -125,6 +125,7 @@ class HostRKC(AbstractHostMethod):
             loss=tried.loss,
             gradient_norm=field.gradient_norm(tried.rates),
             halt=Halt.NOT_SYMMETRIC if skewed else Halt.NONE,
+            drift=field.drift(error),
         )
 
 
@@ -236,7 +237,7 @@ class LeanRKC(AbstractLeanMethod):
             y=y + increment, keep=keep, step=jnp.where(void, h, step), memory=taken,
             rejected=memory._replace(probe=probe, showed=void), gradients=stages,
             finite=finite | void, loss=loss, gradient_norm=field.gradient_norm(rates),
-            dense=(memory.rates, rates), leave=void | leave, void=void,
+            dense=(memory.rates, rates), leave=void | leave, void=void, drift=field.drift(error),
         )  # fmt: skip
 
     def _stages(self, field: TracedField, y, memory: _Lean, h):

@@ -130,6 +130,19 @@ class HostField:
         """|grad L| from dy/dt."""
         return float(rates[-2] if self.roots is None else np.sqrt(rates[-1]))
 
+    def drift(self, error: Vector) -> Vector:
+        """What a step may have put wrong into the arc length.
+
+        Args:
+            error: the step's error estimate, (N,).
+
+        Returns:
+            The estimate of the integral itself, and |D^(1/2) error| of theta, (2,).
+        """
+        own = error[: self.size(error)]
+        moved = own if self.roots is None else self.roots[: own.size] * own
+        return np.array([abs(error[-2]), math.sqrt(float(moved @ moved))], error.dtype)
+
     def norm(self, vector: Vector) -> float:
         """Root mean square over the coordinates of theta that count.
 
@@ -185,6 +198,7 @@ class Attempt:
         loss: L at the candidate, if it came along.
         gradient_norm: |grad L| there, if it came along.
         halt: a `Halt` if the method cannot go on.
+        drift: what the step may have put wrong into the arc length, see `HostField.drift`, (2,).
     """
 
     y: Vector
@@ -198,6 +212,7 @@ class Attempt:
     loss: float | None = None
     gradient_norm: float | None = None
     halt: Halt = Halt.NONE
+    drift: Any = 0.0
 
 
 class AbstractHostMethod(abc.ABC):

@@ -36,6 +36,12 @@ class TracedField(NamedTuple):
         """
         return atol if self.roots is None else atol / self.roots[:size]
 
+    def drift(self, error):
+        """What a step may have put wrong into the arc length, see `HostField.drift`, (2,)."""
+        own = error[: self.size]
+        moved = own if self.roots is None else self.roots[: self.size] * own
+        return jnp.stack([jnp.abs(error[-2]), jnp.linalg.norm(moved)])
+
     def gradient_norm(self, rates):
         """|grad L| from dy/dt."""
         return rates[-2] if self.roots is None else jnp.sqrt(rates[-1])
