@@ -42,7 +42,8 @@ class Automatic:
         reason: why the first was chosen, and why others took over.
         fallbacks: the solvers that may still take over.
         products: Hessian-vector products that the choice has cost.
-        limit: time left x sharpness up to which an explicit method is cheaper.
+        limit: time left x sharpness, or the stiffness that a dynamics has instead, up to which an
+            explicit method is cheaper.
         left: the explicit solver that a stiff one took over from, or was preferred to, if there is
             a way back to it: its name, what a unit of time costs it, t then, and the cost of the
             flow until then, in gradients + 2 products.
@@ -130,9 +131,7 @@ def choose(
     else:
         order, reason = (stiff, *last), f"stiff, {measured}, {declared}"
     first, *rest = dict.fromkeys(order)
-    # Where no smoothness is declared a BDF may meet kinks, which explicit methods pass for less.
-    doubtful = first == "bdf" and smooth is None
-    left = (explicit, EXPLICIT_COST * sharpness, 0.0, 0.0) if doubtful else None
+    left = _doubted(first, smooth, explicit, sharpness)
     return Automatic((first,), reason, tuple(rest), products, limit, left)
 
 
@@ -146,7 +145,9 @@ def choose_among(
     smooth: bool | None,
     itemsize: int = 8,
 ) -> Automatic:
-    """The solver for a flow that is not the plain one; no other takes over.
+    """The solver for a flow that is not the plain one, and those that may take over.
+
+    Those are the explicit ones and what serves the dynamics: where nothing else does, no other.
 
     Args:
         dynamics: how theta moves.
@@ -164,14 +165,30 @@ def choose_among(
     explicit = "dopri8" if rtol < _TIGHT else "tsit5"
     limit, products = threshold(rtol, smooth), 0 if ends is None else ends.products
     stiff, declared = _for_stiff(size, itemsize, rtol, smooth)
+    last = ("rkc2", "tsit5") if rtol >= _LOOSE else ("tsit5",)
+    later = [name for name in (stiff, *last) if name in served or name in EXPLICIT]
     if ends is None or stiff not in served:
         reason = f"the only kind that serves {dynamics.title} here"
         return Automatic((explicit,), reason, (), products, limit)
     stiffness = dynamics.stiffness(horizon, max(ends.highest, 0.0))
     measured = f"stiffness of {dynamics.title} at least {stiffness:.2g}, rtol = {rtol:.0e}"
     if np.isfinite(stiffness) and stiffness <= limit:
-        return Automatic((explicit,), f"not stiff, {measured}", (), products, limit)
-    return Automatic((stiff,), f"stiff, {measured}, {declared}", (), products, limit)
+        order, reason, left = (explicit, *later), f"not stiff, {measured}", None
+    else:
+        order, reason = (*later,), f"stiff, {measured}, {declared}"
+        # Of second order an explicit method pays for kinks too: its pace is not known beforehand.
+        known = not dynamics.second_order
+        left = _doubted(stiff, smooth, explicit, stiffness / horizon) if known else None
+    first, *rest = dict.fromkeys(order)
+    return Automatic((first,), reason, tuple(rest), products, limit, left)
+
+
+def _doubted(
+    first: str, smooth: bool | None, explicit: str, sharpness: float
+) -> tuple[str, float, float, float] | None:
+    """The way back where no smoothness is declared: a BDF may meet kinks, dear for it alone."""
+    doubtful = first == "bdf" and smooth is None
+    return (explicit, EXPLICIT_COST * sharpness, 0.0, 0.0) if doubtful else None
 
 
 def threshold(rtol: float, smooth: bool | None) -> float:

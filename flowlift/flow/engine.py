@@ -165,10 +165,11 @@ class Engine:
         Returns:
             The ends, with the products that they took.
         """
-        theta = settings.problem.theta_of(position.here.y)
-        if settings.engine == "graph":
+        y = position.here.y
+        theta, plain = settings.problem.theta_of(y), settings.problem.dynamics.plain
+        if settings.engine == "graph" and plain:
             return spectrum(settings.problem, jnp.asarray(theta))
-        return spectrum_on_host(self.field, theta, enough)
+        return spectrum_on_host(self.field, theta, enough, None if plain else y)
 
     def record(self, settings: Settings, trace: Trace, position: HostPosition) -> None:
         """Record the position at the time reached. One gradient.

@@ -176,7 +176,8 @@ def _why(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell,
     why = stalled(name, result, spell, float(position.controller.pace.doubling))
     if why is not None or result is not None:
         return why, choice
-    limit = slow(name, spell, plan.horizon, choice.limit)
+    dynamics = settings.problem.dynamics
+    limit = dynamics.sharpness(slow(name, spell, plan.horizon, choice.limit))
     if limit < math.inf:
         ends = engine.spectrum(settings, position, decided(limit))
         choice = dataclasses.replace(choice, products=choice.products + ends.products)
@@ -184,7 +185,8 @@ def _why(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell,
             return None, choice
         left = (name, spell.pace, spell.now.time, float(spell.now.cost))
         return f"met a sharpness of {ends.highest:.2g}", dataclasses.replace(choice, left=left)
-    if choice.fallbacks[0] == STABILISED:
+    # Its forecasts are in log t, and of the plain flow's Hessian.
+    if choice.fallbacks[0] == STABILISED and dynamics.plain:
         seen = _outlook(engine, settings, position)
         return (None if seen is None else dearer(spell, seen, plan.horizon)), choice
     return None, choice
@@ -196,6 +198,9 @@ def _lost(engine: Engine, settings: Settings, plan: Plan, position, spell: Spell
     if not settings.choice.left or settings.choice.names[-1] in EXPLICIT:
         return None
     seen = _outlook(engine, settings, position)
+    if seen is not None:
+        sharp = settings.problem.dynamics.stiffness(1.0, max(seen.radius, 0.0))
+        seen = seen._replace(radius=sharp)
     return lost(settings.choice.left, spell, seen, plan.horizon)
 
 

@@ -148,7 +148,9 @@ def test_both_engines_estimate_the_same_errors(solver):
 
 @pytest.mark.slow  # Central flows compile third derivatives.
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("dynamics", [CentralFlow(0.5), CentralRMSProp(0.02, 0.95, 0.1)])
+@pytest.mark.parametrize(
+    "dynamics", [CentralFlow(0.5), CentralRMSProp(step_size=0.02, decay=0.95, initial=0.1)]
+)
 def test_central_flows_and_their_integrals(dynamics, precision):
     def valley(w):
         return (jnp.prod(w) - 1) ** 2 / 2

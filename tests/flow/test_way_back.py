@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ import pytest
 
 import flowlift
 from flowlift import tasks
+from flowlift.flow import HeavyBall, LogLoss, RMSProp
 from flowlift.flow.checkpoints import _tuples
-from flowlift.flow.choice import EXPLICIT_COST, Automatic, choose
+from flowlift.flow.choice import EXPLICIT_COST, Automatic, choose, choose_among
 from flowlift.flow.forecast import Mark, Outlook, Spell
 from flowlift.flow.sharpness import Ends
 from flowlift.flow.takeover import lost
@@ -108,6 +110,38 @@ def test_a_choice_knows_a_way_back_where_smoothness_is_not_declared():
     onwards = dataclasses.replace(undeclared, fallbacks=())
     assert onwards.open
     assert not onwards.back("costs too much", 400.0).open
+
+
+def test_other_dynamics_have_takeovers_among_the_solvers_that_serve_them():
+    ends, given = Ends(0.0, 100.0), (100, 1e3, 1e-3)
+    ball = choose_among(HeavyBall(1.0), ["bdf"], *given, ends, None)
+    assert (ball.names, ball.fallbacks) == (("bdf",), ("tsit5",))
+    # What an explicit method pays for kinks under momentum is not known beforehand.
+    assert ball.left is None
+    assert HeavyBall(1.0).sharpness(10.0) == 100.0
+    mild = choose_among(HeavyBall(1.0), ["bdf"], 100, 1.0, 1e-3, ends, None)
+    assert (mild.names, mild.fallbacks, mild.left) == (("tsit5",), ("bdf",), None)
+    log = choose_among(LogLoss(), ["bdf", "rkc2"], *given, ends, True)
+    assert (log.names, log.fallbacks, log.left) == (("bdf",), ("rkc2", "tsit5"), None)
+    undeclared = choose_among(LogLoss(), ["bdf", "rkc2"], *given, ends, None)
+    assert undeclared.left == ("tsit5", EXPLICIT_COST * 100.0, 0.0, 0.0)
+    assert not choose_among(RMSProp(1.0), [], *given, None, None).open
+
+
+@pytest.mark.slow  # Thousands of steps of two solvers.
+@pytest.mark.parametrize("seed", [0, 1])
+def test_kinks_send_a_log_loss_flow_back_to_the_explicit_solver(seed):
+    model, task = kinked(seed)
+    data: Any = task.objective
+    signs = np.sign(np.asarray(data.targets))
+    task = tasks.supervised(data.inputs, signs, "exponential", apply=data.apply)
+    settings = {"dynamics": LogLoss(2.0), "rtol": 1e-3, "atol": 1e-6, "max_gradients": 12_000}
+    chosen, alone = (
+        flowlift.solve(model, task, 1000.0, solver=solver, **settings) for solver in ("auto", "bdf")
+    )
+    assert chosen.solvers[0] == "bdf"
+    assert chosen.solvers[-1] == "tsit5"
+    assert chosen.time > 1.5 * alone.time
 
 
 def spell(cost: int, time: float, lately: int, since: float) -> Spell:

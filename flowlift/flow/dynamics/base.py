@@ -201,6 +201,17 @@ class AbstractDynamics(eqx.Module):
         """
         return horizon * sharpness
 
+    def sharpness(self, stiffness: float) -> float:
+        """The sharpness from which on a unit of time has some stiffness, at least.
+
+        Args:
+            stiffness: of a unit of time, see `stiffness`.
+
+        Returns:
+            The sharpness.
+        """
+        return stiffness
+
     @property
     def plain(self) -> bool:
         """Whether it is the gradient flow, for which solvers have a way of their own."""

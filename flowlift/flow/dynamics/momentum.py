@@ -61,6 +61,10 @@ class AbstractMomentum(AbstractDynamics):
         """T sqrt(sharpness): explicit methods follow the fastest oscillation."""
         return horizon * sharpness**0.5
 
+    def sharpness(self, stiffness: float) -> float:
+        """The square."""
+        return stiffness**2
+
 
 @register("dynamics", "heavy-ball")
 @plain_fields
