@@ -4,7 +4,8 @@
     python benchmarks/large.py flow --edges 1e5 --dtype float32 --samples 256
     python benchmarks/large.py flow --edges 1e7 --dtype float32 --samples 256 --budget 1
     python benchmarks/large.py bdf --edges 1e6 --horizon 100 --budget 40
-    python benchmarks/large.py checkpoint --edges 1e7 --dtype float32
+    python benchmarks/large.py checkpoint --edges 1e7 --dtype float32 --solver tsit5
+    python benchmarks/large.py checkpoint --edges 1e7 --dtype float32 --solver bdf
     python benchmarks/large.py curvature --edges 1e6 --samples 256 --products 16
     python benchmarks/large.py radius --edges 1e6 --samples 256 --products 8
     python benchmarks/large.py top --edges 1e6 --samples 256 --products 16
@@ -34,8 +35,10 @@ import numpy as np
 import tyro
 
 from flowlift import FixedInDegree, diagnostics, flow, modules, sample, tasks
+from flowlift.flow.engine import Engine
 from flowlift.flow.problem import make_problem
 from flowlift.flow.programs import host_field
+from flowlift.flow.solve import prepared
 from flowlift.lift import Gaussian, Lift
 
 IN_DEGREE, PER_COPY = 8, 34
@@ -130,23 +133,25 @@ def run_flow(options: Options, solver: str) -> str:
 
 
 def checkpoint(options: Options) -> str:
-    """A checkpoint after each leg, and a second process's way back from it."""
+    """What is kept of a flow that has begun, and the way back from it."""
     lift, task = draw(options), tasks.digits(options.samples)
+    solver = "tsit5" if options.solver == "auto" else options.solver
+    settings = {"solver": solver, "rtol": 1e-2, "precision": options.dtype}
+    begun, plan = prepared(lift, task, options.horizon, **settings)
+    engine = Engine(begun.settings.problem)
+    begun = dataclasses.replace(begun, position=engine.begin(begun.settings))
     with tempfile.TemporaryDirectory() as folder:
         path, times = Path(folder) / "flow.npz", []
         keeps = flow.Checkpoints(path, every=0)
-        for name in ("restore", "keep"):
-            setattr(keeps, name, timed(getattr(keeps, name), name, times))
-        # One step or two: what is measured is what is kept.
-        settings = {"solver": "tsit5", "rtol": 1e-2, "precision": options.dtype, "save": [1e-6]}
-        flow.solve(lift, task, 1e-6, checkpoints=keeps, **settings)
-        size, files = path.stat().st_size / 1e9, len(list(Path(folder).iterdir()))
-        again = flow.Checkpoints(path, every=0)
-        again.restore = timed(again.restore, "restored", times)
-        flow.solve(lift, task, 1e-6, checkpoints=again, **settings)
+        timed(keeps.restore, "identity", times)(begun.settings, plan, engine)
+        timed(keeps.keep, "written", times)(begun, engine)
+        size, files, before = path.stat().st_size, len(list(Path(folder).iterdir())), peak()
+        found = timed(keeps.restore, "restored", times)(begun.settings, plan, engine)
+    assert found is not None
+    assert np.array_equal(found.position.here.y, begun.position.here.y)
     each = [f"{name} {wall:.3g} s ({cpu:.3g} of the processor)" for name, wall, cpu in times]
-    told = ", ".join(each)
-    return f"{files} file of {size:.3g} GB; {told}"
+    told = f"{solver}, {files} file of {size / 1e9:.3g} GB, {', '.join(each)}"
+    return f"{told}, {peak() - before:.3g} GB more at the peak of restoring"
 
 
 def timed(function: Callable, name: str, times: list) -> Callable:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 # Errors that say nothing of a file's content: of the process, the machine or the rights.
 _OF_THE_SYSTEM = {
@@ -193,13 +194,36 @@ def read_bytes(path: Path, start: int = 0) -> bytes | None:
 def read_with_time(path: Path, start: int = 0) -> tuple[bytes, int] | None:
     """As `read_bytes`, with the time of the file's last change in nanoseconds since 1970."""
     try:
-        with open(path, "rb", opener=_not_waiting) as file:
-            # Of the open file: a call by name would ask a shared file system once more.
-            known = os.fstat(file.fileno())
-            if not stat.S_ISREG(known.st_mode):
-                return None
+        file = open_regular(path)
+        if file is None:
+            return None
+        with file:
             file.seek(start)
-            return file.read(), known.st_mtime_ns
+            return file.read(), os.fstat(file.fileno()).st_mtime_ns
+    except OSError as error:
+        raise error if isinstance(error, NotRead) else NotRead(path, error) from error
+
+
+def open_regular(path: Path) -> BinaryIO | None:
+    """A file to be read by parts, where it is too large to be in memory twice.
+
+    Args:
+        path: the file.
+
+    Returns:
+        It, open; None where there is no file of that name, or something else, as for `read_bytes`.
+
+    Raises:
+        NotRead: if the system refuses.
+    """
+    try:
+        # Whoever asked closes it.
+        file = open(path, "rb", opener=_not_waiting)  # noqa: SIM115
+        # Of the open file: a call by name would ask a shared file system once more.
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+        return None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from ..files import NotRead, of_the_system, read_bytes, write_whole
+from ..files import NotRead, of_the_system, open_regular, write_whole
 from ..fingerprint import fingerprint
 from ..showing import Card, shows_itself
 from .choice import Automatic
@@ -205,11 +205,12 @@ def read(path: Path) -> Arrays:
         NotRead: if the system refuses, which says nothing of the checkpoint.
         ForeignCheckpoint: if it is no readable checkpoint.
     """
-    content = read_bytes(path)
-    if content is None and not path.exists():
+    file = open_regular(path)
+    if file is None and not path.exists():
         raise FileNotFoundError(path)
     try:
-        with np.load(io.BytesIO(content or b""), allow_pickle=False) as archive:
+        # Array by array: a large file is not in memory beside what is made of it.
+        with file or io.BytesIO() as content, np.load(content, allow_pickle=False) as archive:
             arrays = dict(archive)
         json.loads(str(arrays[_HEADER]))["identity"]
         return arrays
