@@ -7,6 +7,7 @@ import pytest
 from flowlift import FixedInDegree, flow, modules, sample, tasks
 from flowlift.flow import LossBelow, Outcome
 from flowlift.flow.abreast import abreast
+from flowlift.flow.chunking import bytes_per_sample
 from flowlift.flow.dynamics import HeavyBall
 from flowlift.flow.ensemble import batched
 from flowlift.flow.side_by_side import Ensemble
@@ -133,6 +134,27 @@ def test_what_solve_takes_a_batch_takes(options):
         np.testing.assert_allclose(one.loss, other.loss, rtol=1e-4)
         for name, values in other.observations.items():
             np.testing.assert_allclose(one.observations[name], values, rtol=1e-4)
+
+
+@pytest.mark.slow  # Programs of their own.
+def test_held_out_data_decay_and_chunks_of_samples_work_in_a_batch():
+    """Labels, so that accuracies are recorded too; seven samples in chunks of two."""
+    rng = np.random.default_rng(0)
+    apply = lambda m, x: jnp.tanh(x @ m["w"])
+    inputs, labels = rng.standard_normal((7, 3)), rng.integers(0, 2, 7)
+    further = rng.standard_normal((4, 3)), rng.integers(0, 2, 4)
+    settings = {"apply": apply, "samplewise": True, "held_out": further}
+    task = tasks.with_decay(tasks.supervised(inputs, labels, "cross-entropy", **settings), 0.1)
+    models = [{"w": jnp.asarray(rng.standard_normal((3, 2)))} for _ in range(3)]
+    data = tasks.supervised(inputs, labels, "cross-entropy", apply=apply, samplewise=True)
+    bound = 2 * bytes_per_sample(models[0], data.objective)
+    options = {"solver": "tsit5", "rtol": 1e-6, "save": [0.5, 2.0], "memory": bound}
+    together = flow.solve_each(models, task, 2.0, batch=2, **options)
+    for model, one in zip(models, together, strict=True):
+        other = flow.solve(model, task, 2.0, engine="graph", **options)
+        for name in ("loss", "held_out_loss", "accuracy", "held_out_accuracy"):
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-5)
+        assert one.stats.observation_gradients == other.stats.observation_gradients
 
 
 @pytest.mark.slow  # Programs of their own.
