@@ -59,7 +59,7 @@ bench-gpu: .venv/.test
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 clean:
-	rm -rf .venv results docs/_build
+	rm -rf .venv results docs/_build docs/auto_gallery docs/studies docs/jupyter_execute
 
 .venv/.made:
 	$(PYTHON) -m venv .venv

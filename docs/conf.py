@@ -12,9 +12,37 @@ project = "flowlift"
 author = "the flowlift developers"
 version = release = importlib.metadata.version("flowlift")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+sys.path.insert(0, str(Path(__file__).parent))
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+    "study_pages",
+]
 html_theme = "furo"
-exclude_patterns = ["_build", "jupyter_execute"]
+# The gallery's sources, and what it writes beside its pages, are no pages.
+exclude_patterns = ["_build", "jupyter_execute", "gallery", "auto_gallery/**/*.ipynb", "**/*.py"]
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "capture_repr": (),
+    # Progress and tables are of the terminal: an example is its figure.
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "nested_sections": False,
+}
+# Prompts are no part of a command.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
