@@ -25,7 +25,9 @@ WITH_CODE = [page for page in PAGES if snippets(page, "python")]
 NOTEBOOKS = [p for p in WITH_CODE if "mystnb" in p.read_text() and p.name != "tutorial.md"]
 # One engine, peer, way of differentiating and flow after the other, each compiled for its own
 # example: as long as all other pages together. The tests of flow, solvers and compare run the same.
-SLOW = [*NOTEBOOKS, ROOT / "docs" / "solvers.md", ROOT / "docs" / "flows.md"]
+# Recipes are a flow or two each of networks of their own.
+_MANY_FLOWS = ("solvers.md", "flows.md", "recipes.md")
+SLOW = [*NOTEBOOKS, *(ROOT / "docs" / name for name in _MANY_FLOWS)]
 CASES = [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW), id=p.name) for p in WITH_CODE]
 
 

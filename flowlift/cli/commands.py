@@ -171,6 +171,14 @@ class Doctor:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cite:
+    """Print BibTeX of what a study's runs used: the paper, solvers, tasks, libraries."""
+
+    results: tyro.conf.Positional[Path]
+    """The folder that `flowlift run` wrote."""
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """List what a study can name, with arguments, documentation and origin."""
 

@@ -12,8 +12,10 @@ import tyro
 
 from ..doing import clean_streams, shown
 from ..spelling import text_of
+from .cite import citations
 from .commands import (
     CheckTolerance,
+    Cite,
     Compare,
     Doctor,
     Export,
@@ -24,7 +26,7 @@ from .commands import (
     Status,
     Success,
 )
-from .outputs import existing_folder, folder_for, usable_file, usable_folder
+from .outputs import existing_folder, folder_for, shard_of, usable_file, usable_folder
 
 StudyCommand = TypeVar("StudyCommand", Run, Compare)
 Command = (
@@ -37,6 +39,7 @@ Command = (
     | Annotated[CheckTolerance, tyro.conf.subcommand("check-tolerance")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Cite, tyro.conf.subcommand("cite")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )
 
@@ -165,7 +168,7 @@ def _run_study(command: Run, study, executor) -> None:
             )
         given: dict[str, Any] = {
             "executor": executor,
-            "shard": _shard(command.shard),
+            "shard": shard_of(command.shard),
             "retry_failed": command.retry_failed,
             "every": command.every,
         }
@@ -383,15 +386,9 @@ _COMMANDS = {
     Report: _report,
     CheckTolerance: _check_tolerance,
     List: _list,
+    Cite: lambda command: print(citations(command.results), end=""),
     Doctor: _doctor,
 }
-
-
-def _shard(text: str) -> tuple[int, int]:
-    index, _, parts = text.partition("/")
-    if not (index.isdecimal() and parts.isdecimal()):
-        raise ValueError(f"Argument `shard` must read I/N, but is {text!r}; write e.g. 0/4.")
-    return int(index), int(parts)
 
 
 def _use_float64() -> None:

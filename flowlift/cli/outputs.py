@@ -98,6 +98,24 @@ def existing_folder(results: Path) -> Path:
     return results
 
 
+def shard_of(text: str) -> tuple[int, int]:
+    """Which part of how many an array job is.
+
+    Args:
+        text: as given, "0/4".
+
+    Returns:
+        Its index and the number of parts.
+
+    Raises:
+        ValueError: if the text is not of this form.
+    """
+    index, _, parts = text.partition("/")
+    if not (index.isdecimal() and parts.isdecimal()):
+        raise ValueError(f"Argument `shard` must read I/N, but is {text!r}; write e.g. 0/4.")
+    return int(index), int(parts)
+
+
 def _check_text(path: Path) -> None:
     if "\0" in str(path):
         raise ValueError(

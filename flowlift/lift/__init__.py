@@ -19,6 +19,7 @@ from .plant import Planting, plant
 from .reading import read_equinox
 from .rewiring import densified, flexible, rewirable, with_edges
 from .sampling import check_plan, from_edges, resolve_copies, sample
+from .torch_weights import read_torch
 from .weight_laws import (
     AbstractWeightLaw,
     Gaussian,
@@ -63,6 +64,7 @@ __all__ = [
     "parametrised_rates",
     "plant",
     "read_equinox",
+    "read_torch",
     "resolve_copies",
     "rewirable",
     "sample",

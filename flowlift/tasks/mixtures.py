@@ -89,7 +89,7 @@ def xor_clusters(
 
     N(centre, noise^2 I_d) each, all four equally likely: no linear function tells anything, kernels
     need many samples, networks few (Refinetti, Goldt, Krzakala & Zdeborova, ICML 2021, arXiv
-    2102.11742; Frei, Chatterji & Bartlett, COLT 2022, arXiv 2202.07626). Best is to compare |x_1|
+    2102.11742; Frei, Chatterji & Bartlett, JMLR 2023, arXiv 2202.07626). Best is to compare |x_1|
     with |x_2|, which errs with probability 2 Phi(m / sqrt 2) Phi(-m / sqrt 2), m = distance /
     noise, since x_1 + x_2 and x_1 - x_2 are independent.
 
