@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -54,7 +55,7 @@ def _places(network: eqx.nn.Sequential) -> dict[str, tuple[tuple[int, ...], bool
             continue
         for name in _NAMES:
             leaf = getattr(layer, name, None)
-            if eqx.is_array(leaf):
+            if isinstance(leaf, jax.Array | np.ndarray):
                 convolution = isinstance(layer, eqx.nn.Conv) and name == "bias"
                 found[f"{place}.{name}"] = (leaf.shape, convolution)
     return found

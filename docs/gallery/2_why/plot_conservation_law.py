@@ -2,8 +2,9 @@
 What the flow conserves, and steps do not
 =========================================
 
-Of a ReLU network |outgoing weights|² − |incoming weights|² of each unit is constant along the
-flow (Du, Hu and Lee, 2018). Steps of gradient descent add η²-terms to it, and it drifts.
+The squared norm of a unit's outgoing weights less that of its incoming ones is constant along the
+flow of a ReLU network (Du, Hu and Lee, 2018). Steps of gradient descent add η²-terms to it, and
+it drifts.
 """
 
 import equinox as eqx
