@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from test_help import ROOMS, public
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -67,6 +68,17 @@ def test_every_page_is_two_clicks_from_the_first():
     assert made <= one
     assert {first} | one | two - made >= set(PAGES)
     assert all(page.is_file() for page in (one | two) - made)
+
+
+def test_every_public_object_is_in_the_reference():
+    named = re.findall(r"automodule:: (\S+)", "".join(p.read_text() for p in DOCS.glob("api/*.md")))
+    assert len(set(named)) == len(named)
+    for room in ROOMS:
+        for name, found in public(room):
+            home = getattr(found, "__module__", "")
+            # Constants and aliases have no home of their own.
+            if isinstance(home, str) and home.startswith("flowlift.") and callable(found):
+                assert home in named, f"{room}.{name}"
 
 
 def test_the_finders_find(tmp_path):
