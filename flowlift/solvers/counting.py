@@ -198,7 +198,7 @@ def _apply(equation: core.JaxprEqn, inputs: list[Any]) -> tuple[Sequence[Any], C
         outputs = primitive.bind(*inputs, **primitive.get_bind_params(params))
         return outputs if primitive.multiple_results else [outputs], (0, 0)
     if primitive.name in _CONTROL:
-        return _CONTROL[primitive.name](inputs, params)
+        return _CONTROL[primitive.name](inputs, equation)
     called = inner or params.get("jaxpr", params.get("call_jaxpr"))
     if isinstance(called, core.ClosedJaxpr):
         return _run(called.jaxpr, called.consts, inputs)
@@ -210,7 +210,8 @@ def _apply(equation: core.JaxprEqn, inputs: list[Any]) -> tuple[Sequence[Any], C
     )
 
 
-def _while(inputs, params) -> tuple[Sequence[Any], Counts]:
+def _while(inputs, equation: core.JaxprEqn) -> tuple[Sequence[Any], Counts]:
+    params = equation.params
     condition, body = params["cond_jaxpr"], params["body_jaxpr"]
     split = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     fixed, given, start = inputs[: split[0]], inputs[split[0] : split[1]], inputs[split[1] :]
@@ -231,8 +232,15 @@ def _while(inputs, params) -> tuple[Sequence[Any], Counts]:
     return jax.lax.while_loop(holds, once, (list(start), _arrays((0, 0))))
 
 
-def _scan(inputs, params) -> tuple[Sequence[Any], Counts]:
-    body, held, carried = params["jaxpr"], params["num_consts"], params["num_carry"]
+def _scan(inputs, equation: core.JaxprEqn) -> tuple[Sequence[Any], Counts]:
+    params, body = equation.params, equation.params["jaxpr"]
+    # How versions of JAX say what is held and what is carried differs: what is scanned has an axis
+    # more outside of the body than inside, and nothing else has.
+    more = lambda outside, inside: [
+        o.aval.ndim > i.aval.ndim for o, i in zip(outside, inside, strict=True)
+    ]
+    carried = len(equation.outvars) - sum(more(equation.outvars, body.jaxpr.outvars))
+    held = len(inputs) - sum(more(equation.invars, body.jaxpr.invars)) - carried
     given, start, along = inputs[:held], inputs[held : held + carried], inputs[held + carried :]
 
     def once(carry, each):
@@ -251,7 +259,7 @@ def _scan(inputs, params) -> tuple[Sequence[Any], Counts]:
     return [*last, *stacked], counts
 
 
-def _cond(inputs, params) -> tuple[Sequence[Any], Counts]:
+def _cond(inputs, equation: core.JaxprEqn) -> tuple[Sequence[Any], Counts]:
     which, *given = inputs
 
     def counting(branch: core.ClosedJaxpr):
@@ -261,7 +269,9 @@ def _cond(inputs, params) -> tuple[Sequence[Any], Counts]:
 
         return run
 
-    return jax.lax.switch(which, [counting(branch) for branch in params["branches"]], *given)
+    return jax.lax.switch(
+        which, [counting(branch) for branch in equation.params["branches"]], *given
+    )
 
 
 _CONTROL = {"while": _while, "scan": _scan, "cond": _cond}
