@@ -7,6 +7,8 @@ from pathlib import Path
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["JAX_ENABLE_X64"] = "1"
+# Pages are read when their cells have long ended: lines of progress, no bars.
+os.environ["TQDM_DISABLE"] = "1"
 
 project = "flowlift"
 author = "the flowlift developers"

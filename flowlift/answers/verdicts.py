@@ -271,6 +271,8 @@ def _reason(outcome: Outcome) -> str:
         return "ended at the horizon"
     if outcome in _RULES:
         return f"stopped ({outcome.value})"
+    if outcome is Outcome.INTERRUPTED:
+        return outcome.value
     return f"{'failed' if outcome.failed else 'out of'} ({outcome.value})"
 
 

@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 
 from ..flow.chunking import bytes_per_sample, samples_at_a_time
 from ..memory import in_gigabytes
+from ..showing import shows_itself
 from ..tasks import Supervised
 from ..tasks.added import data_of
 from .observers import Observer
@@ -19,6 +20,7 @@ from .tangent_approximation import MAX_PRODUCTS
 _PROBES, _ENDS = 48, 300
 
 
+@shows_itself
 @dataclasses.dataclass(frozen=True)
 class Foreseen:
     """Bounds of the cost of one measurement.

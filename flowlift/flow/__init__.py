@@ -17,7 +17,8 @@ from .gather import gather
 from .methods import AUTO
 from .named import SOLVERS
 from .observers import AbstractObserver
-from .outcome import FlowError, Outcome
+from .outcome import FlowError, FlowInterrupted, Outcome
+from .progress import Progress
 from .rates import Power, Rates, rates_at
 from .rewired import Rewired, solve_rewired
 from .rewiring import Change, rewire
@@ -40,6 +41,7 @@ __all__ = [
     "Change",
     "Checkpoints",
     "FlowError",
+    "FlowInterrupted",
     "FlowSolution",
     "FlowStats",
     "ForeignCheckpoint",
@@ -53,6 +55,7 @@ __all__ = [
     "Nesterov",
     "Outcome",
     "Power",
+    "Progress",
     "RMSProp",
     "Rates",
     "Rewired",

@@ -141,19 +141,20 @@ class Checkpoints:
             )
         return _unpack(arrays, settings, engine)
 
-    def keep(self, checkpoint: Checkpoint, engine: Engine) -> None:
+    def keep(self, checkpoint: Checkpoint, engine: Engine, *, at_once: bool = False) -> None:
         """Note where the flow stands after a leg, and write it if it is time to.
 
         Args:
             checkpoint: where it stands.
             engine: which drives it.
+            at_once: write it whatever the time, since nothing comes after.
         """
         self._last = checkpoint
-        if time.monotonic() - self._written >= self._every:
+        if at_once or time.monotonic() - self._written >= self._every:
             arrays = _pack(checkpoint, self._identity, engine)
             write_whole(self.path, lambda temporary: _save(temporary, arrays))
             self._written = time.monotonic()
-        if self._on_leg is not None:
+        if self._on_leg is not None and not at_once:
             self._on_leg(checkpoint)
 
     def partial(self, outcome: Outcome) -> FlowSolution:

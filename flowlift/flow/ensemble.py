@@ -10,6 +10,8 @@ from ..numbers import whole
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checkpoints import Checkpoints
 from .loop import integrating
+from .manner import RAISE, Manner
+from .outcome import FlowInterrupted
 from .runner import Waiting
 from .side_by_side import Ensemble
 from .solution import FlowSolution
@@ -50,7 +52,9 @@ def solve_each(
         batch: how many flows run side by side; "auto": what is fastest, one after another on a
             CPU and as many as `flowlift.kernels.measured` has timed elsewhere; None: one after
             another.
-        **options: as for `solve`.
+        **options: as for `solve`. `progress` is that of each member. Ctrl-C ends the ensemble: with
+            `interrupt="return"` the members that were under way are the last ones given, else
+            `FlowInterrupted` has them as its `solutions`.
 
     Returns:
         An iterator over the solutions, in the order of the models.
@@ -63,10 +67,38 @@ def solve_each(
     if isinstance(batch, str) and batch == "auto":
         found = measured()
         batch = None if found is None else found.batch
+    interrupt = options.pop("interrupt", RAISE)
+    # A mistake is said before the first member; each call of `solve` has its own bar.
+    Manner.of(False, interrupt, options.get("progress", False))
     if batch is None:
-        return (solve(model, task, horizon, **options) for model in models)
+        return _one_by_one(models, task, horizon, interrupt, options)
     ensemble, flows = batched(models, task, horizon, batch, **options)
-    return ensemble.run(flows)
+    return _side_by_side(ensemble, flows, interrupt)
+
+
+def _one_by_one(models, task, horizon: float, interrupt: str, options: dict[str, Any]):
+    """Member after member; an interruption is the ensemble's, not the member's."""
+    for model in models:
+        try:
+            solution = solve(model, task, horizon, **options)
+        except FlowInterrupted as stopped:
+            if interrupt == RAISE:
+                raise
+            yield stopped.solution
+            return
+        yield solution
+
+
+def _side_by_side(ensemble: Ensemble, flows: Iterator[Waiting[FlowSolution]], interrupt: str):
+    try:
+        yield from ensemble.run(flows)
+    except KeyboardInterrupt:
+        solutions = ensemble.interrupted()
+        if not solutions:
+            raise
+        if interrupt == RAISE:
+            raise FlowInterrupted(solutions[0], solutions) from None
+        yield from solutions
 
 
 def batched(
@@ -88,16 +120,17 @@ def batched(
         ValueError: for an option that no batch has.
     """
     lanes = _width(width, options)
-    throw = options.pop("throw", False)
-    flows = (_flow(model, task, horizon, throw, options) for model in models)
+    # Interrupted members raise, each what it has: the ensemble answers for all.
+    manner = Manner.of(options.pop("throw", False), RAISE, options.pop("progress", False))
+    flows = (_flow(model, task, horizon, manner, options) for model in models)
     return Ensemble(lanes), flows
 
 
-def _flow(model: PyTree, task, horizon: float, throw: bool, options: dict[str, Any]):
+def _flow(model: PyTree, task, horizon: float, manner: Manner, options: dict[str, Any]):
     """One member, which asks for its bursts; its arguments are checked when it begins."""
     in_graph: dict[str, Any] = {**options, "engine": "graph"}
     checkpoint, plan = prepared(model, task, horizon, **in_graph)
-    return (yield from integrating(checkpoint, plan, throw))
+    return (yield from integrating(checkpoint, plan, manner))
 
 
 def _width(batch: Any, options: dict[str, Any]) -> int:

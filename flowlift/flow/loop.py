@@ -3,58 +3,76 @@
 import dataclasses
 import math
 import time
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from .checkpoints import Checkpoints
 from .choice import EXPLICIT, STABILISED, threshold
+from .ctrl_c import heard, obey
 from .ending import ending, named
 from .engine import Engine, quietly
 from .forecast import Mark, Outlook, Spell, outlook
 from .held_out import apart
 from .integrals import errors_of, marked
+from .manner import RAISE, Manner
 from .methods import resolve_method
-from .outcome import FlowError, Outcome
+from .outcome import FlowError, FlowInterrupted, Outcome
 from .problem import RECORDED
+from .progress import telling
 from .records import Checkpoint, Plan, Settings, keep_snapshot
 from .runner import Waiting, alone
 from .sharpness import decided
 from .solution import FlowSolution
 from .takeover import dearer, due, lost, slow, stalled
-from .trace import Trace
+from .trace import Trace, TraceMark
+
+
+class Stand(NamedTuple):
+    """Where a flow stood when a leg had ended, and how it ended there, if it did."""
+
+    settings: Settings
+    position: Any
+    result: Outcome | None
+    mark: TraceMark
 
 
 def integrate(
-    checkpoint: Checkpoint, plan: Plan, throw: bool, checkpoints: Checkpoints | None = None
+    checkpoint: Checkpoint, plan: Plan, manner: Manner, checkpoints: Checkpoints | None = None
 ) -> FlowSolution:
     """Go on from a checkpoint until the plan is carried out or the flow ends.
 
     Args:
         checkpoint: where the flow stands.
         plan: what is to do.
-        throw: raise if the flow neither met the horizon nor a stopping rule.
+        manner: who is told of it, and what becomes of a flow that does not come to its end.
         checkpoints: the file that keeps where the flow stands, if any.
 
     Returns:
         The solution.
 
     Raises:
-        FlowError: if `throw` asks for it.
+        FlowError: if it neither met the horizon nor a stopping rule, and `manner` asks for it.
+        FlowInterrupted: on Ctrl-C, unless `manner` asks for the solution.
     """
-    with quietly():
-        return alone(integrating(checkpoint, plan, throw, checkpoints))
+    with quietly(), heard() as asked:
+        manner = dataclasses.replace(manner, asked=asked)
+        return alone(integrating(checkpoint, plan, manner, checkpoints))
 
 
 def integrating(
-    checkpoint: Checkpoint, plan: Plan, throw: bool, checkpoints: Checkpoints | None = None
+    checkpoint: Checkpoint, plan: Plan, manner: Manner, checkpoints: Checkpoints | None = None
 ) -> Waiting[FlowSolution]:
     """As `integrate`; asks for its bursts, so that flows can run side by side.
+
+    An interruption goes back to the end of the last leg, and so to a place where the flow could
+    have been written and gone on with: what a leg has begun is no record.
 
     Args:
         checkpoint: where the flow stands.
         plan: what is to do.
-        throw: raise if the flow neither met the horizon nor a stopping rule.
+        manner: as for `integrate`.
         checkpoints: the file that keeps where the flow stands, if any.
 
     Yields:
@@ -64,39 +82,75 @@ def integrating(
         The solution.
 
     Raises:
-        FlowError: if `throw` asks for it.
+        FlowError: as for `integrate`.
+        FlowInterrupted: likewise.
     """
-    clock = time.perf_counter()
-    engine = Engine(checkpoint.settings.problem)
+    begun, engine = time.perf_counter(), Engine(checkpoint.settings.problem)
     kept = checkpoints.restore(checkpoint.settings, plan, engine) if checkpoints else None
     settings, trace, position, result = _enter(engine, kept, checkpoint, plan)
-    before_us = trace.seconds
-    while result is None:
-        first = len(trace.times)
-        position, cause = yield from _leg(engine, settings, trace, plan, position)
-        # Whatever halted it: how a flow ends is read off a record of where it stands.
-        extra = (cause is not None or engine.halted(position)) and not trace.stands
-        if extra:
-            engine.record(settings, trace, position)
-        # A record that was replaced is judged again.
-        first = min(first, len(trace.times) - 1) if trace.stands else first
-        result = ending(trace, plan, first, cause)
-        if result is not None and not trace.stands:
-            # A stagnation, seen at a save time that the leg has run past.
-            engine.record(settings, trace, position)
-            result = ending(trace, plan, first, cause)
-        settings, position, result = _take_over(engine, settings, trace, plan, position, result)
-        if extra and result is None:
-            trace.drop_last()
-        trace.seconds = before_us + time.perf_counter() - clock
-        if checkpoints and result is None:
-            checkpoints.keep(Checkpoint(settings, position, trace), engine)
-    result = named(result, settings.problem, position.seen, trace.last("arc_length"), trace.time)
-    trace.seconds = before_us + time.perf_counter() - clock
-    solution = _solution(result, settings, trace, position)
-    if throw and not solution.success:
+    before_us, stopped = trace.seconds, False
+    stand = Stand(settings, position, result, trace.mark())
+    try:
+        with telling(manner.listener, plan, trace.time) as tell:
+            while stand.result is None:
+                settings, position, result = yield from _once(engine, stand, trace, plan)
+                trace.seconds = before_us + time.perf_counter() - begun
+                tell(settings, position, trace)
+                if checkpoints and result is None:
+                    checkpoints.keep(Checkpoint(settings, position, trace), engine)
+                stand = Stand(settings, position, result, trace.mark())
+                obey(manner.asked)
+    except KeyboardInterrupt:
+        stopped = True
+        trace.back_to(stand.mark)
+    goes_on = Checkpoint(stand.settings, stand.position, trace)
+    if stopped and stand.result is None:
+        # The record of where it was left is no part of what goes on.
+        goes_on = dataclasses.replace(goes_on, trace=trace.copy())
+        if checkpoints:
+            checkpoints.keep(goes_on, engine, at_once=True)
+        stand = stand._replace(result=_left(engine, stand, trace, plan))
+    solution = _solution(_named(stand, trace), stand, trace, goes_on)
+    if stopped and manner.interrupt == RAISE:
+        raise FlowInterrupted(solution)
+    if manner.throw and not solution.success:
         raise FlowError(solution)
     return solution
+
+
+def _once(engine: Engine, stand: Stand, trace: Trace, plan: Plan):
+    """One leg with its records, and how the flow ended with it, if it did."""
+    settings, first = stand.settings, len(trace.times)
+    position, cause = yield from _leg(engine, settings, trace, plan, stand.position)
+    # Whatever halted it: how a flow ends is read off a record of where it stands.
+    extra = (cause is not None or engine.halted(position)) and not trace.stands
+    if extra:
+        engine.record(settings, trace, position)
+    # A record that was replaced is judged again.
+    first = min(first, len(trace.times) - 1) if trace.stands else first
+    result = ending(trace, plan, first, cause)
+    if result is not None and not trace.stands:
+        # A stagnation, seen at a save time that the leg has run past.
+        engine.record(settings, trace, position)
+        result = ending(trace, plan, first, cause)
+    settings, position, result = _take_over(engine, settings, trace, plan, position, result)
+    if extra and result is None:
+        trace.drop_last()
+    return settings, position, result
+
+
+def _left(engine: Engine, stand: Stand, trace: Trace, plan: Plan) -> Outcome | None:
+    """How an interrupted flow ended: what it was asked for comes first here, too."""
+    first = len(trace.times)
+    if not trace.stands:
+        engine.record(stand.settings, trace, stand.position)
+    return ending(trace, plan, first, Outcome.INTERRUPTED)
+
+
+def _named(stand: Stand, trace: Trace) -> Outcome:
+    assert stand.result is not None
+    problem, way = stand.settings.problem, trace.last("arc_length")
+    return named(stand.result, problem, stand.position.seen, way, trace.time)
 
 
 def _enter(engine: Engine, kept: Checkpoint | None, checkpoint: Checkpoint, plan: Plan):
@@ -211,7 +265,8 @@ def _outlook(engine: Engine, settings: Settings, position) -> Outlook | None:
     return outlook(engine.memory(settings, position), live, rtol, least)
 
 
-def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> FlowSolution:
+def _solution(result: Outcome, stand: Stand, trace: Trace, goes_on: Checkpoint) -> FlowSolution:
+    settings, position = stand.settings, stand.position
     seen_as = lambda name: marked(name, trace.records, trace.series)
     own = {name: seen_as(name) for name in settings.problem.dynamics.records}
     seen = {o.name: jax.tree.map(trace.series, o.variables) for o in settings.observers}
@@ -232,5 +287,5 @@ def _solution(result: Outcome, settings: Settings, trace: Trace, position) -> Fl
         precision=settings.precision,
         engine=settings.engine,
         rates=settings.rates,
-        checkpoint=Checkpoint(settings, position, trace),
+        checkpoint=goes_on,
     )

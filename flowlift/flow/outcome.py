@@ -13,6 +13,7 @@ class Outcome(enum.StrEnum):
     RULE = "rule"
     BUDGET = "budget"
     STEP_LIMIT = "step limit"
+    INTERRUPTED = "interrupted"
     NON_FINITE = "non-finite"
     TIME_UNDERFLOW = "time underflow"
     NO_PROGRESS = "no progress"
@@ -29,7 +30,10 @@ class Outcome(enum.StrEnum):
 
     @property
     def failed(self) -> bool:
-        """Whether the solver could not go on. A spent budget is neither reached nor failed."""
+        """Whether the solver could not go on.
+
+        A spent budget is neither reached nor failed, nor is a flow that somebody interrupted.
+        """
         return self in _FAILED
 
     @property
@@ -57,6 +61,8 @@ _SENTENCES = {
     "`rtol`, or continue this solution with `flow.resume`.",
     Outcome.STEP_LIMIT: "The limit of attempted steps was met; raise `max_steps`, loosen `rtol`, "
     "or choose a solver for stiff problems.",
+    Outcome.INTERRUPTED: "The flow was interrupted, as by Ctrl-C; continue this solution with "
+    "`flow.resume`, or by the same call where `checkpoints` names a file.",
     Outcome.NON_FINITE: "The loss or its gradient is not finite there, or the flow explodes; check "
     "the data and the weights' scale, or lower `rtol` if an explicit step overflowed.",
     Outcome.TIME_UNDERFLOW: "The step size fell below the resolution of time; the field is not "
@@ -87,3 +93,18 @@ class FlowError(RuntimeError):
     def __init__(self, solution):
         super().__init__(solution.message)
         self.solution = solution
+
+
+class FlowInterrupted(KeyboardInterrupt):
+    """Raised on Ctrl-C in a flow, with what was computed; a `KeyboardInterrupt` like any other.
+
+    Attributes:
+        solution: of the flow up to its last leg, a `FlowSolution` that `resume` goes on from.
+        solutions: of flows side by side, those that were under way and those that had ended but
+            not been given yet, in their order; else `solution` alone.
+    """
+
+    def __init__(self, solution, solutions=None):
+        super().__init__(solution.message)
+        self.solution = solution
+        self.solutions = (solution,) if solutions is None else tuple(solutions)

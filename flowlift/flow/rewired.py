@@ -26,7 +26,7 @@ from .stops import Stop
 
 # What a leg takes as it is; the rest of `solve` is of the whole flow, or of one graph.
 _SETTINGS = ("solver", "rtol", "atol", "max_steps", "observers")
-_SETTINGS += ("precision", "rates", "memory", "engine")
+_SETTINGS += ("precision", "rates", "memory", "engine", "progress", "interrupt")
 _WHOLE = ("trainable", "throw")
 
 
@@ -167,8 +167,8 @@ def solve_rewired(
         snapshots: times from 0 to T at which the whole lift is kept, at a rewiring the one before.
         checkpoints: a file that keeps where the flow stands, one for each leg, NAME.0.npz,
             NAME.1.npz, ...: after a kill the same call goes on from them, with the same numbers.
-        **settings: solver, rtol, atol, max_steps (of each leg), observers, precision, rates, memory
-            and engine, as for `solve`.
+        **settings: solver, rtol, atol, max_steps (of each leg), observers, precision, rates,
+            memory, engine, progress and interrupt (both of each leg), as for `solve`.
 
     Returns:
         The legs with their changes, and one record. A leg that is not reached is the last one.

@@ -1,6 +1,7 @@
 """What a march asks of a solver: where it begins, and bursts of attempts."""
 
 import abc
+import inspect
 from collections.abc import Generator
 from typing import Any, NamedTuple, TypeVar
 
@@ -91,10 +92,19 @@ def alone(waiting: Waiting[_Found]) -> _Found:
 
     Returns:
         What it comes to.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, whenever it comes: what asks is told, and may answer.
     """
     try:
         request = next(waiting)
         while True:
-            request = waiting.send(request.served())
+            try:
+                request = waiting.send(request.served())
+            except KeyboardInterrupt as stop:
+                # It may have come within, and been answered there.
+                if inspect.getgeneratorstate(waiting) == inspect.GEN_CLOSED:
+                    raise
+                request = waiting.throw(stop)
     except StopIteration as stop:
         return stop.value

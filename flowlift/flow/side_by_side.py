@@ -15,6 +15,7 @@ from ..solvers.host.bursts import Burst
 from .abreast import abreast, blank
 from .engine import quietly
 from .graph import GraphRunner
+from .outcome import FlowInterrupted
 from .runner import Request, Waiting
 
 
@@ -190,6 +191,27 @@ class Ensemble:
                 yield _result(self._ended.pop(given))
                 given += 1
 
+    def interrupted(self) -> list[Any]:
+        """End all flows that are under way, as by Ctrl-C.
+
+        Returns:
+            What those come to, and those that had ended but were not given, in their order; flows
+            that have recorded nothing yet come to nothing.
+        """
+        for member, flow in self._active.items():
+            try:
+                with quietly():
+                    flow.throw(KeyboardInterrupt())
+            except FlowInterrupted as stopped:
+                self._ended[member] = stopped.solution
+            except (StopIteration, KeyboardInterrupt):
+                # It was the one that the interruption met, or had not begun.
+                continue
+        found = [self._ended[member] for member in sorted(self._ended)]
+        self._active.clear()
+        self._ended.clear()
+        return [solution for solution in found if not isinstance(solution, _Raised)]
+
     def _serve(self, more: bool) -> None:
         """Bursts of the program for which most flows wait."""
         lanes = max(self.lanes.values(), key=lambda lanes: lanes.waiting)
@@ -222,6 +244,10 @@ class Ensemble:
                     request = flow.send(alone)
         except StopIteration as stop:
             self._ended[member] = stop.value
+        except FlowInterrupted as stopped:
+            self._ended[member] = stopped.solution
+            del self._active[member]
+            raise
         except Exception as error:
             # Said in its turn, as where flows run one by one.
             self._ended[member] = _Raised(error)

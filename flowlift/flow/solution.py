@@ -147,11 +147,16 @@ class FlowSolution:
         table.attrs |= about | {"precision": self.precision}
         return table
 
+    def _error(self, name: str) -> str:
+        error = self.errors.get(name)
+        return "" if error is None or not len(error) else f" ± {error[-1]:.1e}"
+
     def _card_(self) -> Card:
         title = f"FlowSolution: {self.result.value} at t = {self.time:.6g}"
         rows: list[tuple[str, Any]] = [] if self.success else [("why", self.result.sentence)]
         rows += [("loss", _from_to(self.loss)), ("gradient_norm", _from_to(self.gradient_norm))]
-        rows += [(n, _from_to(getattr(self, n))) for n in ("distance", "arc_length", "energy")]
+        rows += [("distance", _from_to(self.distance))]
+        rows += [(n, _from_to(getattr(self, n)) + self._error(n)) for n in ("arc_length", "energy")]
         further = [(name, getattr(self, name)) for name in HELD_OUT]
         rows += [(name, _from_to(values)) for name, values in further if values is not None]
         rows += [

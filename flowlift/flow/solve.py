@@ -27,11 +27,13 @@ from .dynamics.base import check_dynamics
 from .engines import on_one_cpu, resolve_engine
 from .held_out import held_out_of
 from .loop import integrate
+from .manner import RAISE, Manner
 from .methods import AUTO, check_solver, resolve_method, serves_dynamics
 from .named import SOLVERS
 from .observers import check_observers, watch
 from .problem import Problem, make_problem
 from .programs import host_field
+from .progress import Listener
 from .rates import Rates, named_rates
 from .records import Checkpoint, Plan, Settings
 from .refusals import check_checkpoints, check_not_traced, check_scale, check_trainable
@@ -71,6 +73,8 @@ def solve(
     checkpoints: Checkpoints | None = None,
     engine: str | None = None,
     throw: bool = False,
+    progress: bool | diffrax.AbstractProgressMeter | Listener = False,
+    interrupt: str = RAISE,
 ) -> FlowSolution:
     """Integrate d theta/dt = -D grad L(theta) from the model's parameters (theory, section 4).
 
@@ -131,6 +135,15 @@ def solve(
             solver of diffrax is compiled whole, or None: the host where the data are on one CPU
             and the solver is one that it has (docs/solvers.md). The solution says which one ran.
         throw: raise `FlowError` instead of returning a solution that was not reached.
+        progress: True for a bar of tqdm with the time reached, L, |grad L|, the work and the size
+            of the next step; or a function, called after each leg with a `flow.Progress`; or one
+            of diffrax's progress meters. A leg is at most some dozens of steps; nothing is
+            compiled into it, and no number changes.
+        interrupt: what Ctrl-C does: "raise" ends by `FlowInterrupted`, a KeyboardInterrupt that
+            has the solution so far as its `solution`; "return" returns it, its result
+            `interrupted`. Either is exact up to its time, the end of the last leg; `resume` goes
+            on from there, and with `checkpoints` the same call does, with the same numbers as
+            without the interruption.
 
     Returns:
         The solution. A step limit, a spent budget, a NaN or an overflow returns what was computed
@@ -141,7 +154,10 @@ def solve(
     Raises:
         ValueError: for a bad argument, before any computation.
         FlowError: if `throw` and the flow neither met the horizon nor a stopping rule.
+        FlowInterrupted: on Ctrl-C, unless `interrupt` is "return". Before the first record there is
+            nothing to attach: then it is Python's own KeyboardInterrupt.
     """
+    manner = Manner.of(throw, interrupt, progress)
     checkpoint, plan = prepared(
         model,
         task,
@@ -163,7 +179,7 @@ def solve(
         checkpoints=checkpoints,
         engine=engine,
     )
-    return integrate(checkpoint, plan, throw, checkpoints)
+    return integrate(checkpoint, plan, manner, checkpoints)
 
 
 def prepared(
@@ -234,6 +250,8 @@ def resume(
     max_gradients: float = math.inf,
     snapshots: Sequence[float] = (),
     throw: bool = False,
+    progress: bool | diffrax.AbstractProgressMeter | Listener = False,
+    interrupt: str = RAISE,
 ) -> FlowSolution:
     """Go on with a flow to a later horizon, with the same solver and tolerances.
 
@@ -248,6 +266,8 @@ def resume(
         max_gradients: budget of **further** gradient evaluations, a product counting as two.
         snapshots: further times at which the whole model is kept, from the time reached on.
         throw: as for `solve`.
+        progress: as for `solve`.
+        interrupt: as for `solve`.
 
     Returns:
         A solution with the records of both parts.
@@ -255,7 +275,9 @@ def resume(
     Raises:
         ValueError: if the solution failed, or the horizon is not later.
         FlowError: as for `solve`.
+        FlowInterrupted: as for `solve`.
     """
+    manner = Manner.of(throw, interrupt, progress)
     if solution.result.failed:
         raise ValueError(
             f"Argument `solution` must not have failed, but ended by {solution.result.value!r}; "
@@ -280,7 +302,7 @@ def resume(
     plan = _plan(after, horizon, save, snapshots, stops, max_gradients, precision, past)
     check_readable(plan.stops, checkpoint.settings.problem.dynamics.records)
     _check_room(plan, checkpoint.settings.problem)
-    return integrate(checkpoint, plan, throw)
+    return integrate(checkpoint, plan, manner)
 
 
 def _choice(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import PyTree
@@ -9,6 +10,18 @@ from numpy.typing import ArrayLike
 
 from .forecast import Mark
 from .observers import COST
+
+
+class TraceMark(NamedTuple):
+    """How far a trace has come: its numbers, and how many records and snapshots it holds."""
+
+    time: float
+    records: int
+    observation_gradients: int
+    legs: int
+    seconds: float
+    judged: Mark
+    snapshots: int
 
 
 @dataclasses.dataclass
@@ -63,6 +76,30 @@ class Trace:
     def append_one(self, time: float, records: Mapping[str, ArrayLike]) -> None:
         """Add records at one time, without a time axis."""
         self.append([time], {name: np.asarray(value)[None] for name, value in records.items()})
+
+    def mark(self) -> "TraceMark":
+        """Where the records stand, for `back_to`."""
+        counts = (self.observation_gradients, self.legs, self.seconds)
+        return TraceMark(self.time, len(self.times), *counts, self.judged, len(self.snapshots))
+
+    def back_to(self, mark: "TraceMark") -> None:
+        """Take back all that came after a mark, whatever broke it off.
+
+        Args:
+            mark: of this trace; what was recorded then is still there.
+        """
+        self.time, self.judged = mark.time, mark.judged
+        self.observation_gradients, self.legs = mark.observation_gradients, mark.legs
+        self.seconds = mark.seconds
+        del self.times[mark.records :]
+        for chunks in self.records.values():
+            surplus = sum(map(len, chunks)) - mark.records
+            while surplus > 0:
+                last = chunks.pop()
+                chunks.extend([last[:-surplus]] * (len(last) > surplus))
+                surplus -= len(last)
+        for time in list(self.snapshots)[mark.snapshots :]:
+            del self.snapshots[time]
 
     def drop_last(self) -> None:
         """Take the last record back; what it cost stays counted."""

@@ -4,8 +4,7 @@ import datetime
 import time
 from collections.abc import Callable, Iterable
 
-from tqdm import tqdm
-
+from ..bars import bar, in_notebook
 from ..doing import doing, say
 from ..flow import FlowSolution
 from ..store import Rates, duration
@@ -49,9 +48,12 @@ class Progress:
         self._learn, self._next = learn, 0.0 if shown else float("inf")
         self._begun, self._ahead = time.monotonic(), 0.0
         self._date = datetime.datetime.now(datetime.UTC).timestamp()
-        self._bar = tqdm(
-            total=rates.expected(self._under_way.whole),
-            disable=None if shown else True,
+        # A notebook is no terminal, but somebody looks.
+        alone = False if in_notebook() else None
+        # Of the whole, since what the whole takes is learned on the way.
+        self._bar = bar(
+            total=1.0,
+            disable=alone if shown else True,
             bar_format="{l_bar}{bar}| {elapsed} elapsed{postfix}",
         )
         self._lines = shown and self._bar.disable
@@ -80,7 +82,8 @@ class Progress:
         Returns:
             A function of seed and solution.
         """
-        step = self.weight(cell) / len(cell.seeds)
+        whole = self._rates.expected(self._under_way.whole)
+        step = self.weight(cell) / len(cell.seeds) / whole if whole > 0 else 0.0
 
         def advance(seed: int, solution: FlowSolution) -> None:
             loss = f"{solution.loss[-1]:.3g}" if len(solution.loss) else "unknown"
@@ -120,8 +123,8 @@ class Progress:
         seconds = None if over else self.seconds_left()
         self._left = "" if seconds is None else f"about {duration(seconds)} left"
         if not self._lines:
-            self._bar.total = self._rates.expected(self._under_way.whole)
-            self._bar.n = self._rates.expected(self._under_way.done)
+            whole = self._rates.expected(self._under_way.whole)
+            self._bar.n = self._rates.expected(self._under_way.done) / whole if whole > 0 else 0.0
         self._next_look = time.monotonic() + (time.monotonic() - asked) / _SHARE
 
     def seconds_left(self) -> float | None:

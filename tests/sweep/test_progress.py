@@ -3,10 +3,12 @@
 import datetime
 import itertools
 import re
+import sys
+import types
 
 import pytest
 
-from flowlift import store
+from flowlift import bars, store
 from flowlift.studies.grid import Cell
 from flowlift.studies.rows import Row
 from flowlift.sweep import progress
@@ -94,3 +96,23 @@ def test_workers_get_a_cell_of_each_shape_first():
     assert [(cell.variant, cell.size) for cell in found[:4]] == firsts
     assert [c.size for c in found[4:]] == [16, 16, 8, 8]
     assert sorted(c.name for c in found) == sorted(c.name for c in cells)
+
+
+def test_a_notebook_has_a_bar_though_its_streams_are_no_terminals(capsys, clock, monkeypatch):
+    monkeypatch.setattr(progress, "in_notebook", lambda: True)
+    with Progress(CELLS, rates(10.0), shown=True, learn=lambda: rates(10.0)) as shown:
+        for cell in CELLS:
+            shown.finish(cell)
+    said = capsys.readouterr()
+    assert "100%" in said.err
+    assert said.out == ""
+
+
+def test_a_notebook_is_known_by_its_kernel(monkeypatch):
+    kernel = types.SimpleNamespace(config={"IPKernelApp": {}})
+    assert not bars.in_notebook()
+    there = types.SimpleNamespace(get_ipython=lambda: kernel)
+    monkeypatch.setitem(sys.modules, "IPython", there)
+    assert bars.in_notebook()
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    assert not bars.in_notebook()
