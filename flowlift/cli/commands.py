@@ -78,6 +78,8 @@ class Plot:
     """Folder of figures; by default RESULTS/figures."""
     suffix: Literal["png", "pdf", "svg"] = "png"
     """The format of the figures."""
+    width: Literal["screen", "single", "double"] = "screen"
+    """For a screen, or as wide as a column of a paper, captions in a file beside the figures."""
     figure: tuple[str, ...] = ()
     """Further figures: registered names, file.py:name or package.module:name, a function
     (data, ax) -> ax. Their code is executed."""

@@ -297,9 +297,8 @@ def _plot(command: Plot) -> None:
     output = usable_folder(command.output or command.results / "figures")
     results = load(command.results)
     asked = study_of(results).question
-    for file in save_figures(
-        results, output, suffix=command.suffix, question=asked, more=command.figure
-    ):
+    settings = {"suffix": command.suffix, "more": command.figure, "width": command.width}
+    for file in save_figures(results, output, question=asked, **settings):
         print(file)
     _say_remarks(results)
 

@@ -13,6 +13,7 @@ from .foreseen import Foreseen, foreseen
 from .imbalance import Imbalance, imbalance, imbalance_defect
 from .in_cones import InCone, in_cone, tree_copies, tree_fractions
 from .kl_exponent import KLFit, kl_exponent
+from .landscape_slice import LandscapeSlice, landscape_slice
 from .least_curvature import LeastCurvature, least_curvature
 from .linearised_flow import LinearisedFlow, lazy_distance, linearised_flow
 from .logistic_bounds import LogisticBounds, logistic_bounds, logistic_potential
@@ -63,6 +64,7 @@ __all__ = [
     "InTree",
     "KLFit",
     "Kind",
+    "LandscapeSlice",
     "LeastCurvature",
     "Linearised",
     "LinearisedFlow",
@@ -107,6 +109,7 @@ __all__ = [
     "kernel_product",
     "kernel_top",
     "kl_exponent",
+    "landscape_slice",
     "lazy_distance",
     "least_curvature",
     "linearised_flow",

@@ -32,7 +32,7 @@ def base_graph(module: PerceptronModule, ax: Axes | None = None) -> Axes:
             _vertex_text(module, name),
             ha="center",
             va="center",
-            fontsize=8,
+            fontsize="small",
             zorder=3,
             bbox={
                 "boxstyle": "round,pad=0.4",
@@ -84,4 +84,4 @@ def _arrow(ax: Axes, module: PerceptronModule, edge, places) -> None:
     middle = ((x0 + x1 + bend * (y1 - y0)) / 2, (y0 + y1 - bend * (x1 - x0)) / 2)
     name = f"{edge.name}: {edge.map}" if edge.name != f"{edge.source}->{edge.target}" else edge.map
     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-    ax.text(*middle, str(name), fontsize=7, color="0.3", ha="center", va="center", bbox=box)
+    ax.text(*middle, str(name), fontsize="x-small", color="0.3", ha="center", va="center", bbox=box)

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
+from .style import caption_of
+
 _DPI = 160
 # CSS pixels per inch of a figure at most, and the width in inches from which it has two panels.
 _SHOWN, _WIDE = 115, 6.0
@@ -30,7 +32,7 @@ def embedded(name: str, title: str, figure: Figure) -> dict[str, Any]:
         at most; whether it is `wide`, of more than one panel beside another, and whether an image
         holds several rows (`tall`).
     """
-    text = " ".join(figure.get_supxlabel().split())
+    text = caption_of(figure) or " ".join(figure.get_supxlabel().split())
     figure.supxlabel("")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)

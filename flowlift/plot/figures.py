@@ -20,14 +20,13 @@ from ..registry import find, known
 from ..studies import Question
 from .outcome_shares import outcome_shares
 from .paired_losses import paired_losses
-from .style import figure_of, higher, new_figure
+from .style import figure_of, higher, letters_above, most_columns, new_figure
 from .success_map import success_map
 from .success_vs_size import success_vs_size
 from .survival_vs_time import survival_vs_time
 
-_COLUMNS = 2
-# Letters of a line above a panel, and the height of one.
-_TITLE, _LINE_POINTS = 56, 10.0
+# The height of a line above a panel.
+_LINE_POINTS = 10.0
 Panel = tuple[str, Callable[[Axes], Any]]
 
 
@@ -173,13 +172,13 @@ def grid(panels: Sequence[Panel], *, shared: bool = True) -> Figure:
     Returns:
         The figure.
     """
-    columns = min(_COLUMNS, len(panels))
+    columns = min(most_columns(), len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(rows, columns)
     places = figure.subplots(rows, columns, sharey=shared, squeeze=False).ravel()
     for place, (title, draw) in zip(places, panels, strict=False):
         draw(place)
-        lines = textwrap.wrap(title, _TITLE)
+        lines = textwrap.wrap(title, letters_above(place))
         place.set_title("\n".join(lines), fontsize="small")
         higher(place, max(0, len(lines) - 1) * _LINE_POINTS, "title")
     # What the panel to the left says too need not be said again.

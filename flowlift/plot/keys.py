@@ -10,15 +10,15 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.ticker import FixedFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from .style import SMALL, figure_of, higher, shortened
+from .style import SMALL, figure_of, higher, letters_above, shortened
 from .ticks import Spaced
 
 # From so many curves on a legend would hide them.
 MANY = 7
-# Longer names stand below the axes, and a colour bar shows so much of them.
-_INSIDE, _BAR = 22, 26
-# Names below the axes are wrapped to so many letters.
-_BELOW = 58
+# Names stand below the axes that are longer than this part of a line of the panel.
+_INSIDE = 0.4
+# A colour bar shows so many letters.
+_BAR = 26
 # Points from the axes to a legend below: ticks, their labels and the axis label are above it.
 _UNDER = 34.0
 _LINE_POINTS = 12.0
@@ -59,7 +59,7 @@ def key(
 
 
 def legend(
-    ax: Axes, title: str = "", *, only: Sequence[str] | None = None, inside: int = _INSIDE
+    ax: Axes, title: str = "", *, only: Sequence[str] | None = None, inside: float = _INSIDE
 ) -> None:
     """A legend: where it hides least, or below the axes if a name is long.
 
@@ -67,18 +67,19 @@ def legend(
         ax: the axes.
         title: of the legend.
         only: labels that it shows; None: all.
-        inside: so many letters a name may have that stands inside.
+        inside: the part of a line that a name inside may take; 0: all stand below.
     """
     handles, labels = ax.get_legend_handles_labels()
     pairs = [(h, n) for h, n in zip(handles, labels, strict=True) if only is None or n in only]
     if not pairs:
         return
     handles, labels = zip(*pairs, strict=True)
-    if max(map(len, labels)) <= inside:
+    line = letters_above(ax)
+    if max(map(len, labels)) <= inside * line:
         ax.legend(handles, labels, title=title, fontsize=SMALL, title_fontsize=SMALL)
         return
-    columns = max(1, min(3, len(labels), _BELOW // (max(map(len, labels)) + 4)))
-    texts = [textwrap.fill(name, _BELOW) for name in labels]
+    columns = max(1, min(3, len(labels), line // (max(map(len, labels)) + 4)))
+    texts = [textwrap.fill(name, line) for name in labels]
     rows = sum(text.count("\n") + 1 for text in texts[::columns])
     higher(ax, rows * _LINE_POINTS)
     under = ScaledTranslation(0, -_UNDER / 72, figure_of(ax).dpi_scale_trans)

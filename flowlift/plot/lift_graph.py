@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from ..diagnostics import in_cone
 from ..lift import Lift
 from ..modules import Constant, PerceptronModule
-from .style import axes_for, caption
+from .style import SMALL, axes_for, caption
 
 _PLAIN, _CONE, _MARKED = "0.8", "#d1495b", "#2a9d8f"
 _GAP = 1.5
@@ -61,9 +61,8 @@ def lift_graph(
         ax.scatter(
             *points.T, s=26, c=fill.tolist(), edgecolors=rim.tolist(), linewidths=0.9, zorder=3
         )
-        ax.annotate(
-            name, points[0], (0, 8), textcoords="offset points", ha="center", fontsize=8, zorder=4
-        )
+        above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "zorder": 4}
+        ax.annotate(name, points[0], fontsize=SMALL, **above)
     ax.margins(0.06, 0.09)
     ax.axis("off")
     caption(ax, _text(lift, cone, marked or {}))

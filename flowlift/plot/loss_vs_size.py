@@ -29,8 +29,8 @@ _BARS: dict[str, tuple[dict[str, Any], float]] = {
     _RULE: ({"color": "#E69F00"}, 0.0),
     _BROKEN: ({"color": "#CC79A7"}, 0.2),
 }
-# Letters of a name in the legend.
-_LETTERS = 48
+# The part of a line that a name in the legend may take.
+_INSIDE = 0.85
 
 
 @register("figure")
@@ -71,7 +71,7 @@ def loss_vs_size(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     loss_axis(ax.yaxis, losses, "loss L at the end")
     size_axis(ax, sizes)
     ax.grid(alpha=0.25)
-    legend(ax, inside=_LETTERS)
+    legend(ax, inside=_INSIDE)
     _caption(ax, data, kinds, bool(spread))
     return ax
 

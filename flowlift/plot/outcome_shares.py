@@ -1,15 +1,11 @@
 """Shares of outcomes, stacked."""
 
-from typing import Any
-
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 
 from .keys import legend
-from .style import OUTCOME_COLOURS, SMALL, axes_for, caption
+from .style import OUTCOME_COLOURS, FittingText, axes_for, caption
 from .ticks import named_ticks
 
 _HATCHES = {
@@ -27,23 +23,6 @@ _MEANINGS = {
     "undecided": "seen above at the common end; may still converge",
     "not observed": "ended before, so that nobody knows",
 }
-
-
-class _Count(Text):
-    """A number in the middle of a bar that is drawn if the bar has room for it."""
-
-    def __init__(self, bar: Rectangle, words: str):
-        # Letters stand out from hatches.
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-        x, y = bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height() / 2
-        super().__init__(x, y, words, ha="center", va="center", fontsize=SMALL, bbox=box)
-        self.bar = bar
-
-    def draw(self, renderer: Any) -> None:
-        """As `Text.draw`, or nothing."""
-        bar, text = self.bar.get_window_extent(renderer), self.get_window_extent(renderer)
-        if text.width <= bar.width and text.height <= bar.height:
-            super().draw(renderer)
 
 
 def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: str = "") -> Axes:
@@ -73,8 +52,10 @@ def outcome_shares(table: pandas.DataFrame, ax: Axes | None = None, *, event: st
             linewidth=0.5,
             label=word,
         )
+        # Letters stand out from hatches.
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
         for bar, count in zip(bars, table[word], strict=True):
-            ax.add_artist(_Count(bar, str(count)))
+            ax.add_artist(FittingText(bar, str(count), bbox=box))
         base += share
     ax.set(xlabel="lift size n", ylabel="share of runs", ylim=(0, 1))
     named_ticks(ax.xaxis, places, [str(n) for n in table.index])

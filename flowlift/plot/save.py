@@ -1,5 +1,6 @@
 """Writing the figures of a study."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import xarray
 from matplotlib.figure import Figure
 
 from ..compare import comparison_table
-from ..files import write_whole
+from ..files import write_text, write_whole
 from ..studies import Question
 from .figures import figures
-from .style import figure_of
+from .style import caption_of, figure_of, paper
 from .work_precision import work_precision
 
 
@@ -22,6 +23,7 @@ def save_figures(
     suffix: str = "png",
     question: Question | None = None,
     more: Sequence[str] = (),
+    width: str = "screen",
 ) -> list[Path]:
     """Draw every figure of a study.
 
@@ -31,22 +33,29 @@ def save_figures(
         suffix: "png", "pdf" or "svg".
         question: whose losses and times; None leaves out the figures of probabilities.
         more: further figures by name, as for `figures`.
+        width: "screen", or "single" or "double": a column of a paper (`paper`), captions in a
+            file `captions.txt` beside the figures.
 
     Returns:
         The files. Further axes of the study become panels or lines.
     """
     directory = Path(directory)
-    files = []
-    for name, _, figure in figures(results, question, more):
-        files.append(directory / f"{name}.{suffix}")
-        _save(figure, files[-1])
+    files, captions = [], []
+    with contextlib.nullcontext() if width == "screen" else paper(width):
+        for name, _, figure in figures(results, question, more):
+            files.append(directory / f"{name}.{suffix}")
+            _save(figure, files[-1], 200 if width == "screen" else 600)
+            captions.append(f"{files[-1].name}: {caption_of(figure)}\n")
+    if width != "screen":
+        files.append(directory / "captions.txt")
+        write_text(files[-1], "\n".join(captions))
     return files
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, dpi: int = 200) -> None:
     """Whole or not at all."""
     kind = path.suffix.removeprefix(".")
-    write_whole(path, lambda part: figure.savefig(part, dpi=200, format=kind), durable=False)
+    write_whole(path, lambda part: figure.savefig(part, dpi=dpi, format=kind), durable=False)
 
 
 def save_comparison(results: xarray.Dataset, directory: str | Path) -> list[Path]:

@@ -51,5 +51,5 @@ def scaling(
     label_between_decades(ax.yaxis)
     ax.grid(alpha=0.25)
     # The slope and its interval belong to the line that they are of.
-    legend(ax, inside=60)
+    legend(ax, inside=1.1)
     return ax

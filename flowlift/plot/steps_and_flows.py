@@ -34,7 +34,7 @@ def steps_and_flows(data: xarray.Dataset, ax: Axes | None = None) -> Axes:
     loss_axis(ax.yaxis, np.concatenate(drawn), "loss L")
     ax.set_xlabel(label(data.time))
     ax.grid(alpha=0.25)
-    legend(ax, inside=40)
+    legend(ax, inside=0.7)
     caption(
         ax,
         f"Steps of {data.optimiser} on the flows' axis of time. Colours: the mean loss that each "

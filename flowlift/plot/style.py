@@ -1,25 +1,31 @@
 """What all figures share: sizes of figure and text, colours, labels with units, captions."""
 
+import contextlib
+import contextvars
 import textwrap
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
-# One column of a two-column page, in inches, enlarged for legibility on screens.
-COLUMN = (4.6, 3.4)
-_CAPTION_WIDTH = 80
+_POINTS = 72.0
+# Letters of the font are so wide on average, in units of its size, names of variants included.
+_LETTER = 0.6
+# Of the height of a panel, what a label along it may take; of its width, its title.
+_ALONG, _ABOVE = 0.64, 0.85
 # A caption of more lines makes a figure of ours higher, so that its axes keep their height.
 _CAPTION_LINES, _LINE_POINTS = 4, 9.0
 # Sizes of text that go with the font size of matplotlib's settings.
 SMALL, TINY = "small", "x-small"
-# Letters along a vertical axis.
-_UPRIGHT = 26
 # Okabe & Ito's colours, told apart with every kind of colour vision.
 OUTCOME_COLOURS = {
     "converged": "#0072B2",
@@ -32,6 +38,105 @@ OUTCOME_COLOURS = {
 MARKERS = "osD^v<>Pph*"
 
 
+class Format(NamedTuple):
+    """What figures are made for.
+
+    Attributes:
+        width: of a figure of one panel, in inches.
+        height: of a row of panels.
+        columns: panels beside one another at most.
+        whole: whether `width` is that of all columns together.
+        captions: whether captions are drawn.
+    """
+
+    width: float
+    height: float
+    columns: int
+    whole: bool
+    captions: bool
+
+    def panel(self, columns: int) -> float:
+        """The width of a panel where so many stand beside one another."""
+        return self.width / columns if self.whole else self.width
+
+
+# One column of a two-column page, enlarged for legibility on screens.
+_SCREEN = Format(4.6, 3.4, 2, False, True)
+# Column widths of journals: 85 and 175 mm.
+WIDTHS = {"single": Format(3.35, 2.5, 1, True, False), "double": Format(6.9, 2.7, 2, True, False)}
+_FORMAT: contextvars.ContextVar[Format] = contextvars.ContextVar("format", default=_SCREEN)
+# Okabe & Ito's order without its yellow, which white paper swallows.
+_CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+# Relative sizes of text, "x-small" is the smallest used, are then 6.25 points and more.
+_PAPER = {
+    "font.size": 9.0,
+    "axes.labelsize": 8.0,
+    "axes.titlesize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
+    "figure.titlesize": 8.0,
+    "lines.linewidth": 1.2,
+    "axes.linewidth": 0.6,
+    "savefig.dpi": 600,
+    # Text stays text in PDF and SVG: it can be searched, and set anew.
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
+
+
+@contextlib.contextmanager
+def paper(width: str = "single", *, captions: bool = False) -> Iterator[None]:
+    """Figures made within have the width of a column in print, and text that is legible there.
+
+    They are to be included at their own size: text is at least 6 points high then, exponents of
+    tick labels aside. Colours are told apart with every kind of colour vision.
+
+    Args:
+        width: "single" (85 mm) or "double" (175 mm).
+        captions: whether captions are drawn below the figures. Papers have captions of their own:
+            `caption_of` gives the text.
+
+    Raises:
+        ValueError: for another width.
+    """
+    if width not in WIDTHS:
+        raise ValueError(f"Argument `width` must be one of {list(WIDTHS)}, but is {width!r}.")
+    token = _FORMAT.set(WIDTHS[width]._replace(captions=captions))
+    try:
+        settings: Any = {**_PAPER, "axes.prop_cycle": cycler(color=_CYCLE)}
+        with plt.rc_context(settings):
+            yield
+    finally:
+        _FORMAT.reset(token)
+
+
+def most_columns() -> int:
+    """How many panels stand beside one another at most."""
+    return _FORMAT.get().columns
+
+
+def letters(inches: float, size: str | float) -> int:
+    """How many letters of a font size a length holds.
+
+    Args:
+        inches: the length.
+        size: of the font, in points or in matplotlib's words.
+
+    Returns:
+        Their number; not fewer than 8, or nothing could be read.
+    """
+    points = FontProperties(size=size).get_size_in_points()
+    return max(8, int(inches * _POINTS / (_LETTER * points)))
+
+
+def letters_above(ax: Axes) -> int:
+    """How many letters a line of a panel's title holds."""
+    spec = ax.get_subplotspec()
+    columns = spec.get_gridspec().ncols if spec is not None else 1
+    return letters(_ABOVE * figure_of(ax).get_figwidth() / columns, SMALL)
+
+
 def axes_for(ax: Axes | None) -> Axes:
     """The axes given, or those of a new figure of column width."""
     return new_figure(1, 1).add_subplot() if ax is None else ax
@@ -39,8 +144,9 @@ def axes_for(ax: Axes | None) -> Axes:
 
 def new_figure(rows: int, columns: int) -> Figure:
     """A figure of panels of column width, which becomes higher with what stands below its axes."""
-    width, height = COLUMN
-    figure = plt.figure(figsize=(width * columns, height * rows), layout="constrained")
+    made_for = _FORMAT.get()
+    size = made_for.panel(columns) * columns, made_for.height * rows
+    figure = plt.figure(figsize=size, layout="constrained")
     _OWN[figure] = {}
     return figure
 
@@ -75,7 +181,8 @@ def shortened(name: str, letters: int) -> str:
 def upright(text: str) -> str:
     """The label of a vertical axis in lines that are no longer than a panel is high."""
     # A sign stays with its number.
-    return textwrap.fill(text.replace("≤ ", "≤\u00a0"), _UPRIGHT)
+    room = letters(_ALONG * _FORMAT.get().height, plt.rcParams["axes.labelsize"])
+    return textwrap.fill(text.replace("≤ ", "≤\u00a0"), room)
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -93,6 +200,21 @@ def label(data: Any) -> str:
     unit = data.attrs.get("units", "1")
     plain = unit in ("1", "loss")
     return data.attrs.get("long_name", data.name) + ("" if plain else f"  [{unit}]")
+
+
+class FittingText(Text):
+    """A word in the middle of a rectangle that is drawn if the rectangle has room for it."""
+
+    def __init__(self, place: Rectangle, words: str, **style: Any):
+        x, y = place.get_x() + place.get_width() / 2, place.get_y() + place.get_height() / 2
+        super().__init__(x, y, words, ha="center", va="center", fontsize=SMALL, **style)
+        self.place = place
+
+    def draw(self, renderer: Any) -> None:
+        """As `Text.draw`, or nothing."""
+        place, text = self.place.get_window_extent(renderer), self.get_window_extent(renderer)
+        if text.width <= place.width and text.height <= place.height:
+            super().draw(renderer)
 
 
 def seeds_per_size(loss: xarray.DataArray) -> str:
@@ -113,6 +235,7 @@ def seeds_per_size(loss: xarray.DataArray) -> str:
 
 # What panels drawn before had to say of their own.
 _NOTES: weakref.WeakKeyDictionary[Figure, list[str]] = weakref.WeakKeyDictionary()
+_CAPTIONS: weakref.WeakKeyDictionary[Figure, str] = weakref.WeakKeyDictionary()
 # Figures that were made here, and how many points their rows have got for what stands below.
 _OWN: weakref.WeakKeyDictionary[Figure, dict[tuple[str, int], float]] = weakref.WeakKeyDictionary()
 
@@ -128,7 +251,14 @@ def caption(ax: Axes, text: str, notes: Iterable[str] = ()) -> None:
     kept = _NOTES.setdefault(figure_of(ax), [])
     kept += [note for note in notes if note not in kept]
     text = " ".join([text, *kept])
-    width = round(_CAPTION_WIDTH * figure_of(ax).get_figwidth() / COLUMN[0])
-    lines = textwrap.wrap(text, width)
+    _CAPTIONS[figure_of(ax)] = text
+    if not _FORMAT.get().captions:
+        return
+    lines = textwrap.wrap(text, letters(figure_of(ax).get_figwidth(), TINY))
     higher(ax, max(0, len(lines) - _CAPTION_LINES) * _LINE_POINTS, "caption")
     figure_of(ax).supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=TINY, color="0.25")
+
+
+def caption_of(figure: Figure) -> str:
+    """The caption of a figure in one line, whether it is drawn below it or not."""
+    return _CAPTIONS.get(figure, "")
