@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -20,9 +19,12 @@ from ..solvers import BDF, RKC2, ExpRosenbrock
 from ..tasks import AbstractObjective, Task, resolve_objective
 from ..tasks.added import Penalised
 from .coordinates import joined, live_parts, real_parts
+from .dynamics import AbstractDynamics
+from .dynamics.base import check_dynamics
+from .moving import LiveNorm, Moving, of_dynamics
 from .problem import in_precision, split_trainable
 from .rates import Rates, at_rates
-from .solve import ATOL, RTOL
+from .solve import ATOL, PLAIN, RTOL
 from .unchecked import unchecked
 
 _SOLVERS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
@@ -68,9 +70,10 @@ def trajectory(
     max_steps: int = _MAX_STEPS,
     precision: str = "float64",
     rates: Rates | None = None,
+    dynamics: AbstractDynamics = PLAIN,
     adjoint: diffrax.AbstractAdjoint | None = None,
 ) -> Trajectory:
-    """theta(t) with d theta/dt = -D grad L(theta), t = 0 at the model, as a pure function.
+    """theta(t) with d theta/dt = -D grad L(theta), or another dynamics, as a pure function.
 
     It may be compiled (jax.jit), batched (jax.vmap, over models, data or times) and differentiated
     (jax.grad, jax.jvp with a suitable adjoint), with respect to the model's parameters, whatever L
@@ -97,6 +100,8 @@ def trajectory(
         max_steps: limit of attempted steps.
         precision: "float64" or "float32"; the model, the data and the times are converted to it.
         rates: D, as for `solve`: numbers that are no part of what is differentiated.
+        dynamics: how theta moves, as for `solve`; its vectors, velocities and averages, are
+            controlled like theta, and `times` are those of its clock. Central flows are refused.
         adjoint: how it is differentiated; None: `diffrax.RecursiveCheckpointAdjoint()`.
 
     Returns:
@@ -111,6 +116,7 @@ def trajectory(
     check_precision(precision)
     built = _resolve(solver)
     _check_limits(rtol, atol, max_steps, precision)
+    check_dynamics(dynamics)
     times = _times(times, precision)
     objective = in_precision(resolve_objective(task), precision)
     model = in_precision(model, precision)
@@ -119,34 +125,42 @@ def trajectory(
     if isinstance(objective, Penalised):
         objective = objective.of(leaves)
     objective.check(model)
-    theta, shapes = real_parts(leaves), jax.tree.map(_shape, leaves)
-    # Only arrays may be arguments of the integration, and what is differentiated must be one.
-    arrays, static = eqx.partition((objective, rest), eqx.is_array)
-    loss = lambda theta, arrays: _loss(joined(theta, shapes), eqx.combine(arrays, static))
-    speeds = None if found is None else _by_part(leaves, found)
-    norm = LiveNorm(live_parts(model, leaves))
+    given = (objective, leaves, rest, found, live_parts(model, leaves))
+    moving = _descending(*given) if dynamics.plain else of_dynamics(*given, dynamics, precision)
     sound, at = _in_order(times)
     with unchecked(), jax.default_matmul_precision("highest"):
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(lambda t, theta, arrays: _descent(loss, theta, arrays, speeds)),
+            diffrax.ODETerm(moving.field),
             built,
             jnp.zeros_like(times[0]),
             at[-1],
             None,
-            theta,
-            args=arrays,
-            saveat=diffrax.SaveAt(ts=at, fn=lambda t, theta, arrays: (loss(theta, arrays), theta)),
-            stepsize_controller=diffrax.PIDController(rtol, atol, norm=norm),
+            moving.start,
+            args=moving.arrays,
+            saveat=diffrax.SaveAt(ts=at, fn=lambda t, state, arrays: moving.saved(state, arrays)),
+            stepsize_controller=diffrax.PIDController(rtol, atol, norm=moving.norm),
             adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
             max_steps=None if max_steps is None else int(max_steps),
             throw=False,
         )
     reached = sound & jnp.isfinite(jnp.asarray(solution.ts))
-    start = (loss(theta, arrays), theta)
+    start = moving.saved(moving.start, moving.arrays)
     mark = lambda saved, start: _marked(saved, start, reached)
     losses, thetas = jax.tree.map(mark, solution.ys, start)
-    models = eqx.combine(joined(thetas, shapes), rest)
+    models = eqx.combine(joined(thetas, jax.tree.map(_shape, leaves)), rest)
     return Trajectory(times, losses, models, solution.result)
+
+
+def _descending(objective, leaves: PyTree, rest: PyTree, found, counts) -> Moving:
+    """The gradient flow of the leaves, as they are."""
+    theta, shapes = real_parts(leaves), jax.tree.map(_shape, leaves)
+    # Only arrays may be arguments of the integration, and what is differentiated must be one.
+    arrays, static = eqx.partition((objective, rest), eqx.is_array)
+    loss = lambda theta, arrays: _loss(joined(theta, shapes), eqx.combine(arrays, static))
+    speeds = None if found is None else _by_part(leaves, found)
+    field = lambda t, theta, arrays: _descent(loss, theta, arrays, speeds)
+    saved = lambda theta, arrays: (loss(theta, arrays), theta)
+    return Moving(field, theta, arrays, LiveNorm(counts), saved)
 
 
 def _in_order(times: Float[Array, " m"]) -> tuple[Bool[Array, ""], Float[Array, " m"]]:
@@ -180,24 +194,6 @@ def _marked(saved: Array, start: Array, reached: Bool[Array, " m"]) -> Array:
     reached = reached.reshape(-1, *[1] * start.ndim)
     factor = jnp.where(reached, 0.0, jnp.nan).astype(saved.dtype)
     return jnp.where(reached, saved, 0.0) + factor * start[None]
-
-
-class LiveNorm(eqx.Module):
-    """Root mean square over the numbers that count, as `solve` has it.
-
-    Attributes:
-        counts: True for those, in the structure of the state; None for all.
-    """
-
-    counts: PyTree | None
-
-    def __call__(self, error: PyTree) -> Float[Array, ""]:
-        """The norm of an error scaled by its tolerance; 0 / 0 at padding takes no part."""
-        if self.counts is None:
-            return optx.rms_norm(error)
-        live = jax.tree.map(lambda e, counts: jnp.where(counts, e, 0), error, self.counts)
-        count = sum(jnp.sum(counts) for counts in jax.tree.leaves(self.counts))
-        return optx.two_norm(live) / jnp.sqrt(jnp.asarray(count, jax.tree.leaves(live)[0].dtype))
 
 
 def _shape(leaf: Array) -> jax.ShapeDtypeStruct:
