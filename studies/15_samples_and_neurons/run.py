@@ -54,10 +54,12 @@ class Options:
 
 def predict(model, x):
     """(1/p) sum_j a_j relu(<w_j, x>)."""
-    return jax.nn.relu(x @ model["w"].T) @ model["a"] / NEURONS
+    return jax.nn.relu(x @ model["w"].T) @ model["a"] / len(model["a"])
 
 
-def problem(dimension: int, samples: int, seed: int) -> tuple[dict, tasks.Task]:
+def problem(
+    dimension: int, samples: int, seed: int, neurons: int = NEURONS
+) -> tuple[dict, tasks.Task]:
     """Isotropic inputs of length 1 to 2, random signs times 1 to 2, and the network at its start.
 
     Weights are those of their code, uniform from -d^(-1/2) to d^(-1/2), of length 0.58 on average;
@@ -67,14 +69,14 @@ def problem(dimension: int, samples: int, seed: int) -> tuple[dict, tasks.Task]:
     x = rng.standard_normal((samples, dimension))
     x *= rng.uniform(1, 2, (samples, 1)) / np.linalg.norm(x, axis=1, keepdims=True)
     y = rng.uniform(1, 2, samples) * rng.choice([-1, 1], samples)
-    w = rng.uniform(-1, 1, (NEURONS, dimension)) / dimension**0.5
-    a = rng.choice([-1, 1], NEURONS) * (np.linalg.norm(w, axis=1) + rng.exponential(1, NEURONS))
+    w = rng.uniform(-1, 1, (neurons, dimension)) / dimension**0.5
+    a = rng.choice([-1, 1], neurons) * (np.linalg.norm(w, axis=1) + rng.exponential(1, neurons))
     return {"w": jnp.asarray(w), "a": jnp.asarray(a)}, tasks.supervised(x, y, apply=predict)
 
 
-def steps_of(samples: int) -> int:
+def steps_of(samples: int, neurons: int = NEURONS) -> int:
     """Their number of steps of size 1."""
-    weights = samples * NEURONS
+    weights = samples * neurons
     return int(1.5 * weights**0.5 * np.log(weights) / 4 + 1)
 
 
@@ -89,7 +91,7 @@ def descend(model, x, y, steps, step_size):
         k, now, _ = carry
         value, slope = jax.value_and_grad(loss)(now)
         # Their loss is p/2 times the mean.
-        after = jax.tree.map(lambda w, g: w - step_size * NEURONS / 2 * g, now, slope)
+        after = jax.tree.map(lambda w, g: w - step_size * len(model["a"]) / 2 * g, now, slope)
         return k + 1, after, value
 
     def goes_on(carry):
