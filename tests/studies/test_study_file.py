@@ -68,6 +68,10 @@ def test_every_kind_can_be_named(file, override):
         ("module.dpth=3", "key `module.dpth` is unknown; the nearest known key is `module.depth`"),
         ("flw.horizon=3", "key `flw` is unknown; the nearest known key is `flow`"),
         ("task.teacher.depth=3", "key `task.teacher` is unknown"),
+        (
+            "flow.rewire.times=3",
+            "key `flow.rewire` must be left out: a run of a study is one record",
+        ),
         ('flow.horizon="long"', "key `flow.horizon` must be a number, but is 'long'"),
         ("flow.horizon=nan", "key `flow.horizon` must be a number, but is nan"),
         ("lift.sizes=[1.5]", "key `lift.sizes` must be an integer, but is 1.5"),
