@@ -54,7 +54,7 @@ def citations(results: Path) -> str:
         results: a folder of results.
 
     Returns:
-        Text of a .bib file. What has no entry here, such as functions of one's own, is named in a
+        Text of a .bib file. Functions of one's own, and other programs' solvers, are named in a
         comment.
     """
     import tomllib
@@ -73,7 +73,8 @@ def citations(results: Path) -> str:
         "Solvers": [*_papers(solvers), *_of_diffrax(solvers)],
         "Libraries": [entry for name in _LIBRARIES for entry in _of_library(name)],
     }
-    return _as_text(groups, sorted((words | solvers) - _known()))
+    own = {word for word in words | solvers if ":" in word and not word.startswith("diffrax:")}
+    return _as_text(groups, sorted(own))
 
 
 def _words(table: Any, key: str = "") -> Iterator[str]:
@@ -94,13 +95,6 @@ def _key(entry: str) -> str:
 
 def _papers(words: set[str]) -> list[str]:
     return [_USED_BY.sub("", entry) for entry in references().values() if used_by(entry) & words]
-
-
-def _known() -> set[str]:
-    import diffrax
-
-    named = {name.lower() for name in dir(diffrax)}
-    return named.union({"lift"}, *map(used_by, references().values()))
 
 
 def _of_diffrax(solvers: set[str]) -> list[str]:

@@ -50,13 +50,12 @@ def test_what_runs_used_is_cited_once(monkeypatch):
     assert not {"luan2016parallel", "safran2018spurious", "prince1981high"} & set(found)
     assert "version = {9.9}" in text
     assert "usedby" not in text
-    # A registered name whose docstring names no source needs no entry, and is said to have none.
-    assert text.splitlines()[-1] == "% Without an entry here: mlp"
+    assert "Without an entry" not in text
 
 
 def test_functions_of_ones_own_are_named(monkeypatch):
     text = cited(monkeypatch, STUDY.replace("modular_addition", "mine.py:task"))
-    assert "% Without an entry here: mine.py:task, mlp" in text
+    assert text.endswith("% Without an entry here: mine.py:task\n")
 
 
 def test_braces_are_balanced_and_fields_are_there(monkeypatch):
