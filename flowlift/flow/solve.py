@@ -87,8 +87,8 @@ def solve(
     parameters. Records between steps are as accurate as
     the steps, which save times never change.
 
-    Cost: see `FlowSolution.stats`; memory: some dozens of vectors of the size of theta for
-    explicit solvers, P^2 numbers for dense implicit ones, and one loss gradient.
+    Cost: see `FlowSolution.stats`; memory: one gradient and some dozens of vectors of the size of
+    theta, with the bases of `BDF` and `ExpRosenbrock` within 4 GB (their `memory`); dense ones P^2.
 
     Args:
         model: a `Lift`, any equinox model, or any pytree that the task accepts.
@@ -125,7 +125,7 @@ def solve(
             such as "1/n", `Power(factor, power)`, or any n -> d; and the whole the name of a
             parametrisation, "standard", "ntk", "mean field" or "mup".
         memory: bound in bytes on the activations of one gradient, on each device: samples are
-            processed in chunks that keep it. None for no bound.
+            processed in chunks that keep it, data that are read included. None for no bound.
         dynamics: how theta moves: by the gradient flow, or by another dynamics of
             `flowlift.flow.dynamics`, which says what it records besides, what time means and how
             errors are controlled; "auto" then chooses among the solvers that serve it.

@@ -1,6 +1,10 @@
 """Samples in files: the gradient of all of them, a chunk in memory at a time."""
 
 import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -157,3 +161,17 @@ def test_a_rule_on_the_loss_ends_it(tmp_path):
     found = flow.solve(model, streamed, 50.0, solver="tsit5", stops=[LossBelow(0.8 * start)])
     assert found.result is flow.Outcome.LOSS_BELOW
     assert found.loss[-1] <= 0.8 * start
+
+
+# A process of its own, with a file of twice the bound.
+@pytest.mark.slow
+def test_peak_memory_keeps_the_bound():
+    """Resident memory of a process, over what it has before, at most a fifth above the bound."""
+    script = Path(__file__).parents[2] / "benchmarks" / "large.py"
+    words = ["streamed", "--samples", "100000", "--memory", "50000000", "--alone"]
+    found = subprocess.run(
+        [sys.executable, str(script), *words], capture_output=True, text=True, check=True
+    ).stdout
+    size, bound, more = map(float, re.findall(r"([0-9.e-]+) GB", found)[:3])
+    assert size > 2 * bound
+    assert more <= 1.2 * bound
