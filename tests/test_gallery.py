@@ -79,7 +79,8 @@ def test_the_counter_counts_and_the_finder_finds():
 def test_an_example_draws_one_figure(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     plt.close("all")
-    runpy.run_path(str(path))
+    # As a script: a function of `__main__` is written down, one of a module is imported again.
+    runpy.run_path(str(path), run_name="__main__")
     assert len(plt.get_fignums()) == 1
     plt.close("all")
 
