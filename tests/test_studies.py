@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import equinox as eqx
+import jax
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas
 import pytest
 
@@ -25,9 +28,11 @@ QUICK = {
     "17_two_time_scales": ("two_time_scales.png", "all found: 0 to 3"),
     "16_max_margin": ("max_margin.png", "none is above the largest: holds"),
     "15_samples_and_neurons": ("samples_and_neurons.png", "all points together"),
+    "18_learning_numbers": ("learning_numbers.png", "learning numbers are bounded from above"),
+    "19_large_lifts": ("large_lifts.png", "along every flow: holds"),
 }
 # Those that keep runs in a store.
-STORED = ("03_tangent_radius", "05_certificate", "06_lazy_or_not")
+STORED = ("03_tangent_radius", "05_certificate", "06_lazy_or_not", "18_learning_numbers")
 
 PARTS = ("**Claim.**", "**What one should see.**", "**What one sees.**", "**Verdict.**")
 PROBABILITY = STUDIES / "08_convergence_probability"
@@ -68,12 +73,16 @@ def test_every_study_has_a_row_among_the_results():
         assert command in rows, folder.name
 
 
-@pytest.fixture(scope="module")
-def analyse():
-    spec = importlib.util.spec_from_file_location("analyse", PROBABILITY / "analyse.py")
+def loaded(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def analyse():
+    return loaded(PROBABILITY / "analyse.py")
 
 
 @pytest.mark.parametrize("name", ["study", "limit"])
@@ -149,3 +158,33 @@ def test_the_quick_grid_of_the_gated_study(tmp_path):
     assert len(re.findall(r"^ +[48] .* 4 horizon$", done.stdout, re.MULTILINE)) == 2
     kept = sorted(path.name for path in (tmp_path / "sources").rglob("*.py"))
     assert kept == ["gated.py", "moons.py"]
+
+
+# Compiles lifts and their gradients for seconds.
+@pytest.mark.slow
+@pytest.mark.parametrize("mean", [2.0, None])
+def test_the_loss_of_the_learning_numbers_is_that_of_gaussian_inputs(mean):
+    from flowlift.lift import BernoulliInDegree, Complete, GaussianWidth, sample
+
+    relus = loaded(STUDIES / "18_learning_numbers" / "relus.py")
+    edges = Complete() if mean is None else BernoulliInDegree(mean)
+    laws = {"edges": {"x->h1": edges}, "weights": {"h1->y": GaussianWidth()}}
+    model = sample(relus.relus(5), copies=7, seed=3, **laws)
+    task = relus.sum_of_relus(5)
+    # No rounding of cosines makes a negative loss of the teacher itself.
+    assert abs(float(task.objective(task.facts["teacher"]))) < 1e-12
+    x = np.random.default_rng(0).standard_normal((200_000, 5))
+    squares = (np.asarray(model.batch(x)) - np.maximum(x, 0).sum(axis=1)) ** 2
+    error = squares.std() / len(x) ** 0.5
+    assert abs(float(task.objective(model)) - squares.mean()) < 4 * error
+    # The gradient, written without the arc cosine's singular terms, against differences.
+    slope = jax.grad(lambda lift: task.objective(lift), allow_int=True)(model)
+    for name in ("x->h1", "h1->y"):
+        change = np.zeros_like(model.weights[name])
+        change[1] = 1e-5
+        ends = [
+            float(task.objective(eqx.tree_at(lambda m, at=name: m.weights[at], model, w)))
+            for w in (model.weights[name] + change, model.weights[name] - change)
+        ]
+        expected = (ends[0] - ends[1]) / 2e-5
+        np.testing.assert_allclose(slope.weights[name][1], expected, rtol=1e-6, atol=1e-9)
