@@ -120,6 +120,8 @@ class Report:
     """As for `flowlift success`."""
     figure: tuple[str, ...] = ()
     """As for `flowlift plot`."""
+    figures: Literal["svg", "pdf", "png"] | None = None
+    """Write the figures too, in this format, into a folder `figures` beside the page."""
 
 
 @dataclasses.dataclass(frozen=True)

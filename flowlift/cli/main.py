@@ -345,7 +345,8 @@ def _report(command: Report) -> None:
         usable_file(command.output)
     otherwise = command.loss or command.time or command.delta is not None or command.on
     question = _question(command, load(command.results)) if otherwise else None
-    print(write_report(command.results, command.output, question=question, more=command.figure))
+    settings = {"more": command.figure, "files": command.figures}
+    print(write_report(command.results, command.output, question=question, **settings))
 
 
 def _check_tolerance(command: CheckTolerance) -> None:

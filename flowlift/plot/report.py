@@ -2,6 +2,7 @@
 
 import platform
 import shlex
+import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas
+import tomli_w
 import xarray
 
 from ..answers import (
@@ -35,7 +37,13 @@ from ..studies import Question, cells
 from ..sweep import tolerances_there
 from .embedded import embedded
 from .figures import figures
+from .flow_curves import MOST_FLOWS, flow_curves
 from .flows import flow_in_words
+from .save import save_figures
+from .sentences import in_a_sentence, network_drawn, seeds_that_would_do
+
+# Variants whose single flows are drawn.
+_MOST_VARIANTS = 4
 
 
 def write_report(
@@ -44,6 +52,7 @@ def write_report(
     *,
     question: Question | None = None,
     more: Sequence[str] = (),
+    files: str | None = None,
 ) -> Path:
     """Write the report of a study's results as one HTML page, images included.
 
@@ -52,6 +61,8 @@ def write_report(
         output: the file; by default `report.html` in the folder.
         question: instead of the study's; without either, the page has no probabilities.
         more: further figures by name, as for `flowlift.plot.figures`.
+        files: "svg", "pdf" or "png": the figures are written too, into a folder `figures` beside
+            the page.
 
     Returns:
         The file.
@@ -67,6 +78,9 @@ def write_report(
         more=more,
     )
     write_text(output, page)
+    if files is not None:
+        asked = question or study_of(results).question
+        save_figures(results, output.parent / "figures", suffix=files, question=asked, more=more)
     return output
 
 
@@ -106,13 +120,16 @@ def report(
         name=study.name if study else results.attrs["title"],
         flow=flow_in_words(results)[0],
         runs=runs,
+        sentence=in_a_sentence(results, study) if study else "",
+        network=network_drawn(study) if study else "",
+        flows=list(_flows(results)),
         planned=sum(len(cell.seeds) for cell in cells(study)) if study else runs,
         question=asked,
         changed=study is not None and question is not None and question != of_study,
         answers=[_answer(answer) for answer in given],
         figures=[embedded(*figure) for figure in figures(results, asked, more, given=given)],
         tables=list(_tables(results, asked, given, tolerances)),
-        study=results.attrs.get("study"),
+        study=_shown(results.attrs["study"]) if study else None,
         versions=_versions(results),
         remarks=remarks(results),
         command=f"flowlift run study.toml --output {shlex.quote(place)}",
@@ -125,7 +142,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
     variants = [
         {
             "name": variant_name(variant),
-            "short": _short(number, generous),
+            "short": _short(number, generous, _part(answer.table, variant)),
             "long": in_words(number),
             "generous": in_words(generous),
             **_greatest(answer.table, variant),
@@ -147,13 +164,13 @@ def _shorts(variants: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(variant["short"] for variant in variants))
 
 
-def _short(number: LearningNumber, generous: LearningNumber) -> str:
+def _short(number: LearningNumber, generous: LearningNumber, table: pandas.DataFrame) -> str:
     if number.at_most is not None:
         return f"yes, from lift size {number.at_most} on at the latest"
     if number.estimate is not None:
         return (
             f"perhaps, from lift size {number.estimate} on as estimated; the runs are too few for"
-            " a confident yes"
+            f" a confident yes, {seeds_that_would_do(number, table)}"
         )
     if not number.estimated:
         return f"not known, as {number.unknown}"
@@ -162,9 +179,34 @@ def _short(number: LearningNumber, generous: LearningNumber) -> str:
     return "not at the sizes of this study"
 
 
+def _part(table: pandas.DataFrame, variant: dict[str, Any]) -> pandas.DataFrame:
+    return table.xs(tuple(variant.values()), level=list(variant)) if variant else table
+
+
+def _flows(results: xarray.Dataset):
+    """Single flows of each variant, drawn, with how many of how many are."""
+    parts = list(by_variant(results))
+    # The bound on what a page holds is that of all variants together.
+    for variant, part in parts[:_MOST_VARIANTS]:
+        drawn, shown, there_are = flow_curves(part, MOST_FLOWS // min(len(parts), _MOST_VARIANTS))
+        if drawn:
+            name = variant_name(variant)
+            yield {"name": name, "svg": drawn, "shown": shown, "of": there_are}
+
+
+def _shown(text: str) -> str:
+    """A study's TOML without tables that hold nothing, which reading gives them anyway."""
+    return tomli_w.dumps(_without_empty(tomllib.loads(text)))
+
+
+def _without_empty(table: dict[str, Any]) -> dict[str, Any]:
+    kept = {k: _without_empty(v) if isinstance(v, dict) else v for k, v in table.items()}
+    return {k: v for k, v in kept.items() if v != {}}
+
+
 def _greatest(table: pandas.DataFrame, variant: dict[str, Any]) -> dict[str, str]:
     """What was seen at the greatest size, as a clause and as a count."""
-    part = table.xs(tuple(variant.values()), level=list(variant)) if variant else table
+    part = _part(table, variant)
     size = part.index.max()
     row = part.loc[size]
     count = f"{row['converged']:.0f} of {row['runs']:.0f}"

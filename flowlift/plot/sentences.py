@@ -1,0 +1,138 @@
+"""What a study did, said in a sentence or two at the head of its page."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas
+import xarray
+
+from ..answers import LearningNumber, further_axes, there
+from ..answers.learning import exact_interval
+from ..modules.drawn import base_graph_svg
+from ..studies import Study
+from ..studies.kinds import build_module, is_loaded
+
+# More sizes than these are told by their ends.
+_NAMED = 6
+# Names of hosts and versions that a sentence holds.
+_FEW = 3
+
+
+def in_a_sentence(results: xarray.Dataset, study: Study) -> str:
+    """Network, task, laws, sizes, seeds, solver and tolerance; where and when it ran, with what.
+
+    Args:
+        results: of the study.
+        study: the study.
+
+    Returns:
+        Two sentences. What differs along further axes is left to these. Dates are those of the
+        runs, as the store holds them: a page that is written again is the same.
+    """
+    lift, flow = study.lift, study.flow
+    axes = [f"{axis} ({_listed(results[axis].values.tolist())})" for axis in further_axes(results)]
+    network = "a model of its own" if lift is None else f"lifts of {_said(study.module)}"
+    laws = _laws(lift) if lift is not None else ""
+    task, varied = _said(study.task), f", for each {' and '.join(axes)}" if axes else ""
+    seeds = f"{study.seeds} seed{'s' * (study.seeds != 1)} a size"
+    first = (
+        f"{network[0].upper()}{network[1:]}{laws} on {task}: sizes"
+        f" {_listed(results['size'].values.tolist())}, {seeds}{varied}; to t = {flow.horizon:g} by"
+        f" {flow.solver} at rtol {flow.rtol:g} and atol {flow.atol:g}."
+    )
+    return f"{first} {_where_and_when(results)}".strip()
+
+
+def network_drawn(study: Study) -> str:
+    """The base graph as an SVG element; empty where there is none to draw."""
+    if study.lift is None or not is_loaded(study.module):
+        return ""
+    return base_graph_svg(build_module(study.module))
+
+
+def seeds_that_would_do(number: LearningNumber, table: pandas.DataFrame) -> str:
+    """How many seeds would make an estimated learning number a proved one, as a clause.
+
+    Args:
+        number: of which the size is estimated and not proved to suffice.
+        table: of one variant, indexed by the size.
+
+    Returns:
+        The clause. It supposes that every size converges as often as it did: no promise.
+    """
+    wanted, above = 1 - number.delta, table[table.index >= number.estimate]
+    counts = zip(above["converged"].tolist(), above["runs"].tolist(), strict=True)
+    needed = [enough_seeds(int(met), int(runs), wanted, number.level) for met, runs in counts]
+    if None in needed:
+        return f"no number of seeds would do if the share stays at or below {wanted:g}"
+    most = max(n for n in needed if n is not None)
+    return f"about {most} seeds a size would do if they converge as often as these"
+
+
+def enough_seeds(converged: int, runs: int, wanted: float, level: float) -> int | None:
+    """How many runs of a size would show that its probability is at least `wanted`.
+
+    Args:
+        converged: of the runs.
+        runs: so far.
+        wanted: 1 - delta.
+        level: of the two-sided exact interval.
+
+    Returns:
+        A number of runs whose exact interval lies above, the least of all up to the rounding of
+        counts, if they converge as often as these have; None if that share is not above it.
+    """
+    if not runs or converged / runs <= wanted:
+        return None
+
+    def above(n: int) -> bool:
+        met = np.array([n * converged // runs])
+        return bool(exact_interval(met, np.array([n]), level)[0][0] >= wanted)
+
+    low, high = 0, runs
+    while not above(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if above(middle) else (middle, high)
+    return high
+
+
+def _laws(lift: Any) -> str:
+    weights = lift.parametrisation or _said(lift.weights)
+    over = len(lift.edges_over) + len(lift.weights_over)
+    others = f" ({over} base edge{'s' * (over > 1)} with laws of their own)" if over else ""
+    return f" with edges {_said(lift.edges)} and weights {weights}{others}"
+
+
+def _said(value: Any) -> str:
+    """As it shows itself, less what was left out."""
+    return re.sub(r"(, )?\b\w+=None", "", " ".join(str(value).split())).replace("(, ", "(")
+
+
+def _listed(values: list) -> str:
+    words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    if len(words) > _NAMED:
+        return f"{words[0]} to {words[-1]} ({len(words)} of them)"
+    return ", ".join(words)
+
+
+def _where_and_when(results: xarray.Dataset) -> str:
+    """From what every run recorded; nothing where no run did."""
+    done = there(results).values
+    found = {}
+    for name in ("host", "ended", "versions"):
+        texts = np.unique(results[name].values[done].astype(str)) if name in results else []
+        found[name] = [text for text in texts if text]
+    days = sorted({text[:10] for text in found["ended"]})
+    when = f"from {days[0]} to {days[-1]}" if len(days) > 1 else f"on {days[0]}" if days else ""
+    hosts = found["host"]
+    named = ", ".join(hosts) if len(hosts) <= _FEW else f"{len(hosts)} machines"
+    where = f"on {named}" if hosts else ""
+    own = results.attrs.get("version_flowlift")
+    version = f"with flowlift {own}" if own else ""
+    if not version and found["versions"]:
+        version = f"with {len(found['versions'])} sets of versions"
+    told = " ".join(word for word in (when, where, version) if word)
+    return f"The flows ran {told}." if told else ""
