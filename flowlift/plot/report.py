@@ -121,7 +121,7 @@ def report(
         flow=flow_in_words(results)[0],
         runs=runs,
         sentence=in_a_sentence(results, study) if study else "",
-        network=network_drawn(study) if study else "",
+        network=_inline(network_drawn(study)) if study else "",
         flows=list(_flows(results)),
         planned=sum(len(cell.seeds) for cell in cells(study)) if study else runs,
         question=asked,
@@ -191,7 +191,12 @@ def _flows(results: xarray.Dataset):
         drawn, shown, there_are = flow_curves(part, MOST_FLOWS // min(len(parts), _MOST_VARIANTS))
         if drawn:
             name = variant_name(variant)
-            yield {"name": name, "svg": drawn, "shown": shown, "of": there_are}
+            yield {"name": name, "svg": _inline(drawn), "shown": shown, "of": there_are}
+
+
+def _inline(drawn: str) -> str:
+    """An SVG element inside of HTML needs no name space, and a page names no address."""
+    return drawn.replace(' xmlns="http://www.w3.org/2000/svg"', "")
 
 
 def _shown(text: str) -> str:

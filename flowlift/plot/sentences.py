@@ -102,7 +102,8 @@ def enough_seeds(converged: int, runs: int, wanted: float, level: float) -> int 
 def _laws(lift: Any) -> str:
     weights = lift.parametrisation or _said(lift.weights)
     over = len(lift.edges_over) + len(lift.weights_over)
-    others = f" ({over} base edge{'s' * (over > 1)} with laws of their own)" if over else ""
+    own = "1 base edge with its own" if over == 1 else f"{over} base edges with their own"
+    others = f" ({own})" if over else ""
     return f" with edges {_said(lift.edges)} and weights {weights}{others}"
 
 
