@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -96,9 +97,9 @@ def plain_loop(file: str, sizes: list[int], seeds: int) -> None:
             )
 
 
-def timed(arguments: list[str], environment: dict[str, str]) -> tuple[float, list]:
-    """Seconds of a process, from its start to its end, and its lines with the time of each."""
-    clock = time.perf_counter()
+def timed(arguments: list[str], environment: dict[str, str]) -> tuple[float, float, list]:
+    """Seconds from the start of a process to its end, those of the processor, and timed lines."""
+    clock, before = time.perf_counter(), processor_seconds()
     inherited = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
     process = subprocess.Popen(
         arguments, env=inherited | environment, stdout=subprocess.PIPE, text=True
@@ -107,7 +108,13 @@ def timed(arguments: list[str], environment: dict[str, str]) -> tuple[float, lis
     lines = [(time.perf_counter() - clock, line) for line in process.stdout]
     if process.wait():
         raise subprocess.CalledProcessError(process.returncode, arguments)
-    return time.perf_counter() - clock, lines
+    return time.perf_counter() - clock, processor_seconds() - before, lines
+
+
+def processor_seconds() -> float:
+    """What the children that have ended took, with all that they had waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def forecast(lines: list[tuple[float, str]]) -> float:
@@ -122,19 +129,19 @@ def forecast(lines: list[tuple[float, str]]) -> float:
     return math.nan
 
 
-def sweep(file: Path, workers: int, folder: Path) -> tuple[float, float, float]:
-    """Seconds of `flowlift run` with an empty cache of compilations, flows, and forecast."""
+def sweep(file: Path, workers: int, folder: Path) -> tuple[float, float, float, float]:
+    """Seconds of `flowlift run` with an empty cache, of the processor, of flows; forecast."""
     from flowlift.store import load
 
     run = [sys.executable, "-m", "flowlift", "run", str(file), "--workers", str(workers)]
     temporary = folder / f"tmp{workers}"
     temporary.mkdir()
-    seconds, lines = timed(
+    seconds, processor, lines = timed(
         [*run, "--output", str(folder / str(workers))], {"TMPDIR": str(temporary)}
     )
     results = load(folder / str(workers))
     print(results.final_loss.max("seed").values, results.result.values.ravel()[:3])
-    return seconds, float(results.seconds.sum()), forecast(lines)
+    return seconds, processor, float(results.seconds.sum()), forecast(lines)
 
 
 def main() -> None:
@@ -158,11 +165,11 @@ def main() -> None:
 
 def measure(file: Path, folder: Path, options) -> dict[str, float]:
     runs = len(options.sizes) * options.seeds
-    two, flows, said = sweep(file, 2, folder)
-    one, _, said_alone = sweep(file, 1, folder)
+    two, two_processor, flows, said = sweep(file, 2, folder)
+    one, one_processor, _, said_alone = sweep(file, 1, folder)
     sizes = [str(size) for size in options.sizes]
     plain = [sys.executable, __file__, "--plain", str(file), str(options.plain_seeds), "--sizes"]
-    loop, _ = timed([*plain, *sizes], {"JAX_ENABLE_X64": "1"})
+    loop, _, _ = timed([*plain, *sizes], {"JAX_ENABLE_X64": "1"})
     rates = {
         "runs per minute, two workers": 60 * runs / two,
         "runs per minute, one worker": 60 * runs / one,
@@ -172,6 +179,10 @@ def measure(file: Path, folder: Path, options) -> dict[str, float]:
         "two workers / plain loop": rates["runs per minute, two workers"]
         / rates["runs per minute, plain loop"],
         "two workers / one": one / two,
+        # Two workers end no sooner than the cores of this machine can do their work.
+        "bound of it by their processor seconds": one * (os.cpu_count() or 1) / two_processor,
+        "processor seconds, two workers": two_processor,
+        "processor seconds, one worker": one_processor,
         "seconds, two workers": two,
         "seconds of flows": flows,
         "forecast / truth, two workers": said,
@@ -181,7 +192,7 @@ def measure(file: Path, folder: Path, options) -> dict[str, float]:
 
 def report(rates: dict[str, float], options) -> None:
     for name, value in rates.items():
-        print(f"{name:32} {value:.3g}")
+        print(f"{name:38} {value:.3g}")
     if options.json:
         options.json.write_text(json.dumps(rates | {"cores": os.cpu_count()}, indent=1))
 

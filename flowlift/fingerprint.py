@@ -20,7 +20,6 @@ import dataclasses
 import dis
 import enum
 import functools
-import inspect
 import struct
 import sys
 import types
@@ -323,17 +322,26 @@ class _Reader:
         state = dict(getattr(value, "__dict__", {}))
         state |= {name: getattr(value, name) for name in _slots(cls) if hasattr(value, name)}
         for name, item in sorted(state.items()):
-            cached = isinstance(inspect.getattr_static(cls, name, None), functools.cached_property)
-            if name not in _SILENT and not cached:
+            if name not in _SILENT and not _is_cached(cls, name):
                 yield from (name.encode(), self.digest(item, f"{path}.{name}"))
 
 
-def _slots(cls: type) -> set[str]:
+# Asked of the same few classes in every reading; the number bounds how many are kept alive.
+@functools.lru_cache(maxsize=1024)
+def _slots(cls: type) -> frozenset[str]:
     found = set()
     for c in cls.__mro__:
         slots = vars(c).get("__slots__", ())
         found |= {slots} if isinstance(slots, str) else set(slots)
-    return found - _SILENT
+    return frozenset(found - _SILENT)
+
+
+def _is_cached(cls: type, name: str) -> bool:
+    """Whether a class computes an attribute once: the first class that has it decides."""
+    for c in cls.__mro__:
+        if name in vars(c):
+            return isinstance(vars(c)[name], functools.cached_property)
+    return False
 
 
 def _generated(item: Any) -> bool:
