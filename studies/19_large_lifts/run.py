@@ -259,7 +259,12 @@ def draw(rows: pandas.DataFrame) -> plt.Figure:
                 middle = part.groupby("copies")[name].median()
                 panel.plot(middle.index, middle, "-", lw=1, color=COLOURS[law], label=law)
             there = rows[rows.architecture == architecture][name].notna().any()
-            panel.set(xscale="log", yscale="log" if there else "linear", title=words)
+            scale = "log" if there else "linear"
+            panel.set(xscale=scale, yscale=scale, title=words)
+            if not there:
+                panel.text(0.5, 0.5, "infinite", ha="center", transform=panel.transAxes)
+                panel.set_yticks([])
+                panel.set_xticks([])
             panel.title.set_fontsize(9)
             panel.grid(alpha=0.25)
         line[0].set_ylabel(architecture)
@@ -268,7 +273,7 @@ def draw(rows: pandas.DataFrame) -> plt.Figure:
     grid[0, 0].legend(fontsize=7)
     plot.caption(
         grid[0, 0],
-        "Lifts of 10³ to 10⁶ parameters, every flow a point; each ended where its loss is ε, 0.01 "
+        "Lifts of 10³ to 10⁶ parameters, every flow a point, lines through medians; each ended where its loss is ε, 0.01 "
         "of the teacher's power and 0.1 of the digits'. 64 samples at every size.",
     )
     return figure
