@@ -273,8 +273,9 @@ def draw(rows: pandas.DataFrame) -> plt.Figure:
     grid[0, 0].legend(fontsize=7)
     plot.caption(
         grid[0, 0],
-        "Lifts of 10³ to 10⁶ parameters, every flow a point, lines through medians; each ended where its loss is ε, 0.01 "
-        "of the teacher's power and 0.1 of the digits'. 64 samples at every size.",
+        "Lifts of 10³ to 10⁶ parameters, every flow a point, lines through medians; each ended "
+        "where its loss is ε, 0.01 of the teacher's power and 0.1 of the digits'. 64 samples at "
+        "every size.",
     )
     return figure
 
