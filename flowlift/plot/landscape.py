@@ -20,7 +20,7 @@ def landscape(data: LandscapeSlice, ax: Axes | None = None) -> Axes:
         ax: axes to draw into; a new figure if None.
 
     Returns:
-        The axes, with equal scales. Levels of a positive loss are logarithmic, those of another
+        The axes, both of one range. Levels of a positive loss are logarithmic, those of another
         one linear, which the label of the colour bar says. The caption says how far
         the trajectory leaves the plane: of a projection one cannot see that.
     """
@@ -45,7 +45,6 @@ def landscape(data: LandscapeSlice, ax: Axes | None = None) -> Axes:
     ax.plot(0, 0, "*", color="#D55E00", mec="white", ms=10)
     one, two = (f"{value:.3g}" for value in data.curvatures)
     ax.set(xlabel=f"along $d_1$, curvature {one}", ylabel=f"along $d_2$, curvature {two}")
-    ax.set_aspect("equal")
     text = "The loss on a plane through theta (star)."
     if len(data.times):
         text += (

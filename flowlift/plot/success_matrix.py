@@ -49,9 +49,9 @@ def success_matrix(
         if unseen:
             cell.set(hatch="////", edgecolor="0.7")
         ax.add_patch(cell)
-        # Cividis is dark up to its middle.
-        colour = "white" if shares[place] < 0.5 else "black"
-        ax.add_artist(FittingText(cell, f"{met:.0f}/{runs:.0f}", color=colour))
+        # Numbers stand out from hatches and from dark cells.
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+        ax.add_artist(FittingText(cell, f"{met:.0f}/{runs:.0f}", bbox=box))
     edges = [np.arange(n + 1) - 0.5 for n in reversed(shares.shape)]
     mesh = ax.pcolormesh(
         *edges, np.ma.masked_invalid(shares), cmap="cividis", vmin=0, vmax=1, zorder=0
