@@ -20,7 +20,8 @@ KINDS = {
     "arrays without axes": (np.asarray, np.asarray),
 }
 # What flowlift hands out, and what it asks of a solver inside its loop: nobody calls these.
-RESULTS = {"FlowSolution", "FlowStats", "Lift", "Rewired", "StepReport", "WorkController"}
+RESULTS = {"FlowSolution", "FlowStats", "Lift", "Progress", "Rewired", "StepReport"}
+RESULTS |= {"WorkController"}
 # Their tolerances are arrays or numbers, as those of diffrax's controllers.
 ARRAYS = {"PredictiveController", "ProposedSteps"}
 
