@@ -122,6 +122,7 @@ def drawn(rng) -> dict[str, str]:
     return {name: str(rng.choice(choices)) for name, choices in WORDS.items()}
 
 
+@pytest.mark.slow  # starts processes
 def test_equal_across_processes_and_different_after_every_change():
     """From random modules of a user's, every single word is changed in turn."""
     rng = np.random.default_rng(0)

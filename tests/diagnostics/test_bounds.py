@@ -153,6 +153,7 @@ def test_odd_inputs_get_a_sentence():
     assert int(diagnostics.kernel_top(model, task, np.int64(2)).values.size) == 2
 
 
+@pytest.mark.slow  # compiles every instrument
 def test_nan_is_nowhere_a_number():
     """A radius of 0, a point counted as inside, an eigenvalue of -inf: each was one."""
     broken, task = dense.Vector(jnp.full(3, jnp.nan)), dense.identity_task([1.0, 2.0, 3.0])

@@ -70,6 +70,7 @@ def test_directions_of_ones_own_are_made_orthonormal_and_refused_if_parallel():
             diagnostics.landscape_slice(jnp.asarray(CENTRE), quadratic, **wrong)
 
 
+@pytest.mark.slow  # compiles two lifts
 def test_padding_of_a_lift_is_no_direction():
     from flowlift import modules, tasks
     from flowlift.lift import BernoulliInDegree, sample
@@ -81,6 +82,7 @@ def test_padding_of_a_lift_is_no_direction():
     np.testing.assert_allclose(found.curvatures, top.values, rtol=1e-5)
 
 
+@pytest.mark.slow  # a flow, its Hessian and a figure
 def test_the_landscape_is_drawn_with_the_path(found):
     _, given = plt.subplots()
     ax = plot.landscape(found, given)

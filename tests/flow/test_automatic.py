@@ -248,6 +248,7 @@ def test_a_bdf_that_must_learn_too_much_is_taken_over_from_by_rkc2():
     np.testing.assert_allclose(auto.loss, 0.5 * decayed @ values, rtol=2e-2, atol=1e-4)
 
 
+@pytest.mark.slow  # two stiff flows of 2,000 parameters, by two solvers each
 def test_a_takeover_does_not_depend_on_how_often_the_flow_is_looked_at():
     start, loss = many_stiff_directions()
     run = lambda save: flow.solve(start, loss, 60.0, rtol=1e-3, atol=1e-6, save=save)

@@ -157,6 +157,7 @@ def test_the_pure_flow_of_87_live_of_249_is_that_of_87(solver):
     np.testing.assert_allclose(padded.losses, bare.losses, rtol=1e-9)
 
 
+@pytest.mark.slow  # compiles each peer twice
 @pytest.mark.parametrize(
     ("solver", "counted"),
     [

@@ -27,6 +27,14 @@ def quartic(theta):
 START = jnp.array([1.0, -0.5, 0.25])
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """The signal counts, as in a terminal: what a shell starts in its background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class After:
     """Interrupts a flow at some leg."""
 

@@ -21,6 +21,7 @@ def bowl(w):
     return jnp.sum(CURVES.astype(w.dtype) * w**2) / 2
 
 
+@pytest.mark.slow  # compiles a second-order flow whole
 def test_a_heavy_ball_is_a_damped_oscillation():
     found = trajectory(START, bowl, TIMES, dynamics=flow.HeavyBall(1.0), rtol=1e-8, atol=1e-10)
     t, a = np.asarray(TIMES)[:, None], np.asarray(CURVES)

@@ -88,6 +88,7 @@ def test_a_way_back_is_kept_in_files_and_missing_in_old_ones():
     assert Automatic(**_tuples(header)) == dataclasses.replace(choice, left=None)
 
 
+@pytest.mark.slow  # a stiff flow of a network
 def test_a_smooth_stiff_flow_without_declaration_stays_with_its_bdf():
     scales = jnp.geomspace(1e-3, 1e3, 40)
 

@@ -117,6 +117,7 @@ SOLVERS = {
 QUICK = ("chord",)
 
 
+@pytest.mark.slow  # compiles every stock solver
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in SOLVERS]
 )

@@ -213,6 +213,7 @@ MOVING = {
 }
 
 
+@pytest.mark.slow  # compiles the solver in the graph
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_attempts_are_those_of_the_solver_in_the_graph(name):
     """Same verdicts, evaluations, products, steps; candidates and dense output to rounding."""

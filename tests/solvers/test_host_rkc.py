@@ -46,6 +46,7 @@ def cost(case):
     return pytest.param(*case, marks=() if quick else pytest.mark.slow)
 
 
+@pytest.mark.slow  # compiles the solver in the graph
 @pytest.mark.parametrize(("name", "rtol", "dtype", "cap"), [cost(case) for case in CASES])
 def test_host_takes_the_steps_of_the_graph(name, rtol, dtype, cap, monkeypatch):
     solver, method = methods(rtol, cap)

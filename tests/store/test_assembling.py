@@ -113,6 +113,7 @@ def test_assembled_equals_joined_by_xarray_and_folding_changes_nothing(tmp_path,
     same(some, expected[["loss", "result"]])
 
 
+@pytest.mark.slow  # Dask, and stores read twice
 @pytest.mark.parametrize("way", [ragged, kinds])
 def test_what_is_read_later_is_the_same(tmp_path, way):
     pytest.importorskip("dask", reason="optional extra")

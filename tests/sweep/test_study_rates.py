@@ -20,6 +20,7 @@ def read(tmp_path, text, *overrides):
     return studies.read_study(path, overrides)
 
 
+@pytest.mark.slow  # a study of two sizes, and its flows by hand
 def test_a_study_flows_at_the_rates_of_its_size(tmp_path):
     study = read(tmp_path, TINY + TABLE, "lift.sizes=[4, 8]")
     found = sweep.run_study(study, tmp_path / "results")

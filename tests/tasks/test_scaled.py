@@ -59,6 +59,7 @@ def data():
     return tasks.supervised(x, np.sin(x[:, 0]))
 
 
+@pytest.mark.slow  # compiles two networks, in chunks and whole
 def test_centred_outputs_begin_at_zero_in_chunks_as_whole():
     lift, bare = padded(), data()
     task = tasks.with_output(bare, scale=3.0, start=lift)

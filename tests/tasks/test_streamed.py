@@ -75,6 +75,7 @@ def test_a_chunk_is_all_that_is_read_at_a_time(tmp_path):
     assert total == pytest.approx(1.0, rel=1e-6)
 
 
+@pytest.mark.slow  # two flows by each solver
 @pytest.mark.parametrize(
     # The others compile programs that other tests compile too, for seconds.
     "solver",
