@@ -26,8 +26,8 @@ def compute_until(victim: str, times: int, folder: str, function, arguments):
 
     original = checkpoints.Checkpoints.keep
 
-    def keep(self, checkpoint, engine):
-        original(self, checkpoint, engine)
+    def keep(self, checkpoint, engine, **options):
+        original(self, checkpoint, engine, **options)
         deaths = len(os.listdir(folder))
         if victim in self.path.name and self.path.exists() and deaths < times:
             open(os.path.join(folder, str(deaths)), "w").close()

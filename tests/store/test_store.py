@@ -99,8 +99,8 @@ def test_an_exception_in_a_run_is_its_result(
 ):
     original, broken = work.Checkpoints.keep, []
 
-    def keep(self, checkpoint, engine):
-        original(self, checkpoint, engine)
+    def keep(self, checkpoint, engine, **options):
+        original(self, checkpoint, engine, **options)
         if runs_of(study)[1] in str(self.path) and checkpoint.trace.legs == 3:
             # What is known of it ends with its last record, some steps ago.
             broken.append(checkpoint.trace.times[-1])
@@ -231,8 +231,8 @@ def test_a_killed_study_goes_on_with_the_same_bits(study, expected, tmp_path, mo
     """Finished runs of an unfinished cell are there, and the one under way is gone on with."""
     original, legs = work.Checkpoints.keep, []
 
-    def keep(self, checkpoint, engine):
-        original(self, checkpoint, engine)
+    def keep(self, checkpoint, engine, **options):
+        original(self, checkpoint, engine, **options)
         if runs_of(study)[1] in str(self.path):
             legs.append(checkpoint.trace.legs)
             if len(legs) == 4:
@@ -270,8 +270,8 @@ def test_a_run_goes_on_from_its_checkpoint_beside_folded_cells(
     cells_of_one, third = dataclasses.replace(study, chunk=1), runs_of(study)[2]
     original, legs = work.Checkpoints.keep, []
 
-    def keep(self, checkpoint, engine):
-        original(self, checkpoint, engine)
+    def keep(self, checkpoint, engine, **options):
+        original(self, checkpoint, engine, **options)
         if third in str(self.path):
             legs.append(checkpoint.trace.legs)
             if len(legs) == 4:
