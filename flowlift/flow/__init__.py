@@ -20,11 +20,12 @@ from .observers import AbstractObserver
 from .outcome import FlowError, FlowInterrupted, Outcome
 from .progress import Progress
 from .rates import Power, Rates, rates_at
+from .refusals import check_settings
 from .rewired import Rewired, solve_rewired
 from .rewiring import Change, rewire
 from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
-from .solve import ATOL, RTOL, check_settings, resume, solve
+from .solve import ATOL, RTOL, resume, solve
 from .stops import AbstractRule, GradientNormBelow, LogLossBelow, LossBelow, Stagnation
 from .trajectory import Trajectory, trajectory
 

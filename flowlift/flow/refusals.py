@@ -1,7 +1,9 @@
 """What `solve` refuses of its arguments, each in one sentence, before any computation."""
 
+import math
 from collections.abc import Callable
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,14 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
+from ..numbers import real, whole
+from ..precision import check_precision
 from .checkpoints import Checkpoints
+from .methods import check_solver
 from .problem import Problem
+
+# Counts are compared with limits as floating-point numbers, which hold every integer up to here.
+_MOST_STEPS = 2**53
 
 
 def check_not_traced(*values) -> None:
@@ -99,4 +107,69 @@ def check_scale(problem: Problem, atol: float) -> None:
         raise ValueError(
             "Argument `atol` must be positive where parameters start at zero (a zero read-out?), "
             "but is 0; give the error that is negligible there, e.g. a thousandth of `rtol`."
+        )
+
+
+def check_settings(
+    solver: str | diffrax.AbstractSolver,
+    rtol: float,
+    atol: float,
+    max_steps: int,
+    precision: str,
+    max_gradients: float = math.inf,
+) -> None:
+    """Refuse a solver, tolerances, limits or a precision that `solve` would refuse.
+
+    Args:
+        solver: a name from `SOLVERS`, or an adaptive diffrax solver.
+        rtol: relative tolerance.
+        atol: absolute tolerance.
+        max_steps: limit of attempted steps.
+        precision: "float64" or "float32".
+        max_gradients: budget in gradient evaluations.
+
+    Raises:
+        ValueError: for a bad argument.
+    """
+    check_precision(precision)
+    check_solver(solver)
+    _check_tolerances(rtol, atol, precision)
+    _check_max_steps(max_steps)
+    check_budget(max_gradients)
+
+
+def _check_tolerances(rtol: float, atol: float, precision: str) -> None:
+    least = 4 * float(np.finfo(precision).eps)
+    for name, value, bound in (("rtol", rtol, least), ("atol", atol, 0.0)):
+        number = real(value)
+        if number is None or not bound <= number < math.inf:
+            raise ValueError(
+                f"Argument `{name}` must be a finite number of at least {bound:.2g} in "
+                f"{precision}, but is {value!r}; raise it."
+            )
+
+
+def _check_max_steps(max_steps: int) -> None:
+    number = whole(max_steps)
+    if number is None or not 1 <= number <= _MOST_STEPS:
+        raise ValueError(
+            f"Argument `max_steps` must be an integer from 1 to 2^53, but is {max_steps!r}; "
+            "give the limit of attempted steps."
+        )
+
+
+def check_budget(max_gradients: float) -> None:
+    """Refuse a budget that is no positive number.
+
+    Args:
+        max_gradients: in gradient evaluations.
+
+    Raises:
+        ValueError: if it is not positive.
+    """
+    number = real(max_gradients)
+    if number is None or not number > 0:
+        raise ValueError(
+            f"Argument `max_gradients` must be positive, but is {max_gradients!r}; "
+            "leave it out for no budget."
         )

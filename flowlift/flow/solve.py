@@ -11,8 +11,7 @@ from jaxtyping import Array, PyTree
 
 from ..compilations import keep_compilations
 from ..memory import check_memory, in_gigabytes
-from ..numbers import real, whole
-from ..precision import check_precision
+from ..numbers import real
 from ..tasks import AbstractObjective, Task, resolve_objective
 from .checkpoints import Checkpoints
 from .choice import (
@@ -28,7 +27,7 @@ from .engines import on_one_cpu, resolve_engine
 from .held_out import held_out_of
 from .loop import integrate
 from .manner import RAISE, Manner
-from .methods import AUTO, check_solver, resolve_method, serves_dynamics
+from .methods import AUTO, resolve_method, serves_dynamics
 from .named import SOLVERS
 from .observers import check_observers, watch
 from .problem import Problem, make_problem
@@ -36,15 +35,20 @@ from .programs import host_field
 from .progress import Listener
 from .rates import Rates, named_rates
 from .records import Checkpoint, Plan, Settings
-from .refusals import check_checkpoints, check_not_traced, check_scale, check_trainable
+from .refusals import (
+    check_budget,
+    check_checkpoints,
+    check_not_traced,
+    check_scale,
+    check_settings,
+    check_trainable,
+)
 from .schedule import LogTimes, check_apart, resolve_snapshots, resolve_times
 from .sharpness import decided, spectrum, spectrum_on_host
 from .solution import FlowSolution
 from .stops import Stop, check_readable, check_stops
 from .trace import Trace
 
-# Counts are compared with limits as floating-point numbers, which hold every integer up to here.
-_MOST_STEPS = 2**53
 RTOL = 1e-6
 SAVE = LogTimes()
 ATOL = 1e-9
@@ -345,7 +349,7 @@ def _plan(
             f"Argument `horizon` must be a positive finite flow time, but is {horizon!r}; "
             "give the end T."
         )
-    _check_budget(max_gradients)
+    check_budget(max_gradients)
     check_stops(stops)
     times = resolve_times(save, after, end)
     wanted = resolve_snapshots(snapshots, after, end, times, past)
@@ -360,60 +364,3 @@ def _check_room(plan: Plan, problem: Problem) -> None:
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(problem.theta0))
     what = f"{count} models of {in_gigabytes(size)}"
     check_memory("snapshots", f"a list of {count} times", count * size, what)
-
-
-def check_settings(
-    solver: str | diffrax.AbstractSolver,
-    rtol: float,
-    atol: float,
-    max_steps: int,
-    precision: str,
-    max_gradients: float = math.inf,
-) -> None:
-    """Refuse a solver, tolerances, limits or a precision that `solve` would refuse.
-
-    Args:
-        solver: a name from `SOLVERS`, or an adaptive diffrax solver.
-        rtol: relative tolerance.
-        atol: absolute tolerance.
-        max_steps: limit of attempted steps.
-        precision: "float64" or "float32".
-        max_gradients: budget in gradient evaluations.
-
-    Raises:
-        ValueError: for a bad argument.
-    """
-    check_precision(precision)
-    check_solver(solver)
-    _check_tolerances(rtol, atol, precision)
-    _check_max_steps(max_steps)
-    _check_budget(max_gradients)
-
-
-def _check_tolerances(rtol: float, atol: float, precision: str) -> None:
-    least = 4 * float(np.finfo(precision).eps)
-    for name, value, bound in (("rtol", rtol, least), ("atol", atol, 0.0)):
-        number = real(value)
-        if number is None or not bound <= number < math.inf:
-            raise ValueError(
-                f"Argument `{name}` must be a finite number of at least {bound:.2g} in "
-                f"{precision}, but is {value!r}; raise it."
-            )
-
-
-def _check_max_steps(max_steps: int) -> None:
-    number = whole(max_steps)
-    if number is None or not 1 <= number <= _MOST_STEPS:
-        raise ValueError(
-            f"Argument `max_steps` must be an integer from 1 to 2^53, but is {max_steps!r}; "
-            "give the limit of attempted steps."
-        )
-
-
-def _check_budget(max_gradients: float) -> None:
-    number = real(max_gradients)
-    if number is None or not number > 0:
-        raise ValueError(
-            f"Argument `max_gradients` must be positive, but is {max_gradients!r}; "
-            "leave it out for no budget."
-        )

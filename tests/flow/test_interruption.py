@@ -47,7 +47,7 @@ class After:
             signal.raise_signal(signal.SIGINT)
 
 
-def same(one, other):
+def assert_same(one, other):
     for name in RECORDS:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     for a, b in zip(jax.tree.leaves(one.model), jax.tree.leaves(other.model), strict=True):
@@ -58,7 +58,7 @@ def same(one, other):
     assert list(one.snapshots) == list(other.snapshots)
 
 
-def goes_on(model, task, horizon, legs=3, **options):
+def assert_goes_on(model, task, horizon, legs=3, **options):
     """Interrupt, look at what is there, go on, and compare with the flow that nobody touched."""
     whole = flowlift.solve(model, task, horizon, **options)
     assert whole.stats.legs > legs
@@ -73,7 +73,7 @@ def goes_on(model, task, horizon, legs=3, **options):
         np.testing.assert_array_equal(getattr(part, name)[:count], getattr(whole, name)[:count])
     later = [t for t in options.get("snapshots", ()) if t > part.time]
     kept = {name: options[name] for name in ("save", "stops") if name in options}
-    same(flowlift.resume(part, horizon, snapshots=later, **kept), whole)
+    assert_same(flowlift.resume(part, horizon, snapshots=later, **kept), whole)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def goes_on(model, task, horizon, legs=3, **options):
     [("tsit5", "host"), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in COMPILED)],
 )
 def test_what_is_gone_on_with_has_the_bits_of_the_whole(solver, engine):
-    goes_on(START, quartic, 5.0, solver=solver, engine=engine)
+    assert_goes_on(START, quartic, 5.0, solver=solver, engine=engine)
 
 
 # Each compiles a flow of its own, some of them for seconds.
@@ -105,7 +105,7 @@ def test_what_is_gone_on_with_has_the_bits_of_the_whole(solver, engine):
     ],
 )
 def test_every_option_is_gone_on_with(options, engine):
-    goes_on(START, quartic, 5.0, engine=engine, **options)
+    assert_goes_on(START, quartic, 5.0, engine=engine, **options)
 
 
 @pytest.mark.parametrize("engine", ["host", pytest.param("graph", marks=pytest.mark.slow)])
@@ -127,7 +127,7 @@ def test_an_interruption_within_a_burst_goes_back_to_the_last_leg(engine, monkey
     part = caught.value.solution
     assert part.times[-1] == part.time
     assert caught.value.solutions == (part,)
-    same(flowlift.resume(part, 5.0), whole)
+    assert_same(flowlift.resume(part, 5.0), whole)
 
 
 def test_a_record_that_breaks_off_leaves_no_part(monkeypatch):
@@ -153,7 +153,7 @@ def test_a_record_that_breaks_off_leaves_no_part(monkeypatch):
         interrupt="return",
     )  # fmt: skip
     assert part.observations["x"].shape == part.times.shape == part.energy.shape
-    same(flowlift.resume(part, 5.0), whole)
+    assert_same(flowlift.resume(part, 5.0), whole)
 
 
 def test_the_same_call_goes_on_from_its_file(tmp_path):
@@ -170,7 +170,7 @@ def test_the_same_call_goes_on_from_its_file(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         call(progress=After(6))
     assert (tmp_path / "flow.npz").exists()
-    same(call(), whole)
+    assert_same(call(), whole)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -228,7 +228,7 @@ def test_an_ensemble_ends_with_the_members_that_were_under_way(batch):
     found = call("return", legs)
     assert len(found) in (2, 3)
     assert found[-1].result is flow.Outcome.INTERRUPTED
-    same(flowlift.resume(found[-1], 5.0), whole[len(found) - 1])
+    assert_same(flowlift.resume(found[-1], 5.0), whole[len(found) - 1])
     with pytest.raises(flow.FlowInterrupted) as caught:
         call("raise", legs)
     assert caught.value.solutions[-1].result is flow.Outcome.INTERRUPTED
@@ -273,7 +273,7 @@ def test_a_function_is_told_after_each_leg():
     assert (last.time, last.loss) == (5.0, solution.loss[-1])
     assert (last.gradients, last.hvps) == (solution.stats.gradients, solution.stats.hvps)
     assert last.solver == "tsit5"
-    same(flowlift.solve(START, quartic, 5.0, solver="tsit5"), solution)
+    assert_same(flowlift.solve(START, quartic, 5.0, solver="tsit5"), solution)
 
 
 def test_bars_and_lines_are_those_of_diffrax(capsys):
