@@ -60,6 +60,7 @@ class Options:
         products: of an instrument; 0 for its own number.
         memory: bytes, of `solve` or of the instrument; 0 for none.
         solver: of the flow.
+        checkpoint: a file that keeps where the flow stands, every five minutes; none if empty.
         alone: this process measures itself; else each number of edges gets one of its own.
     """
 
@@ -72,6 +73,7 @@ class Options:
     products: int = 0
     memory: int = 0
     solver: str = "auto"
+    checkpoint: str = ""
     alone: bool = False
 
 
@@ -112,6 +114,7 @@ def run_flow(options: Options, solver: str) -> str:
     """A flow, or its beginning."""
     lift, task = draw(options), tasks.digits(options.samples)
     start, before = busy(), peak()
+    kept = flow.Checkpoints(options.checkpoint, every=300) if options.checkpoint else None
     found = flow.solve(
         lift,
         task,
@@ -122,6 +125,8 @@ def run_flow(options: Options, solver: str) -> str:
         precision=options.dtype,
         memory=options.memory or None,
         max_gradients=options.budget or np.inf,
+        checkpoints=kept,
+        progress=kept is not None,
     )
     stats = found.stats
     return (
@@ -249,7 +254,7 @@ def main(options: Options) -> None:
             elif name != "part":
                 words += [f"--{name}", str(value)]
         command = [sys.executable, __file__, *words]
-        line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        line = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         print(line, flush=True)
         if options.part == "gradient":
             times.append(float(line.split(": ")[1].split()[0]))
