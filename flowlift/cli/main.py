@@ -27,6 +27,7 @@ from .commands import (
     Success,
 )
 from .outputs import existing_folder, folder_for, shard_of, usable_file, usable_folder
+from .pipes import left_streams, readers_may_leave
 
 StudyCommand = TypeVar("StudyCommand", Run, Compare)
 Command = (
@@ -55,11 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: with status 2 for a refused argument, and with tyro's own for a wrong flag; 1
-            for what nobody foresaw; 130 after Ctrl-C.
+            for what nobody foresaw; 130 after Ctrl-C; 141 when nobody reads what is printed.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug, given = _DEBUG in given, [word for word in given if word != _DEBUG]
-    with clean_streams():
+    with clean_streams(), readers_may_leave():
         _answer(given, debug)
 
 
@@ -68,6 +69,8 @@ def _answer(given: list[str], debug: bool) -> None:
         with shown(f"flowlift {given[0]}") if given else contextlib.nullcontext():
             _obey(given)
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError) and left_streams():
+            raise
         if debug:
             traceback.print_exc()
         status, text = _last_words(error, given)
