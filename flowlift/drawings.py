@@ -2,13 +2,15 @@
 
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 # Of a curve; a stroke cannot show more.
 _POINTS = 240
 _WIDTH, _HEIGHT = 320, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 14, 34
+# Of the first and of the last curve: both stand out from white and from dark grounds.
+_DARK, _LIGHT = (0x44, 0x77, 0xAA), (0xDD, 0x99, 0x33)
 
 
 def svg(width: float, height: float, title: str, parts: Iterable[str]) -> str:
@@ -61,20 +63,58 @@ def curve(times: Any, values: Any, x_name: str, y_name: str) -> str:
     Returns:
         The SVG element; one that says so where there is nothing to draw.
     """
-    points = _kept(times, values)
+    return curves(times, [("", values)], x_name, y_name)
+
+
+def curves(times: Any, rows: Sequence[tuple[str, Any]], x_name: str, y_name: str) -> str:
+    """Several curves at the same times, from dark to light; otherwise as `curve`.
+
+    Args:
+        times: numbers, increasing, (m,).
+        rows: for each curve what it is, shown when one points at it, and its values, (m,).
+        x_name: of the axis.
+        y_name: of the axis.
+
+    Returns:
+        The SVG element; one that says so where there is nothing to draw.
+    """
+    kept = [(name, _kept(times, values)) for name, values in rows]
+    kept = [(name, points) for name, points in kept if len(points) > 1]
     title = f"{y_name} against {x_name}"
-    if len(points) < 2:
+    if not kept:
         return svg(_WIDTH, 30, title, [text(4, 18, "nothing to draw yet", anchor="start")])
-    log_x = points[0][0] >= 0 and points[1][0] > 0 and points[-1][0] > 10 * points[1][0]
-    log_y = all(y > 0 for _, y in points)
-    if log_x and points[0][0] == 0:
-        points[0] = (points[1][0], points[0][1])
-    xs, ys = _scaled([x for x, _ in points], log_x), _scaled([y for _, y in points], log_y)
+    first = min(points[0][0] for _, points in kept)
+    second = min(points[1][0] for _, points in kept)
+    log_x = first >= 0 and second > 0 and max(p[-1][0] for _, p in kept) > 10 * second
+    log_y = all(y > 0 for _, points in kept for _, y in points)
+    if log_x:
+        kept = [(name, [(x or second, y) for x, y in points]) for name, points in kept]
+    # Each point once: what all curves hold decides the axes.
+    every = sorted(point for _, points in kept for point in points)
+    place = _places(every, log_x, log_y)
+    parts = [_line(name, map(place, points), i, len(kept)) for i, (name, points) in enumerate(kept)]
+    return svg(_WIDTH, _HEIGHT, title, parts + _axes(every, x_name, y_name, log_x, log_y))
+
+
+def _line(name: str, places: Iterable[tuple[float, float]], i: int, of: int) -> str:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    share = i / (of - 1) if of > 1 else 0.0
+    shade = [round(a + share * (b - a)) for a, b in zip(_DARK, _LIGHT, strict=True)]
+    colour = "#" + "".join(f"{c:02x}" for c in shade)
+    title = f"<title>{html.escape(name)}</title>" if name else ""
+    line = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"'
+    return f"{line}>{title}</polyline>" if title else f"{line}/>"
+
+
+def _places(points: Sequence[tuple[float, float]], log_x: bool, log_y: bool):
+    """Where in the drawing a point stands; a constant in the middle."""
+    xs, ys = _scale([x for x, _ in points], log_x), _scale([y for _, y in points], log_y)
     inner = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-    place = [(_LEFT + x * inner[0], _TOP + (1 - y) * inner[1]) for x, y in zip(xs, ys, strict=True)]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in place)
-    parts = [f'<polyline points="{path}" fill="none" stroke="#4477aa" stroke-width="1.6"/>']
-    return svg(_WIDTH, _HEIGHT, title, parts + _axes(points, x_name, y_name, log_x, log_y))
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        return _LEFT + xs(point[0]) * inner[0], _TOP + (1 - ys(point[1])) * inner[1]
+
+    return place
 
 
 def _kept(times: Any, values: Any) -> list[tuple[float, float]]:
@@ -86,13 +126,13 @@ def _kept(times: Any, values: Any) -> list[tuple[float, float]]:
     return [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
 
 
-def _scaled(values: list[float], logarithmic: bool) -> list[float]:
+def _scale(values: list[float], logarithmic: bool) -> Callable[[float], float]:
     """Into [0, 1]; a constant in the middle."""
-    found = [math.log(v) for v in values] if logarithmic else values
-    low, high = min(found), max(found)
+    of = math.log if logarithmic else float
+    low, high = of(min(values)), of(max(values))
     # Differences of very large numbers overflow where halves do not.
     width = high / 2 - low / 2
-    return [(v / 2 - low / 2) / width if width > 0 else 0.5 for v in found]
+    return lambda v: (of(v) / 2 - low / 2) / width if width > 0 else 0.5
 
 
 def _axes(points, x_name: str, y_name: str, log_x: bool, log_y: bool) -> list[str]:

@@ -129,6 +129,7 @@ def test_a_solution_shows_how_it_ended(solved):
     check(solution, "horizon at t = 1", last, f"{solution.stats.gradients} gradients", "norm <w>")
     assert "polyline" in solution._repr_html_()
     check(solution.stats, str(solution.stats.steps))
+    check(flow.dataset(solution).flowlift, "one flow", f"{solution.loss[-1]:.4g}", "1 horizon")
 
 
 @pytest.mark.parametrize("outcome", [flow.Outcome.WORKER_CRASHED, flow.Outcome.NON_FINITE])

@@ -60,6 +60,8 @@ def _along_and_end(solution: FlowSolution) -> Variables:
 def _labelled(found: Variables, solution: FlowSolution) -> "xarray.Dataset":
     import xarray
 
+    from .. import accessor  # noqa: F401 registers `data.flowlift`
+
     coords = {"time": found.pop("time")}
     return xarray.Dataset(found, coords, {"precision": solution.precision})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray
 
+from .. import accessor  # noqa: F401 registers `data.flowlift`
 from ..doing import doing
 from ..studies.grid import Cell, cells
 from ..studies.records import Study
