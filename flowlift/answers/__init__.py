@@ -2,7 +2,7 @@
 
 from .approximation import Approximation, best_seen, planted_witness
 from .crossing import LogisticCrossing, logistic_crossing
-from .divergence import divergence
+from .divergence import divergence, evidence
 from .learning import LearningNumber, learning_number, not_observed_in_words
 from .log_log_line import LogLogLine, log_log_line
 from .power_law import PowerLaw, fit_power_law, power_law
@@ -50,6 +50,7 @@ __all__ = [
     "common_end",
     "converged",
     "divergence",
+    "evidence",
     "fit_power_law",
     "further_axes",
     "half_width",

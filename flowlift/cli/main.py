@@ -307,7 +307,7 @@ def _plot(command: Plot) -> None:
 
 
 def _success(command: Success) -> None:
-    from ..answers import answers, as_text, in_words, variant_name
+    from ..answers import answers, as_text, evidence, in_words, variant_name
     from ..answers.questions import ANSWERED
     from ..store import load
 
@@ -315,6 +315,8 @@ def _success(command: Success) -> None:
     question = _question(command, results)
     for answer in answers(results, question):
         print(f"P({answer.event})\n{as_text(answer.table)}\n")
+        if answer.table["diverging"].to_numpy().any():
+            print(f"Off to infinity, by fits of the distance:\n{as_text(evidence(results))}\n")
         if answer.not_observed:
             print(f"{answer.not_observed}. The intervals hold whatever these would have done.")
         for variant, number, generous in answer.numbers:

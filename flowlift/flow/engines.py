@@ -1,13 +1,9 @@
 """Which engine drives a flow: the host on a CPU, where compiling costs more than computing."""
 
-import diffrax
 import jax
 
-from ..solvers import BDF
-from .dynamics.base import AbstractDynamics
 from .host_methods import serves
 from .methods import Method
-from .named import solver_named
 from .problem import Problem
 
 ENGINES = ("host", "graph")
@@ -38,7 +34,6 @@ def resolve_engine(engine: str | None, method: Method, problem: Problem) -> str:
             f"samples that are streamed from files, but is {engine!r} with {method.name}; take "
             "'auto', or `tasks.supervised`."
         )
-    check_engine(engine if on_one_cpu(problem) else "graph", method.solver, problem.dynamics)
     if engine == "host" and not serves(method):
         raise ValueError(
             f"Argument `engine` must be 'graph' for the solver {method.name}, which the host does "
@@ -47,28 +42,6 @@ def resolve_engine(engine: str | None, method: Method, problem: Problem) -> str:
     if engine is not None:
         return engine
     return "host" if serves(method) and on_one_cpu(problem) else "graph"
-
-
-def check_engine(
-    engine: str | None, solver: str | diffrax.AbstractSolver, dynamics: AbstractDynamics
-) -> None:
-    """Refuse the graph for what only the host has.
-
-    Args:
-        engine: the engine; None: the host where data are on one CPU.
-        solver: the solver, or its name.
-        dynamics: how theta moves.
-
-    Raises:
-        ValueError: for a BDF of a second-order dynamics in the graph.
-    """
-    built = solver_named(solver) if isinstance(solver, str) else solver
-    if dynamics.second_order and isinstance(built, BDF) and engine == "graph":
-        raise ValueError(
-            "Argument `engine` must be 'host', with the data on one CPU, for a BDF with "
-            f"{dynamics.title}, whose velocity only the host's eliminates, but is {engine!r}; take "
-            "an explicit solver elsewhere."
-        )
 
 
 def on_one_cpu(problem: Problem) -> bool:

@@ -22,6 +22,7 @@ from ..solvers import (
     evaluation,
     live_scale,
 )
+from ..solvers.parts import Momentum
 from ..solvers.rounding import UntilRounding
 from ..solvers.tolerances import Tolerances
 from ..solvers.two_stages import seeing_its_end
@@ -57,6 +58,18 @@ def theta_of(state: State) -> Flat:
     return state[0]
 
 
+def _velocity_of(state: State) -> Flat:
+    """The first of the vectors that a dynamics carries."""
+    return state[2][0]
+
+
+def _friction_of(state: State, args: tuple[Problem, object]) -> Float[Array, ""]:
+    """g where the flow stands."""
+    dynamics = args[0].dynamics
+    return jnp.asarray(dynamics.damping(dynamics.named(state[2])), state[0].dtype)
+
+
+MOMENTUM = Momentum(_velocity_of, _friction_of)
 AUTO = "auto"
 
 
@@ -88,6 +101,8 @@ def resolve_method(
     built = _build(solver, rtol_array, atol_array, live, len(problem.dynamics.vectors))
     _check_own_tolerances(built, problem)
     if isinstance(built, BDF):
+        if problem.dynamics.second_order:
+            built = dataclasses.replace(built, momentum=MOMENTUM)
         return _bdf_method(built, rtol_array, atol_array, live, solver)
     theta_norm = ThetaNorm(live, len(problem.dynamics.vectors))
     control = diffrax.PIDController(rtol=rtol_array, atol=atol_array, norm=theta_norm)

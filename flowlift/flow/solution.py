@@ -10,8 +10,9 @@ from jaxtyping import Float, PyTree
 from ..drawings import curve
 from ..showing import Card, shows_itself
 from ..words import number
-from .frame import axis_of, frame
+from .frame import axis_of, frame, in_log_time
 from .held_out import HELD_OUT
+from .infinity import growth
 from .outcome import Outcome
 from .problem import RECORDED
 
@@ -155,7 +156,7 @@ class FlowSolution:
         title = f"FlowSolution: {self.result.value} at t = {self.time:.6g}"
         rows: list[tuple[str, Any]] = [] if self.success else [("why", self.result.sentence)]
         rows += [("loss", _from_to(self.loss)), ("gradient_norm", _from_to(self.gradient_norm))]
-        rows += [("distance", _from_to(self.distance))]
+        rows += [("distance", _from_to(self.distance)), *self._growth()]
         rows += [(n, _from_to(getattr(self, n)) + self._error(n)) for n in ("arc_length", "energy")]
         further = [(name, getattr(self, name)) for name in HELD_OUT]
         rows += [(name, _from_to(values)) for name, values in further if values is not None]
@@ -170,6 +171,18 @@ class FlowSolution:
         rows += [("model", self.model)]
         clock = axis_of(self.observations)
         return Card(title, rows, lambda: curve(self.times, self.loss, clock, "loss"))
+
+    def _growth(self) -> list[tuple[str, str]]:
+        """The evidence, where theta looks as if it went off to infinity; else nothing."""
+        if not len(self.loss):
+            return []
+        log_time = in_log_time(self.observations)
+        found = growth(self.times, self.distance, float(self.loss[-1]), log_time)
+        if not found.diverging:
+            return []
+        of = "distance" if found.degree == 1 else f"distance^{found.degree:.0f}"
+        fit = f"{of} like t^p, p from {found.low:.2f} to {found.high:.2f} (0: log t)"
+        return [("diverging", f"{fit} over {found.decades:.0f} decades; a fit, no certificate")]
 
 
 def _from_to(values: np.ndarray) -> str:

@@ -316,7 +316,7 @@ def _choice(
         return None
     smooth = declared_smooth(*flowing)
     if not problem.dynamics.plain:
-        return _choice_among(smooth, problem, horizon, rtol, engine)
+        return _choice_among(smooth, problem, horizon, rtol)
     if engine == "graph" or not on_one_cpu(problem):
         ends = spectrum(problem, problem.start)
     else:
@@ -325,13 +325,9 @@ def _choice(
     return choose(problem.dimension, horizon, rtol, ends, smooth, problem.itemsize)
 
 
-def _choice_among(
-    smooth: bool | None, problem: Problem, horizon: float, rtol: float, engine: str | None
-) -> Automatic:
-    dynamics, on_host = problem.dynamics, engine != "graph" and on_one_cpu(problem)
+def _choice_among(smooth: bool | None, problem: Problem, horizon: float, rtol: float) -> Automatic:
+    dynamics = problem.dynamics
     served = [n for n in ("bdf", "rkc2") if serves_dynamics(dynamics, SOLVERS[n]())]
-    if dynamics.second_order and not on_host:
-        served = []
     ends = None
     if served:
         field, state = host_field(problem), problem.state_on_host

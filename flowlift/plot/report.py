@@ -19,7 +19,7 @@ from ..answers import (
     answers,
     best_seen,
     by_variant,
-    divergence,
+    evidence,
     in_words,
     paired_comparisons,
     planted_witness,
@@ -307,24 +307,8 @@ def _outcomes(results: xarray.Dataset, given: Iterable[Answer]):
             "Flows that look as if they went off to infinity",
             "Fits of |theta(t) - theta(0)|^degree over the last decades: exponent 0 is log t;"
             " all between least and greatest. No certificate, and no bound rests on it.",
-            pandas.DataFrame(_divergent(results)),
+            evidence(results),
         )
-
-
-def _divergent(results: xarray.Dataset):
-    for variant, part in by_variant(results):
-        found = divergence(part)
-        for size in part["size"].values:
-            one = found.sel(size=size)
-            off = {name: one[name].values[one.diverging.values] for name in one.data_vars}
-            if off["exponent"].size:
-                yield {**variant, "size": size, "runs": off["exponent"].size} | {
-                    "exponent, median": float(np.median(off["exponent"])),
-                    "least": float(off["low"].min()),
-                    "greatest": float(off["high"].max()),
-                    "degrees": ", ".join(f"{d:.0f}" for d in np.unique(off["degree"])),
-                    "decades": float(off["decades"].min()),
-                }
 
 
 def _power_laws(results: xarray.Dataset):

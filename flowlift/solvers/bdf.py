@@ -23,28 +23,19 @@ from .differences import (
     rescaled,
     updated,
 )
+from .equation import Equation
 from .field import VectorField
+from .judging import MAX_FACTOR, judge, longest, steady
 from .lanczos import generic_vector, rounding_of_products
 from .lanes import where_any
 from .pace import HOPELESS_IF_STABLE
-from .parts import Layout, Select, live_scale
+from .parts import Layout, Momentum, Select, live_scale
 from .proposals import Proposal, ProposedSteps
 from .tolerances import check_controller, not_yet
 from .work import Halt, StepReport, Work, WorkController
 
-MAX_FACTOR = 10.0
-MIN_FACTOR = 0.2
-SAFETY = 0.9
-# The next step divided by a rejected one: at most, and where the iteration failed.
-BACK, BACK_IF_FAILED = 0.9, 0.5
 # A longer step than this many times the last begins anew at order 1.
 FAR = 1.01 * MAX_FACTOR
-# Errors below this are equal: they ask for the longest step.
-LEAST_ERROR = 1e-10
-# A prediction lies beside the valley that the flow follows, by an error of order h^(k + 1). Where
-# that makes an eigenvalue of c H less than this, negative, the next step is shorter: conjugate
-# gradients fail where I + c H is indefinite, and a basis takes many more products there.
-CONVEX = 0.5
 # The contraction is never believed to be better.
 BEST_RATE = 0.01
 # The equation is solved to this part of the step's tolerance, or to the root of rtol if smaller.
@@ -99,6 +90,11 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     rejected. What is stale costs iterations, never accuracy: steps are judged by d / (k + 1) alone.
     Where the fresh basis shows that I + c H is hardly definite at p, the next step is shorter.
 
+    A flow of second order, theta' = v and v' = F(theta) - g v, loses its velocity from the equation
+    of a step, see `equation.Velocity`: what is left is of the same form, with c = k^2 / (1 + k g),
+    k = h / alpha_k. Errors are those of theta. Orders above 2 are taken where their formulas damp
+    what a step does not resolve.
+
     A step is accepted when the root mean square of error / (atol + rtol |y|) over the coupled
     components is at most 1. The solver chooses its own step and order; use it with
     `BDF.default_controller(rtol, atol)`, which counts the work too. Dense output is the difference
@@ -123,6 +119,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         capacity: largest Lanczos basis.
         secants: number of secants kept. Both are less where `memory` does not hold them.
         memory: bytes for all vectors that are kept, see `solvers.room`; of a dense H there are n.
+        momentum: where the velocity is, and g, of a flow of second order; `solve` fills it.
         dense: use all eigenpairs of H, from n products, instead of a Lanczos basis.
         root_finder: the controller's tolerances, filled by diffrax.
     """
@@ -135,6 +132,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     secants: int = eqx.field(static=True, converter=plain, default=40)
     dense: bool = eqx.field(static=True, default=False)
     memory: int = eqx.field(static=True, converter=plain, default=room.KEPT)
+    momentum: Momentum | None = eqx.field(static=True, default=None)
     root_finder: Any = eqx.field(default_factory=not_yet)
 
     term_structure: ClassVar = diffrax.ODETerm
@@ -179,7 +177,7 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     def init(self, terms, t0, t1, y0, args) -> BDFState:
         """Differences of order 1; two products check that the Jacobian is symmetric."""
         check_controller(self, ProposedSteps)
-        layout = Layout.of(self.select, y0)
+        layout = Layout.of(self.select, y0, self.momentum)
         field = VectorField.over(t0, t1, layout, terms, args)
         start = layout.ravel(y0)
         point = start[: layout.size]
@@ -208,10 +206,10 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
     def step(self, terms, t0, t1, y0, args, solver_state: BDFState, made_jump):
         """One attempt: predict, iterate, retry with fresh curvature, judge, choose the next."""
         del made_jump
-        layout = Layout.of(self.select, y0)
+        layout = Layout.of(self.select, y0, self.momentum)
         field = VectorField.over(t0, t1, layout, terms, args)
         state = _at_step(solver_state, jnp.asarray(t1 - t0, solver_state.step.dtype))
-        equation = self._equation(state, layout.size)
+        equation = self._equation(state, field)
 
         def refreshed(curvature, rich, wanted):
             return self._refreshed(equation, field, curvature, rich, wanted)
@@ -219,9 +217,12 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         attempt, fresh = _attempt(equation, field, refreshed, state)
         differences = updated(state.differences, state.order, attempt.correction)
         weights = self._weights(differences[0, : layout.size])
-        proposal, order = _judge(state, differences, attempt, weights)
-        longest = jnp.where(fresh, _longest(state, equation, attempt), jnp.inf)
-        proposal = Proposal(proposal.error, jnp.minimum(proposal.factor, longest))
+        proposal, order = judge(state.order, state.equal, differences, attempt, weights)
+        most = jnp.where(fresh, longest(state.order, equation, attempt), jnp.inf)
+        proposal = Proposal(proposal.error, jnp.minimum(proposal.factor, most))
+        if equation.velocity is not None:
+            known, h = jnp.max(attempt.curvature.values), state.step * proposal.factor
+            order = steady(order, state.order, known, h, equation.velocity.friction)
         new = BDFState(
             differences,
             state.step,
@@ -257,7 +258,8 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         rtol = given.rtol if self.rtol is None else self.rtol
         return rtol, given.atol if self.atol is None else self.atol
 
-    def _equation(self, state: BDFState, size: int) -> newton.Equation:
+    def _equation(self, state: BDFState, field: VectorField) -> Equation:
+        size = field.layout.size
         prediction, psi = predicted(state.differences, state.order)
         dtype = prediction.dtype
         weights = self._weights(prediction[:size])
@@ -271,10 +273,13 @@ class BDF(diffrax.AbstractAdaptiveSolver, diffrax.AbstractImplicitSolver):
         # Two iterations that contract so reach a tolerance that is less than the loosest.
         contraction = jnp.minimum(1.0, jnp.sqrt(tolerance / EQUATION))
         expected = 1 / error_constant(state.order, dtype)
-        return newton.Equation(prediction, psi, c, weights, tolerance, floor, contraction, expected)
+        equation = Equation(prediction, psi, c, weights, tolerance, floor, contraction, expected)
+        if field.layout.momentum is None:
+            return equation
+        return equation.without_velocity(field.friction(prediction))
 
 
-def _attempt(equation: newton.Equation, field, refreshed, state: BDFState):
+def _attempt(equation: Equation, field, refreshed, state: BDFState):
     """The iteration with the curvature at hand, and once more with fresh curvature if it fails.
 
     Args:
@@ -332,44 +337,3 @@ def _at_step(state: BDFState, step) -> BDFState:
             jnp.clip(state.rate * jnp.maximum(factor, 1), BEST_RATE, 1),
         ),
     )
-
-
-def _judge(state: BDFState, differences, attempt: newton.Iteration, weights):
-    """Whether to accept, the ratio of the next step to this one, and the next order."""
-    n, dtype = weights.size, weights.dtype
-
-    def error(order, row):
-        scaled = error_constant(order, dtype) * differences[row, :n] / weights
-        return jnp.sqrt(jnp.mean(scaled**2))
-
-    k = state.order
-    error_now = error_constant(k, dtype) * attempt.correction[:n] / weights
-    error_now = jnp.sqrt(jnp.mean(error_now**2))
-    below = jnp.where(k > 1, error(k - 1, k), jnp.inf)
-    above = jnp.where(k < MAX_ORDER, error(jnp.minimum(k + 1, MAX_ORDER), k + 2), jnp.inf)
-    errors = jnp.stack([below, error_now, above])
-    orders = (k + jnp.arange(3)).astype(dtype)
-    factors = jnp.maximum(errors, LEAST_ERROR) ** (-1 / orders)
-    spent = attempt.evaluations.astype(dtype)
-    safety = SAFETY * (2 * newton.MAX_ITERATIONS + 1) / (2 * newton.MAX_ITERATIONS + spent)
-    ready = state.equal + 1 >= k + 1
-    best = jnp.argmax(factors)
-    onward = jnp.where(ready, jnp.minimum(MAX_FACTOR, safety * factors[best]), 1.0)
-    back = jnp.where(
-        attempt.converged,
-        jnp.maximum(MIN_FACTOR, jnp.minimum(BACK, safety * factors[1])),
-        BACK_IF_FAILED,
-    )
-    accepted = attempt.converged & (error_now <= 1)
-    finite = jnp.isfinite(attempt.size)
-    verdict = jnp.where(attempt.converged, error_now, 2.0)
-    verdict = jnp.where(finite, verdict, jnp.inf)
-    proposal = Proposal(verdict, jnp.where(accepted, onward, back))
-    return proposal, jnp.where(ready, k + best - 1, k)
-
-
-def _longest(state: BDFState, equation: newton.Equation, attempt: newton.Iteration):
-    """The next step divided by this one, at most, for I + c H to be definite where it begins."""
-    lowest = equation.c * jnp.min(attempt.curvature.values)
-    ratio = (CONVEX / jnp.maximum(-lowest, CONVEX)) ** (1 / (state.order + 2).astype(lowest.dtype))
-    return jnp.where(lowest < -CONVEX, jnp.maximum(BACK_IF_FAILED, ratio), jnp.inf)

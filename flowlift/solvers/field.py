@@ -13,7 +13,10 @@ from .parts import Layout
 
 @dataclasses.dataclass(frozen=True)
 class VectorField:
-    """The field on vectors, and products with the Hessian of its coupled part, H = -df/du."""
+    """The field on vectors, and products with the Hessian of its coupled part, H = -df/du.
+
+    Of a flow of second order, theta' = v and v' = F(theta) - g v, H = -dF/dtheta.
+    """
 
     layout: Layout
     terms: diffrax.AbstractTerm
@@ -45,5 +48,11 @@ class VectorField:
     def product(self, vector: Array, direction: Array) -> Array:
         """H v at a vector."""
         n = self.layout.size
+        coupled = slice(n) if self.layout.momentum is None else slice(n, 2 * n)
         tangent = jnp.zeros_like(vector).at[:n].set(direction)
-        return -jax.jvp(self.of, (vector,), (tangent,))[1][:n]
+        return -jax.jvp(self.of, (vector,), (tangent,))[1][coupled]
+
+    def friction(self, vector: Array) -> Array:
+        """g of a flow of second order at a vector."""
+        assert self.layout.momentum is not None
+        return self.layout.momentum.friction(self.layout.state(vector), self.args)

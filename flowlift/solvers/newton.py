@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .curvature import Curvature
+from .equation import Equation
 from .lanczos import Vector
 
 MAX_ITERATIONS = 8
@@ -25,34 +26,6 @@ CG_TOLERANCE = 0.3
 CG_RELATIVE = 0.2
 # So much of their step is taken to be left after them.
 LEFT = CG_RELATIVE
-
-
-class Equation(eqx.Module):
-    """d = c f(prediction + d) - psi, for the whole vector; f depends on its first n components.
-
-    Attributes:
-        prediction: (N,).
-        psi: (N,).
-        c: h / alpha.
-        weights: (n,); a correction is measured by the root mean square of its ratio to them.
-        tolerance: largest error of d in that measure.
-        floor: corrections below it are rounding errors.
-        contraction: how fast the chord iteration should contract, in (0, 1].
-        expected: norm of the largest d of a step that will be accepted.
-    """
-
-    prediction: Float[Array, " N"]
-    psi: Float[Array, " N"]
-    c: Float[Array, ""]
-    weights: Vector
-    tolerance: Float[Array, ""]
-    floor: Float[Array, ""]
-    contraction: Float[Array, ""]
-    expected: Float[Array, ""]
-
-    def norm(self, vector: Vector) -> Float[Array, ""]:
-        """Root mean square of v / weights."""
-        return jnp.sqrt(jnp.mean((vector / self.weights) ** 2))
 
 
 class Iteration(eqx.Module):
@@ -121,9 +94,8 @@ def solve(
     def iterate(now: Iteration) -> Iteration:
         point = equation.prediction + now.correction
         rates = field(point)
-        force, again = rates[:n], now.evaluations > 0
+        (force, target), again = equation.asked(point, rates), now.evaluations > 0
         model = now.curvature.taught(now.step, now.force - force, equation.c, again)
-        target = equation.c * rates - equation.psi
         residual = target[:n] - now.correction[:n]
         hessian = lambda v: product(point, v)
         step, conjugate, learnt, products, indefinite = _step(
@@ -133,7 +105,7 @@ def solve(
         rate, small, failed = _verdict(equation, now, size, residual, force, conjugate)
         finite = jnp.isfinite(size) & jnp.isfinite(rates).all()
         failed |= ~finite | (indefinite & ~small)
-        correction = jnp.concatenate([now.correction[:n] + step, target[n:]])
+        correction = equation.whole(now.correction[:n] + step, target)
         return Iteration(
             jnp.where(failed, now.correction, correction),
             learnt,
@@ -203,7 +175,9 @@ def start(
     """
     zero, no = jnp.zeros((), int), jnp.asarray(False)
     return Iteration(
-        correction=jnp.zeros_like(equation.prediction),
+        correction=equation.whole(
+            jnp.zeros_like(equation.weights), jnp.zeros_like(equation.prediction)
+        ),
         curvature=curvature,
         step=step,
         force=jnp.zeros_like(equation.weights),

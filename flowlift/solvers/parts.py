@@ -104,40 +104,73 @@ def live_scale(size: int, live: Int[Array, ""] | None, dtype) -> Float[Array, ""
 
 
 @dataclasses.dataclass(frozen=True)
+class Momentum:
+    """That a flow is of second order: theta' = v, v' = F(theta) - g v, dF/dtheta symmetric.
+
+    Attributes:
+        velocity: state -> v, one of its nodes.
+        friction: (state, the field's further arguments) -> g.
+    """
+
+    velocity: Select
+    friction: Callable[[PyTree, PyTree], Float[Array, ""]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Layout:
     """How a state and one vector correspond, the flow's part first; made while tracing.
 
     Attributes:
-        size: length of the flow's part.
+        size: length n of the flow's part.
         select: as for `flow_part`.
         join: (flow's part, rest) -> state.
+        momentum: of a flow of second order, whose velocity is the vector's second part, n to 2 n.
     """
 
     size: int
     select: Select | None
     join: Callable[[Array, Array], PyTree]
+    momentum: Momentum | None = None
 
     @staticmethod
-    def of(select: Select | None, state: PyTree) -> "Layout":
+    def of(select: Select | None, state: PyTree, momentum: Momentum | None = None) -> "Layout":
         """The layout of states like this one.
 
         Args:
-            select: as for `flow_part`.
+            select: as for `flow_part`; of a flow of second order it is no `None`.
             state: the state.
+            momentum: that of a flow of second order.
 
         Returns:
             The layout.
         """
-        part, _, join = split(select, state)
-        return Layout(part.size, select, join)
+        vectors, join = _vectors(select, momentum, state)
+        return Layout(vectors[0].size, select, join, momentum)
 
     def ravel(self, state: PyTree) -> Float[Array, " N"]:
         """The vector of a state."""
-        return jnp.concatenate(split(self.select, state)[:2])
+        return jnp.concatenate(_vectors(self.select, self.momentum, state)[0])
 
     def state(self, vector: Float[Array, " N"]) -> PyTree:
         """The state of a vector."""
         return self.join(vector[: self.size], vector[self.size :])
+
+
+def _vectors(
+    select: Select | None, momentum: Momentum | None, state: PyTree
+) -> tuple[list[Array], Callable[[Array, Array], PyTree]]:
+    """The parts of a state's vector, and how to join the first and all others to a state."""
+    part, rest, join = split(select, state)
+    if momentum is None or select is None:
+        return [part, rest], join
+    unravel = ravel_pytree(select(state))[1]
+    velocity, others, beside = split(momentum.velocity, eqx.tree_at(select, state, None))
+
+    def joined(x, q):
+        without = beside(q[: velocity.size], q[velocity.size :])
+        return eqx.tree_at(select, without, unravel(x), is_leaf=lambda leaf: leaf is None)
+
+    return [part, velocity, others], joined
 
 
 def rate_of(terms: diffrax.AbstractTerm, t0, t1, args) -> Rate:

@@ -7,7 +7,6 @@ import equinox as eqx
 
 from ..doing import doing
 from ..flow import check_settings
-from ..flow.engines import check_engine
 from ..flow.methods import check_served
 from ..flow.rates import moving_leaves, named_rates
 from ..flow.stops import check_readable, check_stops
@@ -72,7 +71,6 @@ def _check_flow(study: Study, task: Task) -> None:
     dynamics = dynamics_of(study)
     check_readable(plan.stops, dynamics.records)
     check_served(dynamics, built(plan.solver))
-    check_engine(plan.engine, built(plan.solver), dynamics)
     dynamics.check(resolve_objective(task))
     if plan.critical_gradient_norm is not None and not dynamics.plain:
         raise ValueError(

@@ -97,6 +97,56 @@ def test_what_only_looks_like_it_is_not(name):
     assert not str(evidence.why.values)
 
 
+def test_a_loss_below_zero_may_fall_for_ever():
+    """L = -w: w = t; with a loss that is bounded by 0 such a growth is a passage."""
+    bounded = results_of(TIMES)
+    unbounded = bounded.assign(final_loss=-bounded.final_loss - 1e6)
+    assert not answers.divergence(bounded).diverging.any()
+    assert answers.divergence(unbounded).diverging.all()
+    faster = results_of(TIMES**1.2).assign(final_loss=unbounded.final_loss)
+    assert not answers.divergence(faster).diverging.any()
+
+
+def test_the_evidence_is_a_table():
+    one = results_of(GROWS["log t"])
+    table = answers.evidence(one)
+    assert len(table) == 1
+    row = table.iloc[0]
+    assert (row["runs"], row["degrees"], row["decades"]) == (1, "1", 3.0)
+    assert abs(row["exponent, median"]) < 0.01
+    assert answers.evidence(results_of(ENDS["stands still"])).empty
+
+
+@pytest.mark.slow  # flows to t = 1e6, compiled for each loss
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("name", ["linear", "cross-entropy", "log t late", "early", "converges"])
+def test_flows_say_themselves_where_they_go(name, precision):
+    x = jnp.array([[2.0, 1.0], [1.0, 2.0], [-1.0, -2.0], [-2.0, -0.5]])
+    y = jnp.array([1.0, 1.0, -1.0, -1.0])
+    # "log t late" hardly moves for e^9 units of time, and is found three decades later.
+    losses = {
+        "linear": lambda w: -w[0],
+        "cross-entropy": lambda w: jnp.mean(
+            jnp.logaddexp(0.0, -y.astype(w.dtype) * (x.astype(w.dtype) @ w))
+        ),
+        "log t late": lambda w: jnp.exp(-jnp.logaddexp(0.0, w[0] - 9.0)) + 1e-4 * w[1] ** 2,
+        "early": lambda w: jnp.exp(-w[0]),
+        "converges": lambda w: jnp.sum((w - 1.0) ** 2),
+    }
+    horizon = {"early": 10.0, "log t late": 1e8}.get(name, 1e7)
+    run = solve(
+        jnp.zeros(2), lambda w: losses[name](w), horizon, save=LogTimes(8, 0.1), rtol=1e-5,
+        precision=precision,
+    )  # fmt: skip
+    found = answers.divergence(gather([(1, 0, run)])).isel(size=0, seed=0)
+    wanted = name in ("linear", "cross-entropy", "log t late")
+    assert bool(found.diverging) == wanted, found
+    assert ("diverging" in repr(run)) == wanted
+    assert ("no certificate" in run._repr_html_()) == wanted
+    if name == "early":
+        assert found.why.item() == "too few decades"
+
+
 def test_what_was_not_recorded_is_said():
     data = results_of(np.log(1 + TIMES))
     missing = answers.divergence(data.drop_vars("distance")).isel(size=0, seed=0)

@@ -7,7 +7,7 @@ import pytest
 import scipy.integrate
 import scipy.special
 
-from flowlift.flow import LogTimes, resume, solve
+from flowlift.flow import LogTimes, LossBelow, Outcome, resume, solve
 from flowlift.flow.dynamics import HeavyBall, Nesterov
 
 CURVATURES = np.array([1.0, 4.0, 25.0])
@@ -116,6 +116,53 @@ def test_a_flow_gone_on_with_is_the_flow_at_once():
     assert twice.observations["kinetic"][-1] == pytest.approx(once.observations["kinetic"][-1])
 
 
+# What the graph costs to compile is what these tests cost: 7 to 15 seconds a solver.
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("solver", ["bdf", "dense-bdf"])
+@pytest.mark.parametrize("dynamics", [HeavyBall(0.5), Nesterov()])
+def test_the_graph_takes_the_steps_of_the_host(solver, dynamics, precision):
+    rtol = {"float64": 1e-6, "float32": 1e-3}[precision]
+    host, graph = (
+        solve(
+            START, quadratic, 10.0, dynamics=dynamics, solver=solver, rtol=rtol, atol=1e-3 * rtol,
+            engine=engine, precision=precision, observers=SEEN, save=LogTimes(4, 0.1),
+        )
+        for engine in ("host", "graph")
+    )  # fmt: skip
+    assert graph.engine == "graph"
+    # In single precision rounding decides how many secants and trials there are.
+    assert graph.stats.cost == pytest.approx(host.stats.cost, rel=0.04 if rtol < 1e-3 else 0.25)
+    for record in ("theta", "kinetic", "dissipated"):
+        ours, theirs = (run.observations[record] for run in (host, graph))
+        # An integral that is not resolved is NaN, in both.
+        np.testing.assert_allclose(ours, theirs, atol=10 * rtol * np.nanmax(np.abs(theirs)))
+    if precision == "float64":
+        lost = graph.observations["dissipated"]
+        mechanical = graph.loss + graph.observations["kinetic"] + lost
+        np.testing.assert_allclose(mechanical, mechanical[0], rtol=300 * rtol)
+
+
+@pytest.mark.slow  # The same compilation.
+def test_in_the_graph_flows_stop_end_by_a_budget_and_go_on():
+    settings = {"dynamics": Nesterov(), "solver": "bdf", "engine": "graph", "rtol": 1e-6}
+    once = solve(START, quadratic, 8.0, snapshots=[2.0, 8.0], **settings)
+    twice = resume(solve(START, quadratic, 3.0, snapshots=[2.0], **settings), 8.0)
+    np.testing.assert_allclose(twice.model.theta, once.model.theta, rtol=1e-13, atol=1e-15)
+    assert set(once.snapshots) == {2.0, 8.0}
+    on_host = solve(
+        START, quadratic, 8.0, stops=[LossBelow(0.1)], **(settings | {"engine": "host"})
+    )
+    stopped = solve(START, quadratic, 8.0, stops=[LossBelow(0.1)], **settings)
+    assert str(stopped.result) == str(on_host.result) == "loss below"
+    assert stopped.time == pytest.approx(on_host.time, rel=1e-6)
+    spent = solve(START, quadratic, 8.0, max_gradients=100, **settings)
+    assert spent.result == Outcome.BUDGET
+    assert 70 <= spent.stats.cost <= 130
+    automatic = solve(START, quadratic, 100.0, dynamics=HeavyBall(1.0), engine="graph")
+    assert automatic.solvers[0] == "bdf"
+
+
 def test_another_friction_compiles_nothing():
     solve(START, quadratic, 1.0, dynamics=HeavyBall(0.5), solver="tsit5")
     from jax._src import test_util
@@ -130,7 +177,6 @@ def test_another_friction_compiles_nothing():
     [
         ({"solver": "rkc2"}, "explicit or stock implicit one for HeavyBall"),
         ({"solver": "exprb"}, "explicit or stock implicit one for HeavyBall"),
-        ({"solver": "bdf", "engine": "graph"}, "must be 'host'"),
         ({"atol": 0.0}, "starts from rest"),
         ({"observers": {"kinetic": lambda m: m.theta[0]}}, "rename it"),
         ({"dynamics": "heavy ball"}, "must be a dynamics"),

@@ -9,20 +9,24 @@ import numpy as np
 from .. import room
 from ..bdf import (
     ASYMMETRY,
-    BACK,
-    BACK_IF_FAILED,
     BDF,
     BEST_RATE,
-    CONVEX,
     EQUATION,
     FAR,
+    NOISIEST,
+)
+from ..differences import ERROR, MAX_ORDER, ROWS
+from ..judging import (
+    BACK,
+    BACK_IF_FAILED,
+    CONVEX,
+    DAMPED,
     LEAST_ERROR,
     MAX_FACTOR,
     MIN_FACTOR,
-    NOISIEST,
+    RESOLVED,
     SAFETY,
 )
-from ..differences import ERROR, MAX_ORDER, ROWS
 from ..newton import MAX_ITERATIONS
 from ..work import Halt
 from .curvature import Curvature
@@ -322,14 +326,6 @@ def _longest(state: BDFMemory, equation: Equation, iteration: Iteration) -> floa
     return max(BACK_IF_FAILED, (CONVEX / -lowest) ** (1 / (state.order + 2)))
 
 
-# Oscillations with eigenvalues -g / 2 +- i w: from this g h / 2 on a formula damps all of them,
-# beyond the least real part of its locus of stability: -0.320, -1.203, -2.327 for orders 3 to 5.
-_DAMPED = {3: 0.33, 4: 1.25, 5: 2.4}
-# The fastest oscillation, in w h, that error control follows: what grows there is seen. With 1
-# instead, a heavy ball with g = 0.1 on A_tanh takes more than ten times as many evaluations.
-_RESOLVED = 0.5
-
-
 def _steady(
     order: int, state: BDFMemory, iteration: Iteration, factor: float, damping: float
 ) -> int:
@@ -348,9 +344,9 @@ def _steady(
         The order, one below this step's at the least.
     """
     curvature = max(0.0, float(np.max(iteration.curvature.values)))
-    if state.step * factor * math.sqrt(curvature) < _RESOLVED:
+    if state.step * factor * math.sqrt(curvature) < RESOLVED:
         return order
-    most = max([2, *(k for k, least in _DAMPED.items() if damping > least)])
+    most = max([2, *(k for k, least in DAMPED.items() if damping > least)])
     return order if order <= most else max(most, state.order - 1)
 
 
