@@ -266,14 +266,20 @@ def reasons(results: xarray.Dataset) -> xarray.DataArray:
     return xarray.where(broken, _reason(Outcome.NON_FINITE), why)
 
 
+# Neither reached nor failed: said after a number of runs.
+_OWN_WORDS = {
+    Outcome.BUDGET: "spent the budget",
+    Outcome.STEP_LIMIT: "met the step limit",
+    Outcome.INTERRUPTED: "interrupted",
+}
+
+
 def _reason(outcome: Outcome) -> str:
     if outcome is Outcome.HORIZON:
         return "ended at the horizon"
     if outcome in _RULES:
         return f"stopped ({outcome.value})"
-    if outcome is Outcome.INTERRUPTED:
-        return outcome.value
-    return f"{'failed' if outcome.failed else 'out of'} ({outcome.value})"
+    return _OWN_WORDS.get(outcome, f"failed ({outcome.value})")
 
 
 def time_to_loss(

@@ -6,6 +6,7 @@ The paper's own law is not known to us; these are ours, with n_u source and n_v 
 import abc
 import dataclasses
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,9 @@ Pairs = tuple[np.ndarray, np.ndarray]
 
 class AbstractEdgeLaw(abc.ABC):
     """A law of the random bipartite graph over one base edge."""
+
+    # What a sentence of a page says of it, its fields in braces; empty: its name and fields.
+    phrase: ClassVar[str] = ""
 
     @abc.abstractmethod
     def draw(self, n_sources: int, n_targets: int, rng: np.random.Generator) -> Pairs:
@@ -68,6 +72,8 @@ class BernoulliInDegree(AbstractBernoulli):
         mean: the mean in-degree lambda > 0 (n_u when n_u is smaller).
     """
 
+    phrase: ClassVar[str] = "binomial in-degrees of mean {mean:g}"
+
     mean: float
 
     def __post_init__(self):
@@ -90,6 +96,8 @@ class BernoulliOutDegree(AbstractBernoulli):
         mean: the mean out-degree lambda > 0 (n_v when n_v is smaller).
     """
 
+    phrase: ClassVar[str] = "binomial out-degrees of mean {mean:g}"
+
     mean: float
 
     def __post_init__(self):
@@ -109,6 +117,8 @@ class FixedInDegree(AbstractEdgeLaw):
     Attributes:
         degree: the in-degree k >= 1, at most n_u.
     """
+
+    phrase: ClassVar[str] = "in-degree {degree}"
 
     degree: int
 
@@ -158,6 +168,8 @@ class FixedInDegree(AbstractEdgeLaw):
 class Complete(AbstractEdgeLaw):
     """All pairs: the dense control, and the law of read-outs (theory, section 3 [choice])."""
 
+    phrase: ClassVar[str] = "all edges"
+
     def draw(self, n_sources: int, n_targets: int, rng: np.random.Generator) -> Pairs:
         """Every pair."""
         targets, sources = np.divmod(np.arange(n_sources * n_targets), n_sources)
@@ -179,6 +191,8 @@ class Complete(AbstractEdgeLaw):
 @dataclasses.dataclass(frozen=True)
 class OneToOne(AbstractEdgeLaw):
     """Copy i of u feeds copy i of v: residual connections [choice]."""
+
+    phrase: ClassVar[str] = "edges one to one"
 
     def draw(self, n_sources: int, n_targets: int, rng: np.random.Generator) -> Pairs:
         """The diagonal."""

@@ -7,6 +7,7 @@ by sqrt(width) because the in-degree is O(1), are ours [choice].
 import abc
 import dataclasses
 import math
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from ..registry import register
 
 class AbstractWeightLaw(abc.ABC):
     """A law of i.i.d. weights in W_e."""
+
+    # What a sentence of a page says of it, its fields in braces; empty: its name and fields.
+    phrase: ClassVar[str] = ""
 
     @abc.abstractmethod
     def draw(
@@ -33,6 +37,8 @@ class Gaussian(AbstractWeightLaw):
     Attributes:
         scale: standard deviation.
     """
+
+    phrase: ClassVar[str] = "normal weights of deviation {scale:g}"
 
     scale: float = 1.0
 
@@ -55,6 +61,8 @@ class GaussianFanIn(AbstractWeightLaw):
         scale: standard deviation of one pre-activation for inputs of unit variance.
     """
 
+    phrase: ClassVar[str] = "normal weights of deviation {scale:g} / √(fan-in)"
+
     scale: float = 1.0
 
     def __post_init__(self):
@@ -73,6 +81,8 @@ class GaussianWidth(AbstractWeightLaw):
     Attributes:
         scale: standard deviation times sqrt(n_u).
     """
+
+    phrase: ClassVar[str] = "normal weights of deviation {scale:g} / √(sources)"
 
     scale: float = 1.0
 
@@ -95,6 +105,8 @@ class LecunNormal(AbstractWeightLaw):
         scale: standard deviation of one pre-activation for activations of unit variance.
     """
 
+    phrase: ClassVar[str] = "normal weights of deviation {scale:g} / √(sources × fan-in)"
+
     scale: float = 1.0
 
     def __post_init__(self):
@@ -114,6 +126,8 @@ class Uniform(AbstractWeightLaw):
         bound: half the length of the interval.
     """
 
+    phrase: ClassVar[str] = "weights uniform on [-{bound:g}, {bound:g}]"
+
     bound: float = 1.0
 
     def __post_init__(self):
@@ -128,6 +142,8 @@ class Uniform(AbstractWeightLaw):
 @dataclasses.dataclass(frozen=True)
 class Zero(AbstractWeightLaw):
     """All weights zero, the default of read-outs (theory, section 3)."""
+
+    phrase: ClassVar[str] = "weights 0"
 
     def draw(self, count, shape, fan_in, n_sources, rng) -> np.ndarray:
         """Zeros; the stream is not used."""

@@ -1,6 +1,7 @@
 """Single flows as SVG: each says its size, seed and run when one points at it, without a script."""
 
 import html
+from typing import NamedTuple
 
 import numpy as np
 import xarray
@@ -15,16 +16,30 @@ _WIDTH, _HEIGHT = 640.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 12.0, 22.0, 38.0
 
 
-def flow_curves(data: xarray.Dataset, most: int = MOST_FLOWS) -> tuple[str, int, int]:
+class FlowCurves(NamedTuple):
+    """Single flows, drawn.
+
+    Attributes:
+        svg: the element, empty if there is nothing to draw.
+        flows: size and seed of those that are shown: the first seeds of every size alike.
+        of: how many there are.
+    """
+
+    svg: str
+    flows: list[tuple[int, int]]
+    of: int
+
+
+def flow_curves(data: xarray.Dataset, most: int = MOST_FLOWS, name: str = "") -> FlowCurves:
     """Loss against time of single flows, with titles.
 
     Args:
         data: a study's results, of one variant.
         most: flows that are shown.
+        name: where one is given, each flow is a link to `anchor(name, size, seed)`.
 
     Returns:
-        The SVG element, empty if there is nothing to draw; how many flows it shows, the first
-        seeds of every size alike; and how many there are.
+        The drawing, and which flows it shows.
     """
     done = there(data).transpose("size", "seed").values
     each = max(1, most // max(1, done.any(axis=1).sum()))
@@ -34,14 +49,32 @@ def flow_curves(data: xarray.Dataset, most: int = MOST_FLOWS) -> tuple[str, int,
     flows = [_polyline(data, int(i), int(j)) for i, j in places]
     points = np.concatenate([points for points, _ in flows]) if flows else np.zeros((0, 2))
     if not len(points):
-        return "", 0, int(done.sum())
+        return FlowCurves("", [], int(done.sum()))
     logarithmic = bool((points[:, 1] > 0).all())
     scale = _scaled(points, logarithmic)
     colours = ordered_colours(done.shape[0])
     parts = _frame(data, points, logarithmic)
-    for (i, _), (line, title) in zip(places, flows, strict=True):
-        parts.append(_drawn(scale(line), title, _hex(colours[i])))
-    return svg(_WIDTH, _HEIGHT, "loss of single flows", parts), len(flows), int(done.sum())
+    shown = [(int(data["size"][i]), int(data["seed"][j])) for i, j in places]
+    for (i, _), one, (line, title) in zip(places, shown, flows, strict=True):
+        drawn = _drawn(scale(line), title, _hex(colours[i]))
+        # A page of 300 flows must not take 300 strokes of the tabulator to pass.
+        link = f'<a href="#{anchor(name, *one)}" tabindex="-1">{drawn}</a>'
+        parts.append(link if name else drawn)
+    return FlowCurves(svg(_WIDTH, _HEIGHT, "loss of single flows", parts), shown, int(done.sum()))
+
+
+def anchor(name: str, size: int, seed: int) -> str:
+    """What a page calls the place where it says how a flow is repeated.
+
+    Args:
+        name: of the drawing.
+        size: of the flow.
+        seed: of the flow.
+
+    Returns:
+        An identifier.
+    """
+    return f"{name}-{size}-{seed}"
 
 
 def _polyline(data: xarray.Dataset, i: int, j: int) -> tuple[np.ndarray, str]:

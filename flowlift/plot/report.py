@@ -33,17 +33,19 @@ from ..answers import (
 from ..files import write_text
 from ..spelling import text_of
 from ..store import load, remarks
-from ..studies import Question, cells
+from ..studies import Question, Study, cells
+from ..studies.grid import axis_names
 from ..sweep import tolerances_there
 from .embedded import embedded
 from .figures import figures
-from .flow_curves import MOST_FLOWS, flow_curves
+from .flow_curves import MOST_FLOWS, anchor, flow_curves
 from .flows import flow_in_words
+from .repeating import command_of
 from .save import save_figures
 from .sentences import in_a_sentence, network_drawn, seeds_that_would_do
 
-# Variants whose single flows are drawn.
-_MOST_VARIANTS = 4
+# Variants whose single flows are drawn, each in a figure of its own.
+_MOST_VARIANTS = 12
 
 
 def write_report(
@@ -122,7 +124,8 @@ def report(
         runs=runs,
         sentence=in_a_sentence(results, study) if study else "",
         network=_inline(network_drawn(study)) if study else "",
-        flows=list(_flows(results)),
+        flows=list(_flows(results, study, place)),
+        variants=len(list(by_variant(results))),
         planned=sum(len(cell.seeds) for cell in cells(study)) if study else runs,
         question=asked,
         changed=study is not None and question is not None and question != of_study,
@@ -183,15 +186,33 @@ def _part(table: pandas.DataFrame, variant: dict[str, Any]) -> pandas.DataFrame:
     return table.xs(tuple(variant.values()), level=list(variant)) if variant else table
 
 
-def _flows(results: xarray.Dataset):
-    """Single flows of each variant, drawn, with how many of how many are."""
-    parts = list(by_variant(results))
-    # The bound on what a page holds is that of all variants together.
-    for variant, part in parts[:_MOST_VARIANTS]:
-        drawn, shown, there_are = flow_curves(part, MOST_FLOWS // min(len(parts), _MOST_VARIANTS))
-        if drawn:
-            name = variant_name(variant)
-            yield {"name": name, "svg": _inline(drawn), "shown": shown, "of": there_are}
+def _flows(results: xarray.Dataset, study: Study | None, place: str):
+    """Single flows of each variant, drawn, with how many of how many are, and what repeats them."""
+    parts = list(by_variant(results))[:_MOST_VARIANTS]
+    for number, (variant, part) in enumerate(parts, 1):
+        # The bound on what a page holds is that of all variants together.
+        name = f"flow-{number}" if study else ""
+        drawn = flow_curves(part, MOST_FLOWS // len(parts), name)
+        if drawn.svg:
+            yield {
+                "name": variant_name(variant),
+                "svg": _inline(drawn.svg),
+                "shown": len(drawn.flows),
+                "of": drawn.of,
+                "commands": [
+                    {
+                        "id": anchor(name, size, seed),
+                        "flow": f"n = {size}, seed {seed}",
+                        "command": command_of(study, _point(study, variant), size, seed, place),
+                    }
+                    for size, seed in (drawn.flows if study else [])
+                ],
+            }
+
+
+def _point(study: Study, variant: dict[str, Any]) -> dict[str, Any]:
+    """A combination by the study's own keys, of which results keep the last word."""
+    return {key: variant[name] for key, name in axis_names(study).items()}
 
 
 def _inline(drawn: str) -> str:

@@ -1,6 +1,5 @@
 """What a study did, said in a sentence or two at the head of its page."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,10 @@ from ..answers.learning import exact_interval
 from ..modules.drawn import base_graph_svg
 from ..studies import Study
 from ..studies.kinds import build_module, is_loaded
+from .flows import flow_in_words
+from .phrases import phrase_of, with_article
 
-# More sizes than these are told by their ends.
+# More numbers than these are told by their ends.
 _NAMED = 6
 # Names of hosts and versions that a sentence holds.
 _FEW = 3
@@ -27,21 +28,41 @@ def in_a_sentence(results: xarray.Dataset, study: Study) -> str:
         study: the study.
 
     Returns:
-        Two sentences. What differs along further axes is left to these. Dates are those of the
+        Three sentences. What differs along further axes is left to these. Dates are those of the
         runs, as the store holds them: a page that is written again is the same.
     """
     lift, flow = study.lift, study.flow
     axes = [f"{axis} ({_listed(results[axis].values.tolist())})" for axis in further_axes(results)]
-    network = "a model of its own" if lift is None else f"lifts of {_said(study.module)}"
-    laws = _laws(lift) if lift is not None else ""
-    task, varied = _said(study.task), f", for each {' and '.join(axes)}" if axes else ""
+    task = phrase_of(study.task, "task")
+    task = task if task.startswith("the ") else f"the task {task}"
+    varied = f"; varied: {' and '.join(axes)}" if axes else ""
+    sizes = results["size"].values.tolist()
     seeds = f"{study.seeds} seed{'s' * (study.seeds != 1)} a size"
     first = (
-        f"{network[0].upper()}{network[1:]}{laws} on {task}: sizes"
-        f" {_listed(results['size'].values.tolist())}, {seeds}{varied}; to t = {flow.horizon:g} by"
-        f" {flow.solver} at rtol {flow.rtol:g} and atol {flow.atol:g}."
+        f"{_networks(study)}{_laws(lift) if lift is not None else ''}, on {task}:"
+        f" size{'s' * (len(sizes) != 1)} {_listed(sizes)}, {seeds}{varied}."
     )
-    return f"{first} {_where_and_when(results)}".strip()
+    solver = "a solver chosen automatically" if flow.solver == "auto" else flow.solver
+    second = (
+        f"The {flow_in_words(results)[0]} runs to t = {_short(flow.horizon)}, by {solver} at"
+        f" relative tolerance {_short(flow.rtol)} and absolute tolerance {_short(flow.atol)}."
+    )
+    return f"{first} {second} {_where_and_when(results)}".strip()
+
+
+def _networks(study: Study) -> str:
+    if study.lift is not None:
+        return f"Lifts of {with_article(phrase_of(study.module, 'module'))}"
+    model = phrase_of(study.model, "model")
+    return f"{model[0].upper()}{model[1:]}" if model.startswith("the ") else f"The model {model}"
+
+
+def _short(value: float) -> str:
+    """As a person writes it: 0.001, 1e-6, 1e8."""
+    text = f"{value:g}"
+    if value >= 1e-3 and "e" not in text:
+        return text
+    return np.format_float_scientific(value, trim="-", exp_digits=1).replace("+", "")
 
 
 def network_drawn(study: Study) -> str:
@@ -100,23 +121,20 @@ def enough_seeds(converged: int, runs: int, wanted: float, level: float) -> int 
 
 
 def _laws(lift: Any) -> str:
-    weights = lift.parametrisation or _said(lift.weights)
+    edges, weights = phrase_of(lift.edges, "edge_law"), phrase_of(lift.weights, "weight_law")
+    if lift.parametrisation is not None:
+        weights = f"parametrisation {lift.parametrisation}"
     over = len(lift.edges_over) + len(lift.weights_over)
-    own = "1 base edge with its own" if over == 1 else f"{over} base edges with their own"
+    own = "1 base edge with laws of its own" if over == 1 else f"{over} base edges with their own"
     others = f" ({own})" if over else ""
-    return f" with edges {_said(lift.edges)} and weights {weights}{others}"
-
-
-def _said(value: Any) -> str:
-    """As it shows itself, less what was left out."""
-    return re.sub(r"(, )?\b\w+=None", "", " ".join(str(value).split())).replace("(, ", "(")
+    return f" with {edges} and {weights}{others}"
 
 
 def _listed(values: list) -> str:
     words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-    if len(words) > _NAMED:
+    if len(words) > _NAMED and not isinstance(values[0], str):
         return f"{words[0]} to {words[-1]} ({len(words)} of them)"
-    return ", ".join(words)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _where_and_when(results: xarray.Dataset) -> str:

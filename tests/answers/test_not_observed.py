@@ -235,7 +235,7 @@ def test_a_power_law_rests_on_no_flow_that_ended_before_the_others(study):
     assert answers.power_law(results).refused == ""
     at = np.full((4, 6), NAN)
     at[3, :2] = 2.0
-    for how, words in (("loss below", "2 stopped (loss below)"), ("budget", "2 out of (budget)")):
+    for how, words in (("loss below", "2 stopped (loss below)"), ("budget", "2 spent the budget")):
         law = answers.power_law(ended(results, at, 0.01, how))
         assert law.refused.startswith("the losses of 2 of 24 flows at the common end are not")
         assert law.refused.endswith(words)

@@ -1,17 +1,22 @@
 """The page says what was studied, shows single flows, and repeats itself bit for bit."""
 
 import dataclasses
+import html
 import importlib
 import re
+import shlex
+import sys
 import tomllib
+from dataclasses import MISSING
 
 import numpy as np
 import pytest
 from made_up_results import ASKED, made_up
 from scipy import stats
 
-from flowlift import plot, studies
+from flowlift import plot, registry, studies
 from flowlift.plot.flow_curves import MOST_FLOWS, flow_curves
+from flowlift.plot.phrases import phrase_of, with_article
 from flowlift.plot.report import _shown
 from flowlift.plot.sentences import enough_seeds, in_a_sentence
 
@@ -39,11 +44,13 @@ def results(study):
 def test_the_page_begins_with_what_was_studied(results, study):
     text = plot.report(results)
     first = re.sub("<[^>]+>", " ", text.split("<main>")[1].split("<section")[0])
-    for words in ("Mlp(", "Periodic(", "BernoulliInDegree", "Gaussian", "sizes 4, 8", "2 seeds"):
+    for words in ("an MLP (2 inputs, depth 2", "the task periodic (", "mean 2", "sizes 4 and 8"):
         assert words in first
-    for words in ("tsit5", "rtol 1e-06", "tinkerbell", "2026-03-04", "flowlift 0.1.0"):
+    for words in ("normal weights of deviation 1", "2 seeds", "tsit5", "tolerance 1e-6"):
         assert words in first
-    assert "None" not in in_a_sentence(results, study)
+    for words in ("tinkerbell", "2026-03-04", "flowlift 0.1.0"):
+        assert words in first
+    assert not re.search(r"None|=\w|[{}']", in_a_sentence(results, study))
     # The network is drawn: a box for each vertex.
     assert text.split("<section")[0].count("<rect") == 5
 
@@ -60,7 +67,7 @@ def test_the_study_on_the_page_has_no_empty_table_and_reads_as_the_same(study):
 
 def test_every_single_flow_has_a_title_and_its_curve_ends_where_the_flow_did(results):
     drawn, shown, of = flow_curves(results)
-    assert (shown, of) == (4, 4)
+    assert (shown, of) == ([(4, 0), (4, 1), (8, 0), (8, 1)], 4)
     titles = re.findall("<g[^>]*><title>([^<]*)</title>", drawn)
     assert titles[1] == "n = 4, seed 1, run c0ffee: loss 0.3 at t = 5, horizon"
     lines = re.findall('<polyline points="([^"]*)"', drawn)
@@ -76,11 +83,12 @@ def test_every_single_flow_has_a_title_and_its_curve_ends_where_the_flow_did(res
 
 def test_a_page_of_many_flows_shows_some_and_says_how_many(study):
     many = made_up(study, np.full((2, 5000), 0.1))
-    drawn, shown, of = flow_curves(many)
-    assert (shown, of) == (MOST_FLOWS, 10_000)
+    drawn, shown, of = flow_curves(many, name="flow")
+    assert (len(shown), of) == (MOST_FLOWS, 10_000)
+    assert {seed for _, seed in shown} == set(range(MOST_FLOWS // 2))
     # Bytes of a page go with what is shown, not with what was run.
     assert len(drawn) < 300_000
-    assert f"Loss of {MOST_FLOWS} of 10000 flows" in plot.report(many)
+    assert f"a sample of {MOST_FLOWS} of the 10000 flows" in plot.report(many)
 
 
 @pytest.mark.parametrize(("converged", "runs"), [(9, 10), (4, 5), (50, 52)])
@@ -106,5 +114,48 @@ def test_pages_are_for_day_and_night_and_commands_can_be_copied(results):
     text = plot.report(results)
     assert "prefers-color-scheme: dark" in text
     assert "user-select: all" in text
-    assert text.count('class="command"') == 2
+    # Two of the study, and one of each flow.
+    assert text.count('class="command"') == 2 + 4
     assert "<script" not in text
+
+
+def test_a_click_on_a_flow_leads_to_the_command_that_repeats_it(results):
+    text = plot.report(results, place="a place")
+    targets = re.findall('<a href="#(flow-[^"]*)"', text)
+    assert len(targets) == len(set(targets)) == 4
+    for target in targets:
+        size, seed = target.split("-")[2:]
+        (shown,) = re.findall(f'<p class="one" id="{target}">(.*)</p>', text)
+        assert shown.startswith(f"n = {size}, seed {seed}: ")
+        command = shlex.split(html.unescape(re.sub("<[^>]*>", "", shown)).partition(": ")[2])
+        assert command[:4] == ["flowlift", "run", "study.toml", "--lift.sizes"]
+        assert command[4:9] == [size, "--first-seed", seed, "--seeds", "1"]
+        assert command[9:] == ["--output", f"a place-n{size}-seed{seed}"]
+
+
+def test_the_page_says_which_combinations_are_not_drawn(study, monkeypatch):
+    monkeypatch.setattr(sys.modules["flowlift.plot.report"], "_MOST_VARIANTS", 1)
+    study = dataclasses.replace(study, vary={"task.samples": (10, 20)})
+    text = plot.report(made_up(study, np.full((2, 2, 2), 0.1), [("samples", [10, 20])]))
+    assert "Of 2 combinations of the further axes the first 1 are drawn." in text
+    assert text.count("<h3>Single flows: samples = 10") == text.count("<h3>Single flows") == 1
+    assert "vary={&#34;task.samples&#34; = [10]}" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "article"),
+    [("MLP (2 inputs)", "an"), ("CNN1D", "a"), ("committee", "a"), ("attention", "an")],
+)
+def test_articles(words, article):
+    assert with_article(words) == f"{article} {words}"
+
+
+def test_every_law_is_a_phrase_or_a_name_with_numbers():
+    """Of fields without defaults each is said."""
+    for kind in ("edge_law", "weight_law"):
+        for entry in registry.known(kind).values():
+            needed = [f for f in dataclasses.fields(entry.function) if f.default is MISSING]
+            law = entry.function(**{field.name: 3 for field in needed})
+            told = phrase_of(law, kind)
+            assert all("3" in told for _ in needed)
+            assert not re.search(r"[={}]", told)
