@@ -22,8 +22,10 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "mathml",
     "study_pages",
 ]
+html_math_renderer = "mathml"
 html_theme = "furo"
 # The gallery's sources, and what it writes beside its pages, are no pages.
 exclude_patterns = ["_build", "jupyter_execute", "gallery", "auto_gallery/**/*.ipynb", "**/*.py"]

@@ -10,6 +10,9 @@ from .places import places
 _FILL = {"Input": "#4477aa", "Constant": "#999999", "Output": "#ee7733", "Hidden": "none"}
 _BOX, _ROW, _GAP = (96.0, 34.0), 74.0, 70.0
 _MARGIN = 14.0
+# An arrow of two columns comes down by two half dips: past a box, and a word below it. From so many
+# columns on arrows dip alike.
+_DIP, _MOST_DIP = 28.0, 6
 # Vertices that fit into a cell of a notebook; a deeper graph is not drawn, its table names it.
 _MOST = 40
 
@@ -36,7 +39,7 @@ def base_graph_svg(module: Any, copies: Mapping[str, int] | None = None) -> str:
     parts = [_ARROW_HEAD]
     parts += [_arrow(module, edge, at) for edge in module.edges]
     parts += [_box(module, name, at[name], copies or {}) for name in at]
-    bend = 40.0 if any(_passes(at, e) for e in module.edges) else 0.0
+    bend = max((_dip(at, e) / 2 for e in module.edges), default=0.0)
     size = width + _BOX[0] + 2 * _MARGIN, height + _BOX[1] + 2 * _MARGIN + bend
     return svg(*size, "base graph", parts)
 
@@ -62,10 +65,11 @@ def _box(module: Any, name: str, at, copies: Mapping[str, int]) -> str:
     return f"<g><title>{html.escape(title)}</title><rect {shape} {look}/>{''.join(words)}</g>"
 
 
-def _passes(at, edge: Any) -> bool:
-    """Whether an edge runs along a row past another vertex."""
+def _dip(at, edge: Any) -> float:
+    """How far an edge along a row bends to pass below others, more if it passes more of them."""
     (x0, y0), (x1, y1) = at[edge.source], at[edge.target]
-    return y0 == y1 and x1 - x0 > 1.5 * (_BOX[0] + _GAP)
+    columns = round((x1 - x0) / (_BOX[0] + _GAP))
+    return _DIP * min(columns, _MOST_DIP) if y0 == y1 and columns > 1 else 0.0
 
 
 def _arrow(module: Any, edge: Any, at) -> str:
@@ -73,16 +77,23 @@ def _arrow(module: Any, edge: Any, at) -> str:
     (x0, y0), (x1, y1) = at[edge.source], at[edge.target]
     twins = [e for e in module.edges if (e.source, e.target) == (edge.source, edge.target)]
     spread = 22.0 * (twins.index(edge) - (len(twins) - 1) / 2)
-    bend = spread + (60.0 if _passes(at, edge) else 0.0)
+    bend = spread + _dip(at, edge)
     start, end = x0 + _BOX[0] / 2, x1 - _BOX[0] / 2 - 2
+    if type(module.by_name[edge.source]).__name__ == "Constant" and y0 < y1:
+        # From above all others: it would cross the arrows along the row, and boxes on its way.
+        end, y1 = x1 + spread, y1 - _BOX[1] / 2 - 2
     middle = (start + end) / 2, (y0 + y1) / 2 + bend
     line = f"M{start:.1f},{y0:.1f} Q{middle[0]:.1f},{middle[1]:.1f} {end:.1f},{y1:.1f}"
     look = (
         'fill="none" stroke="currentColor" stroke-opacity="0.55" marker-end="url(#flowlift-head)"'
     )
     told = f"{edge.name}: {edge.map}"
-    # Halfway along a quadratic Bezier curve, which is halfway to its control point.
-    label = text(middle[0], (y0 + y1) / 2 + bend / 2 - 4, _short(str(edge.map), 12), size=8)
+    # Halfway along a quadratic Bezier curve, which is halfway to its control point; beside a line
+    # that falls or rises, above one that is level.
+    anchor = "middle" if y0 == y1 else "start" if y0 < y1 else "end"
+    aside = {"middle": 0, "start": 5, "end": -5}[anchor]
+    place = middle[0] + aside, (y0 + y1) / 2 + bend / 2 - 4
+    label = text(*place, _short(str(edge.map), 12), anchor=anchor, size=8)
     return f'<g><title>{html.escape(told)}</title><path d="{line}" {look}/>{label}</g>'
 
 

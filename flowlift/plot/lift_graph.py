@@ -10,10 +10,12 @@ from matplotlib.collections import LineCollection
 from ..diagnostics import in_cone
 from ..lift import Lift
 from ..modules import Constant, PerceptronModule
-from .style import SMALL, axes_for, caption
+from .style import SMALL, axes_for, broken, caption, extent, roomy
 
 _PLAIN, _CONE, _MARKED = "0.8", "#d1495b", "#2a9d8f"
 _GAP = 1.5
+# Letters of a line of a name; columns are at least as far apart as these letters.
+_NAME, _APART = 12, "xxxx"
 
 
 def lift_graph(
@@ -28,7 +30,7 @@ def lift_graph(
 
     Args:
         lift: the lift.
-        ax: axes to draw into; a new figure if None.
+        ax: axes to draw into; a new figure if None, as wide as the names of its columns need.
         cone: a base vertex and a copy whose in-cone is drawn in red.
         marked: masks over the copies of base vertices, filled green: e.g.
             `{"h2": good_copies(lift, witness, "h2")}`.
@@ -44,6 +46,9 @@ def lift_graph(
     chosen = None if cone is None else in_cone(lift, *cone)
     ax = axes_for(ax)
     places = _places(lift)
+    words = {name: "\n".join(broken(name, _NAME)) for name in places}
+    columns = len(layers(lift.module))
+    roomy(ax, columns * extent([*words.values(), _APART], SMALL)[0], 0.0)
     for name, fibre in lift.fibres.items():
         edge = lift.module.edge_by_name[name]
         sources, targets = fibre.edges()
@@ -62,7 +67,7 @@ def lift_graph(
             *points.T, s=26, c=fill.tolist(), edgecolors=rim.tolist(), linewidths=0.9, zorder=3
         )
         above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "zorder": 4}
-        ax.annotate(name, points[0], fontsize=SMALL, **above)
+        ax.annotate(words[name], points[0], fontsize=SMALL, **above)
     ax.margins(0.06, 0.09)
     ax.axis("off")
     caption(ax, _text(lift, cone, marked or {}))

@@ -20,6 +20,8 @@ from matplotlib.text import Text
 _POINTS = 72.0
 # Letters of the font are so wide on average, in units of its size, names of variants included.
 _LETTER = 0.6
+# Lines are so far apart, in units of their size; inches that a caption takes.
+_LEADING, _CAPTION = 1.2, 0.7
 # Of the height of a panel, what a label along it may take; of its width, its title.
 _ALONG, _ABOVE = 0.64, 0.85
 # A caption of more lines makes a figure of ours higher, so that its axes keep their height.
@@ -128,6 +130,53 @@ def letters(inches: float, size: str | float) -> int:
     """
     points = FontProperties(size=size).get_size_in_points()
     return max(8, int(inches * _POINTS / (_LETTER * points)))
+
+
+def broken(words: str, letters: int) -> list[str]:
+    """Words in lines: broken at spaces, after the underscores and arrows of names, else anywhere.
+
+    Args:
+        words: the text.
+        letters: of a line at most.
+
+    Returns:
+        The lines.
+    """
+    if len(words) <= letters:
+        return [words]
+    parts = words.replace("_", "_ ").replace("->", "-> ")
+    lines = textwrap.wrap(parts, letters, break_on_hyphens=False)
+    return [line.replace("_ ", "_").replace("-> ", "->") for line in lines]
+
+
+def extent(words: Iterable[str], size: str | float) -> tuple[float, float]:
+    """How wide and high the longest and the highest of some texts are.
+
+    Args:
+        words: the texts.
+        size: of the font, in points or in matplotlib's words.
+
+    Returns:
+        Inches; 0 and 0 of no text. An estimate by letters, as in `letters`.
+    """
+    inch = FontProperties(size=size).get_size_in_points() / _POINTS
+    lines = [text.splitlines() for text in words]
+    width = max((len(line) for text in lines for line in text), default=0)
+    return _LETTER * inch * width, _LEADING * inch * max(map(len, lines), default=0)
+
+
+def roomy(ax: Axes, width: float, height: float) -> None:
+    """Make a figure of ours that holds these axes alone so large at least.
+
+    Args:
+        ax: the axes.
+        width: in inches.
+        height: in inches, of the axes alone.
+    """
+    figure = figure_of(ax)
+    if figure in _OWN and len(figure.axes) == 1:
+        before = figure.get_size_inches()
+        figure.set_size_inches(max(before[0], width), max(before[1], height + _CAPTION))
 
 
 def letters_above(ax: Axes) -> int:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import flowlift
-from flowlift import answers, flow, tasks
+from flowlift import answers, flow, modules, tasks
+from flowlift.flow.dynamics import CentralFlow, CentralRMSProp
+from flowlift.flow.problem import make_problem
 from flowlift.flow.runner import Request
 
 RECORDS = ("times", "loss", "gradient_norm", "arc_length", "energy", "distance")
@@ -102,10 +104,40 @@ def test_what_is_gone_on_with_has_the_bits_of_the_whole(solver, engine):
         {"stops": [flow.Stagnation(1e-3)], "solver": "bdf"},
         {"snapshots": [1e-3, 1.0, 3.0], "observers": {"w": lambda theta: theta[:2]}},
         {"rates": 0.5, "solver": "tsit5"},
+        {"dynamics": CentralFlow(0.3, eigenvalues=1), "solver": "tsit5"},
+        {"dynamics": CentralRMSProp(0.1, 0.9, 0.1), "solver": "tsit5"},
     ],
 )
 def test_every_option_is_gone_on_with(options, engine):
     assert_goes_on(START, quartic, 5.0, engine=engine, **options)
+
+
+# Gradients in passes of samples, whose number the bound decides, in both engines.
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["host", "graph"])
+@pytest.mark.parametrize("solver", ["tsit5", "bdf", "rkc2"])
+def test_a_flow_in_bounded_memory_is_gone_on_with(solver, engine):
+    model = modules.mlp(2, depth=2)
+    lift = flowlift.sample(model, copies=6, edges={"*": flowlift.FixedInDegree(2)}, seed=0)
+    task = tasks.periodic({1: 1.0, 3: 0.5}, samples=64)
+    bound = 2000
+    objective = make_problem(lift, task.objective, "float64", memory=bound).objective
+    assert len(jax.tree.leaves(objective.parts)[0]) > 1
+    assert_goes_on(lift, task, 5.0, 2, solver=solver, engine=engine, memory=bound)
+    with pytest.raises(flow.FlowInterrupted) as caught:
+        flowlift.solve(lift, task, 5.0, solver=solver, memory=bound, progress=After(2))
+    assert 0 < caught.value.solution.time < 5.0
+
+
+@pytest.mark.slow  # Compiles a central flow.
+def test_an_interrupted_central_flow_raises_with_what_it_has():
+    dynamics = CentralFlow(0.3, eigenvalues=1)
+    with pytest.raises(flow.FlowInterrupted) as caught:
+        flowlift.solve(START, quartic, 5.0, dynamics=dynamics, progress=After(3))
+    part = caught.value.solution
+    whole = flowlift.solve(START, quartic, 5.0, dynamics=dynamics)
+    assert part.observations["eigenvalues"].shape == (len(part.times), 1)
+    assert_same(flowlift.resume(part, 5.0), whole)
 
 
 @pytest.mark.parametrize("engine", ["host", pytest.param("graph", marks=pytest.mark.slow)])

@@ -1,10 +1,13 @@
 """A drawn lift shows every copy and every edge, and picks out what it is asked to."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray
 from matplotlib.collections import LineCollection, PathCollection
+from overlaps import faults
 
 from flowlift import diagnostics, modules, plot
 from flowlift.lift import FixedInDegree, sample
@@ -64,6 +67,37 @@ def test_any_module_can_be_drawn(module):
     small = sample(module, copies=3, edges={"*": FixedInDegree(2)}, seed=0)
     ax = plot.lift_graph(small)
     assert sum(len(c.get_segments()) for c in drawn(ax, LineCollection)) == small.n_edges
+
+
+def of_long_names(depth):
+    names = [f"a_hidden_layer_with_a_long_name_{i}" for i in range(depth)]
+    hidden = [modules.Hidden(name, modules.Pointwise("tanh")) for name in names]
+    vertices = [modules.Input("the_input_of_the_network", (3,)), *hidden, modules.Output("the_end")]
+    order = [vertex.name for vertex in vertices]
+    edges = [modules.Edge(order[0], order[1], modules.InnerProduct())]
+    edges += [modules.Edge(a, b, modules.Scalar()) for a, b in itertools.pairwise(order[1:])]
+    return modules.PerceptronModule(vertices, edges)
+
+
+DRAWN = {
+    "deep": lambda: modules.mlp(2, depth=20),
+    "skips": lambda: modules.mlp_with_skips(2, depth=4),
+    "transformer": lambda: modules.transformer(4, 4),
+    "resnet": lambda: modules.resnet((8, 8)),
+    "long names": lambda: of_long_names(8),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    # Wide figures, laid out twice: half a second each.
+    ["long names", *(pytest.param(n, marks=pytest.mark.slow) for n in DRAWN if n != "long names")],
+)
+def test_words_of_deep_modules_and_long_names_do_not_overlap(name):
+    module = DRAWN[name]()
+    assert faults(plot.base_graph(module).figure) == []
+    small = sample(module, copies=3, edges={"*": FixedInDegree(2)}, seed=0)
+    assert faults(plot.lift_graph(small).figure) == []
 
 
 def test_too_many_edges_and_wrong_masks_are_refused(lift):
