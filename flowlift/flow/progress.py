@@ -5,7 +5,6 @@ no number of the flow depends on it.
 """
 
 import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import diffrax
 
 from ..bars import bar
-from ..showing import shows_itself
+from ..showing import Card, shows_itself
 from .records import Plan, Settings
 from .trace import Trace
 
@@ -24,9 +23,11 @@ _LOOK = 0.1
 
 
 @shows_itself
-@dataclasses.dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """Where a flow stands after a leg.
+
+    A tuple is made in a tenth of the time of a frozen dataclass of so many fields, which was most
+    of what telling cost.
 
     Attributes:
         time: the flow time reached, in the clock of its dynamics.
@@ -55,6 +56,9 @@ class Progress:
     step: float
     solver: str
     seconds: float
+
+    def _card_(self) -> Card:
+        return Card("Progress", list(self._asdict().items()))
 
 
 Listener = Callable[[Progress], Any]
@@ -143,19 +147,20 @@ class _Way(NamedTuple):
 
 def _now(way: _Way, settings: Settings, position: Any, trace: Trace) -> Progress:
     control, clock = position.controller, settings.problem.dynamics.clock
+    # By place and not by name, which takes longer: the order is that of the fields.
     return Progress(
-        time=trace.time,
-        horizon=way.horizon,
-        clock=clock,
-        fraction=way.fraction(trace.time, clock),
-        loss=trace.last("loss"),
-        gradient_norm=trace.last("gradient_norm"),
-        gradients=int(control.work.gradients),
-        hvps=int(control.work.hvps),
-        steps=int(control.attempts),
-        step=float(control.step),
-        solver=settings.solvers[-1],
-        seconds=trace.seconds,
+        trace.time,
+        way.horizon,
+        clock,
+        way.fraction(trace.time, clock),
+        trace.last("loss"),
+        trace.last("gradient_norm"),
+        int(control.work.gradients),
+        int(control.work.hvps),
+        int(control.attempts),
+        float(control.step),
+        settings.solvers[-1],
+        trace.seconds,
     )
 
 

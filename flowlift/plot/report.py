@@ -199,15 +199,21 @@ def _flows(results: xarray.Dataset, study: Study | None, place: str):
                 "svg": _inline(drawn.svg),
                 "shown": len(drawn.flows),
                 "of": drawn.of,
-                "commands": [
-                    {
-                        "id": anchor(name, size, seed),
-                        "flow": f"n = {size}, seed {seed}",
-                        "command": command_of(study, _point(study, variant), size, seed, place),
-                    }
-                    for size, seed in (drawn.flows if study else [])
-                ],
+                "commands": _commands(study, variant, name, drawn.flows, place) if study else [],
             }
+
+
+def _commands(study: Study, variant: dict[str, Any], name: str, flows, place: str):
+    """What repeats each of some flows, given as size and seed."""
+    point = _point(study, variant)
+    return [
+        {
+            "id": anchor(name, size, seed),
+            "flow": f"n = {size}, seed {seed}",
+            "command": command_of(study, point, size, seed, place),
+        }
+        for size, seed in flows
+    ]
 
 
 def _point(study: Study, variant: dict[str, Any]) -> dict[str, Any]:
