@@ -28,6 +28,7 @@ from .commands import (
 )
 from .outputs import existing_folder, folder_for, shard_of, usable_file, usable_folder
 from .pipes import left_streams, readers_may_leave
+from .saying import say_answer, say_remarks
 
 StudyCommand = TypeVar("StudyCommand", Run, Compare)
 Command = (
@@ -190,7 +191,7 @@ def _run_study(command: Run, study, executor) -> None:
         print(as_text(table, index=False), end="\n\n")
     if results.data_vars:
         print(as_text(summary(results)))
-    _say_remarks(results)
+    say_remarks(results)
     print(f"\nResults: {output}. Figures: flowlift plot {output}. Page: flowlift report {output}")
 
 
@@ -203,13 +204,6 @@ def _say_how_far(command: Run, output: Path) -> None:
     if not found.done:
         print(f"Shard {command.shard} has no runs, and {output} holds none yet.")
     print(as_text(found))
-
-
-def _say_remarks(results) -> None:
-    from ..store import remarks
-
-    for sentence in remarks(results):
-        print(f"Remark: {sentence}")
 
 
 def _run_until(command: Run, study, output: Path, executor):
@@ -267,7 +261,7 @@ def _export(command: Export) -> None:
     output = usable_file(command.output or command.results / "export")
     results = load(command.results)
     print(export(results, output, command.format, along=command.along))
-    _say_remarks(results)
+    say_remarks(results)
 
 
 def _compare(command: Compare, study) -> None:
@@ -303,29 +297,19 @@ def _plot(command: Plot) -> None:
     settings = {"suffix": command.suffix, "more": command.figure, "width": command.width}
     for file in save_figures(results, output, question=asked, **settings):
         print(file)
-    _say_remarks(results)
+    say_remarks(results)
 
 
 def _success(command: Success) -> None:
-    from ..answers import answers, as_text, evidence, in_words, variant_name
+    from ..answers import answers
     from ..answers.questions import ANSWERED
     from ..store import load
 
     results = load(command.results, variables=ANSWERED)
     question = _question(command, results)
     for answer in answers(results, question):
-        print(f"P({answer.event})\n{as_text(answer.table)}\n")
-        if answer.table["diverging"].to_numpy().any():
-            print(f"Off to infinity, by fits of the distance:\n{as_text(evidence(results))}\n")
-        if answer.not_observed:
-            print(f"{answer.not_observed}. The intervals hold whatever these would have done.")
-        for variant, number, generous in answer.numbers:
-            where = f" ({variant_name(variant)})" if variant else ""
-            print(f"Learning number at delta = {question.delta:g}{where}: {in_words(number)}.")
-            if generous != number:
-                print(f"  If all undecided flows converged: {in_words(generous)}.")
-        print()
-    _say_remarks(results)
+        say_answer(answer, question, results)
+    say_remarks(results)
 
 
 def _question(command: Success | Report, results):
