@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 BLOCK_BYTES = 1 << 20
-_FEW, _CHUNKS = 128, 32
+_HALF, _FEW, _CHUNKS = 32, 128, 32
 
 
 def rows(values: Float[Array, "n b"], index: Int[Array, "..."]) -> Float[Array, "... b"]:
@@ -86,8 +86,10 @@ def edge_products(
 
 
 def _lanes(n_columns: int) -> int:
-    """Measured: few columns are best multiplied at once, many in short lanes."""
-    return n_columns if n_columns < _FEW else 8 * math.ceil(n_columns / (8 * _CHUNKS))
+    """Measured: few columns are best multiplied at once, more in two lanes, many in short ones."""
+    if n_columns < _FEW:
+        return min(n_columns, _HALF)
+    return 8 * math.ceil(n_columns / (8 * _CHUNKS))
 
 
 def _inner(left: Callable[[Array], Array], z: Array, y: Array, columns: Array, lanes: int) -> Array:

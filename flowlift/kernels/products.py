@@ -16,6 +16,8 @@ from flowlift.kernels.fibre import Fibre
 from flowlift.kernels.slices import WIDEST, Slices
 
 _HIGHEST = lax.Precision.HIGHEST
+# Multiply-adds from which weights in slots are worth the loops that write them.
+_WORTH_A_BRANCH = 1 << 22
 
 
 def _csr(data: tuple[Array, Array, Array], shape: tuple[int, int], y: Array) -> Array:
@@ -50,14 +52,14 @@ def padded_push(fibre: Fibre, w: Float[Array, " e"], y: Float[Array, "u b"]) -> 
         return blocks.weighted_rows(fibre.sources.reshape(shape), w.reshape(shape), y)
     if fibre.by_target is None:
         return csr_push(fibre, w, y)
-    return _sliced_product(fibre.by_target, w, y)
+    return _sliced_product(fibre, fibre.by_target, w, y)
 
 
 def padded_pull(fibre: Fibre, w: Float[Array, " e"], z: Float[Array, "v b"]) -> Float[Array, "u b"]:
     """The same with the transposed structure, whose rows are sorted and sliced."""
     if fibre.by_source is None:
         return csr_pull(fibre, w, z)
-    return _sliced_product(fibre.by_source, w, z)
+    return _sliced_product(fibre, fibre.by_source, w, z)
 
 
 def padded_edge(fibre: Fibre, z: Float[Array, "v b"], y: Float[Array, "u b"]) -> Float[Array, " e"]:
@@ -70,14 +72,23 @@ def padded_edge(fibre: Fibre, z: Float[Array, "v b"], y: Float[Array, "u b"]) ->
     return fibre.live(_sliced_edges(fibre.by_target, fibre.targets, z, y))
 
 
-def _sliced_product(slices: Slices, w: Float[Array, " e"], y: Float[Array, "u b"]) -> Array:
+def _sliced_product(
+    fibre: Fibre, slices: Slices, w: Float[Array, " e"], y: Float[Array, "u b"]
+) -> Array:
     weight = lambda edges: w.at[edges].get(mode="fill", fill_value=0)
     parts = []
     if slices.n_head:
         data = (weight(slices.head_edges), slices.head_columns, slices.head_indptr)
         parts.append(_csr(data, (slices.n_head, y.shape[0]), y))
-    for columns, edges in zip(slices.columns, slices.edges, strict=True):
-        parts.append(blocks.weighted_rows(columns, weight(edges), y))
+    weights = lambda w: tuple(w.at[e].get(mode="fill", fill_value=0) for e in slices.edges)
+    if fibre.capacity * y.shape[1] < _WORTH_A_BRANCH:
+        in_slots = weights(w)
+    else:
+        # In a branch of its own, as in `trilinear`: else every number of a row looks its weight up.
+        none = lambda w: tuple(jnp.zeros(e.shape, w.dtype) for e in slices.edges)
+        in_slots = lax.cond(fibre.count > 0, weights, none, w)
+    for columns, each in zip(slices.columns, in_slots, strict=True):
+        parts.append(blocks.weighted_rows(columns, each, y))
     return blocks.rows(jnp.concatenate(parts), slices.position)
 
 

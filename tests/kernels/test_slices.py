@@ -9,6 +9,7 @@ import pytest
 
 from flowlift import BernoulliInDegree, FixedInDegree, modules, sample
 from flowlift.kernels import Fibre, fibre_sum
+from flowlift.kernels import products as sliced_products
 from flowlift.lift import BernoulliOutDegree
 
 
@@ -79,7 +80,19 @@ CUTS = [c if WIDTHS[c[0]] == c[1] else pytest.param(*c, marks=pytest.mark.slow) 
 @pytest.mark.parametrize(("name", "columns"), CUTS)
 def test_all_products_of_skewed_fibres(name, columns):
     """Value and both derivatives against a dense matrix, for every way of cutting columns."""
-    fibre = fibre_of(name)
+    check_all_products(fibre_of(name), columns)
+
+
+# A second of compiling for each.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIBRES)
+def test_all_products_as_of_large_fibres(name, monkeypatch):
+    """Weights are brought into slots before the sum, and edge products summed in a few lanes."""
+    monkeypatch.setattr(sliced_products, "_WORTH_A_BRANCH", 0)
+    check_all_products(fibre_of(name), 70)
+
+
+def check_all_products(fibre, columns):
     rng = np.random.default_rng(3)
     s, t = fibre.edges()
     w, y, z = (
