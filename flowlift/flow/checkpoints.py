@@ -27,6 +27,7 @@ from ..fingerprint import fingerprint
 from ..showing import Card, shows_itself
 from .choice import Automatic
 from .engine import Engine
+from .filled import with_empty_rows, without_empty_rows
 from .forecast import Mark
 from .held_out import HELD_OUT
 from .integrals import errors_of, is_own, marked
@@ -54,7 +55,8 @@ class Checkpoints:
 
     The file is written atomically between legs, at most once in `every` seconds, and never
     removed: called again after a kill, `solve` goes on from it. Cost: one copy of the position
-    (some dozens of vectors of the size of theta) and of the records so far, on disk.
+    (a few vectors of the size of theta, and as many as a basis holds by then) and of the records
+    so far, on disk.
 
     A file belongs to one flow: the same model, task and observers to the last bit, code included
     (`flowlift.fingerprint`), the same arguments, libraries and kind of device. Any other flow is
@@ -152,7 +154,8 @@ class Checkpoints:
         self._last = checkpoint
         if at_once or time.monotonic() - self._written >= self._every:
             arrays = _pack(checkpoint, self._identity, engine)
-            write_whole(self.path, lambda temporary: _save(temporary, arrays))
+            written = without_empty_rows(arrays)
+            write_whole(self.path, lambda temporary: _save(temporary, written))
             self._written = time.monotonic()
         if self._on_leg is not None and not at_once:
             self._on_leg(checkpoint)
@@ -212,7 +215,7 @@ def read(path: Path) -> Arrays:
     try:
         # Array by array: a large file is not in memory beside what is made of it.
         with file or io.BytesIO() as content, np.load(content, allow_pickle=False) as archive:
-            arrays = dict(archive)
+            arrays = with_empty_rows(dict(archive))
         json.loads(str(arrays[_HEADER]))["identity"]
         return arrays
     except Exception as error:
