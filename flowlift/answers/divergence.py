@@ -35,7 +35,8 @@ def divergence(results: xarray.Dataset, among: xarray.DataArray | None = None) -
         Over the runs: `diverging`; `exponent`, the last p; `low` and `high`, the least and the
         greatest p; `degree`, the H of least spread of p; `decades` that were used, 0 where nothing
         is known; and `why` nothing is: "no record of the distance", "too few decades", "too few
-        records", or "not asked".
+        records", or "not asked". Where an axis of the results bears one of these names, the field
+        has `_of_growth` behind its own.
     """
     dims, shape = results.final_loss.dims, results.final_loss.shape
     count = int(np.prod(shape))
@@ -61,7 +62,10 @@ def divergence(results: xarray.Dataset, among: xarray.DataArray | None = None) -
     names = ("exponent", "low", "high", "degree", "decades")
     fields = {n: (dims, v.reshape(shape)) for n, v in zip(names, numbers, strict=True)}
     fields |= {"diverging": (dims, off.reshape(shape)), "why": (dims, whys.reshape(shape))}
-    return xarray.Dataset(fields, {name: results[name] for name in dims})
+    # An axis may have the name of a field, such as the degree of an edge law; so may the value of a
+    # part along it, which is no coordinate of what is found.
+    named = {f"{n}_of_growth" if n in dims else n: field for n, field in fields.items()}
+    return xarray.Dataset(named, {name: results[name].reset_coords(drop=True) for name in dims})
 
 
 def evidence(results: xarray.Dataset) -> pandas.DataFrame:

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray
 
 from flowlift import answers, gather, solve, tasks
 from flowlift.flow import LogLoss, LogTimes
@@ -115,6 +116,18 @@ def test_the_evidence_is_a_table():
     assert (row["runs"], row["degrees"], row["decades"]) == (1, "1", 3.0)
     assert abs(row["exponent, median"]) < 0.01
     assert answers.evidence(results_of(ENDS["stands still"])).empty
+
+
+@pytest.mark.parametrize("name", ["degree", "exponent", "low"])
+def test_an_axis_may_have_the_name_of_a_field(name):
+    """As the degree of an edge law has, that varies."""
+    one = results_of(ENDS["stands still"])
+    both = xarray.concat([one, one], name).assign_coords({name: [1, 2]})
+    found = answers.divergence(both)
+    assert found.diverging.dims == both.final_loss.dims
+    assert found[f"{name}_of_growth"].shape == both.final_loss.shape
+    for value, part in both.groupby(name):
+        assert name in answers.divergence(part.squeeze(name)), value
 
 
 @pytest.mark.slow  # flows to t = 1e6, compiled for each loss
