@@ -12,7 +12,7 @@ _HIDDEN = "#ffffff"
 # Letters of a line: of a box, and of what stands at an arrow.
 _BOX, _LABEL = 16, 14
 # Inches around a box, of an arrow beside its label, and between rows.
-_PAD, _FREE, _BETWEEN = 0.1, 0.25, 0.45
+_PAD, _FREE, _BETWEEN = 0.09, 0.21, 0.45
 # How far an arrow past other boxes bends, in parts of its length, and parallel ones from another.
 _BEND, _SPREAD = 0.3, 0.35
 
