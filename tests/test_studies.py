@@ -80,6 +80,32 @@ def loaded(path):
     return module
 
 
+def test_large_lifts_run_the_cells_that_are_asked_for():
+    large = loaded(STUDIES / "19_large_lifts" / "run.py")
+    chosen = large.cells(large.Options(cells=("mnist,dense,1e5", "teacher,1000000", "1e6,dense")))
+    million = [("teacher", law, 1_000_000) for law in large.IN_DEGREES]
+    others = [(name, "dense", 1_000_000) for name in ("mnist", "cnn")]
+    assert chosen == [("mnist", "dense", 100_000), *million, *others]
+    with pytest.raises(SystemExit, match="'1e' is none of teacher"):
+        large.cells(large.Options(cells=("teacher,1e",)))
+
+
+def test_the_tables_of_both_large_studies_are_those_of_their_designs(monkeypatch):
+    large = loaded(STUDIES / "19_large_lifts" / "run.py")
+    rows = pandas.read_csv(STUDIES / "19_large_lifts" / "summary.csv")
+    seeds = rows.groupby(["architecture", "law", "size"]).seed.agg(list).to_dict()
+    cells = large.cells(large.Options())
+    assert seeds == {cell: list(range(large.DECADES[cell[2]])) for cell in cells}
+    monkeypatch.syspath_prepend(STUDIES / "18_learning_numbers")
+    numbers = loaded(STUDIES / "18_learning_numbers" / "run.py")
+    counts = pandas.read_csv(STUDIES / "18_learning_numbers" / "summary.csv")
+    sizes = counts[counts.eps == 0.01].groupby(["law", "m"])["lift size"].agg(tuple).to_dict()
+    planned = {(law, m): each for law, part in numbers.SIZES.items() for m, each in part.items()}
+    assert sizes == planned
+    # As many lifts of each size as the study begins with, at least.
+    assert counts.runs.min() >= 36
+
+
 @pytest.fixture(scope="module")
 def analyse():
     return loaded(PROBABILITY / "analyse.py")
