@@ -114,6 +114,7 @@ class PerceptronModule:
         object.__setattr__(self, "vertices", tuple(vertices))
         object.__setattr__(self, "edges", _named(edges))
         _check_names(self)
+        _check_maps(self)
         _check_edges(self)
         _ = self.order
         _check_reachable(self)
@@ -239,6 +240,22 @@ def _check_names(module: PerceptronModule) -> None:
             raise ValueError(
                 f"Argument `copies` of vertex {vertex.name!r} must be None or at least 1, "
                 f"but is {copies!r}; give the number of coordinates or channels."
+            )
+
+
+def _check_maps(module: PerceptronModule) -> None:
+    """A word or a function is no map yet: it is easily given in its place."""
+    for vertex in module.vertices:
+        if isinstance(vertex, Hidden | Output) and not isinstance(vertex.map, AbstractVertexMap):
+            raise ValueError(
+                f"Argument `map` of vertex {vertex.name!r} must be a vertex map, but is "
+                f'{vertex.map!r}; write e.g. Pointwise("tanh") or TupleMap(function).'
+            )
+    for edge in module.edges:
+        if not isinstance(edge.map, AbstractEdgeMap):
+            raise ValueError(
+                f"Argument `map` of edge {edge.name!r} must be an edge map, but is "
+                f"{edge.map!r}; write e.g. Scalar() or InnerProduct()."
             )
 
 

@@ -120,6 +120,11 @@ GOOD = [Edge("x", "h", InnerProduct()), Edge("h", "y", Scalar())]
             lambda: path(*GOOD, Edge("x", "g", InnerProduct()), vertices=[Hidden("g", shape=(2,))]),
             r"`shape` of vertex 'g' must be what its map returns, \(\), but is \(2,\)",
         ),
+        (
+            lambda: path(*GOOD, Edge("x", "g", InnerProduct()), vertices=[Hidden("g", "tanh")]),
+            "vertex 'g' must be a vertex map, but is 'tanh'",
+        ),
+        (lambda: path(Edge("x", "h", "scalar"), GOOD[-1]), "'x->h' must be an edge map, but is"),
         (lambda: PerceptronModule([Input("x")], []), "at least one Input and one Output"),
         (lambda: PerceptronModule([Input("x", copies=0), Output("y")], []), "at least 1, but is 0"),
         (lambda: Pointwise("tanhh"), "must be callable or one of tanh"),
