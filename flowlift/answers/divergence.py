@@ -9,6 +9,7 @@ import xarray
 
 from ..flow.frame import in_log_time
 from ..flow.infinity import diverging, fits, largest_exponent
+from ..flow.units import LOG_TIME
 from .summary import by_variant
 
 # Runs whose records are fitted together: some 10 MB for 100 records each.
@@ -52,7 +53,7 @@ def divergence(results: xarray.Dataset, among: xarray.DataArray | None = None) -
         whys[done], done = "no record of the distance", np.zeros(count, bool)
     runs = np.flatnonzero(done)
     losses = results.final_loss.values.ravel()
-    most = largest_exponent(losses, in_log_time(results))
+    most = largest_exponent(losses, _log_time(results))
     rows = results["distance"].transpose(*dims, "time").values.reshape(count, -1) if known else None
     for first in range(0, len(runs), _TOGETHER):
         part = runs[first : first + _TOGETHER]
@@ -66,6 +67,12 @@ def divergence(results: xarray.Dataset, among: xarray.DataArray | None = None) -
     # part along it, which is no coordinate of what is found.
     named = {f"{n}_of_growth" if n in dims else n: field for n, field in fields.items()}
     return xarray.Dataset(named, {name: results[name].reset_coords(drop=True) for name in dims})
+
+
+def _log_time(results: xarray.Dataset) -> bool:
+    """As times say it: the records by which a log-loss flow is known need not have been read."""
+    said = "time" in results and results.time.attrs.get("long_name") == LOG_TIME["long_name"]
+    return said or in_log_time(results)
 
 
 def evidence(results: xarray.Dataset) -> pandas.DataFrame:

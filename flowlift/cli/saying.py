@@ -27,7 +27,8 @@ def say_answer(answer: Any, question: Any, results: Any) -> None:
 
     print(f"P({answer.event})\n{as_text(answer.table)}\n")
     if answer.table["diverging"].to_numpy().any():
-        print(f"Off to infinity, by fits of the distance:\n{as_text(evidence(results))}\n")
+        table = as_text(evidence(results), index=False)
+        print(f"Off to infinity, by fits of the distance:\n{table}\n")
     if answer.not_observed:
         print(f"{answer.not_observed}. The intervals hold whatever these would have done.")
     for variant, number, generous in answer.numbers:

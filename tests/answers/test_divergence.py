@@ -108,6 +108,16 @@ def test_a_loss_below_zero_may_fall_for_ever():
     assert not answers.divergence(faster).diverging.any()
 
 
+def test_time_itself_says_that_it_is_log_t():
+    """Commands read few records, and none of those by which a log-loss flow is known."""
+    plain = results_of(TIMES)
+    about = {"long_name": "log(1 + t), t the flow time"}
+    assert not answers.divergence(plain).diverging.any()
+    assert answers.divergence(
+        plain.assign_coords(time=plain.time.assign_attrs(about))
+    ).diverging.all()
+
+
 def test_the_evidence_is_a_table():
     one = results_of(GROWS["log t"])
     table = answers.evidence(one)
