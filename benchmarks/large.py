@@ -51,7 +51,7 @@ class Options:
     """What runs.
 
     Attributes:
-        part: gradient, flow, bdf, checkpoint, curvature, radius, top or streamed.
+        part: gradient, flow, bdf, checkpoint, curvature, critical, radius, kernel, top or streamed.
         edges: of the lift; several for `gradient`.
         dtype: float64 or float32.
         samples: digits, or rows of the file of `streamed`.
@@ -179,6 +179,16 @@ def instrument(options: Options) -> str:
     if options.part == "curvature":
         least = diagnostics.least_curvature(lift, task, **settings)
         told = f"{least.lowest:.6g}, none below {least.bound:.6g}, {least.products} products"
+    elif options.part == "critical":
+        # The start is none; what the second order says of it is asked for all the same.
+        point = diagnostics.critical_point(lift, task, gradient_norm=1e6, **settings)
+        told = f"{point.message} {point.products} products"
+    elif options.part == "kernel":
+        leading = diagnostics.observer("kernel_top", task, count=4, **settings)
+        before, found = diagnostics.foreseen(leading, lift), leading.examine(lift)
+        pairs = zip(np.asarray(found.value), np.asarray(found.uncertainty), strict=True)
+        known = ", ".join(f"{value:.7g} to {width:.1g}" for value, width in pairs)
+        told = f"{known}, {int(found.gradients)} gradients ({before.text} foreseen)"
     elif options.part == "radius":
         level = 0.5 * float(task.objective(lift))
         found = diagnostics.observer("tangent_radius", task, eps=level, **settings).examine(lift)
