@@ -13,7 +13,12 @@ _OF_A_RUN += ("final_arc_length", "parameters", "edges", "graph_hash", "reason",
 _OF_A_RUN += ("versions", "least_eigenvalue", "least_curvature", "certificate_failure")
 _OF_A_RUN += ("gradient_norm_bound", "curvature_bound", "certificate_hvps")
 _OF_A_RUN += ("run_seconds", "compile_seconds")
+# Of runs whose graph changed.
+_REWIRED = ("rewirings", "rewiring", "exchange", "final_graph_hash", "rewiring_graph_hash")
+_REWIRED += ("rewiring_time", "rewiring_loss_before", "rewiring_loss_after", "exchange_rewiring")
+_REWIRED += ("exchange_base_edge", "dropped_source", "dropped_target", "grown_source")
+_REWIRED += ("grown_target", "dropped_magnitude", "grown_slope")
 # Names that earlier versions did not use: refused where flows begin, not where results are read,
 # whose quantities may bear them.
-LATER = frozenset(_HELD_OUT)
+LATER = frozenset((*_HELD_OUT, *_REWIRED))
 RESERVED = LATER.union(_COORDINATES, _ALONG, _AT_THE_END, _WORK, _OF_A_RUN)

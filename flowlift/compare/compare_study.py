@@ -40,6 +40,11 @@ def compare_on_study(
             f"Argument `study` must flow plainly to be compared with other solvers, but flows by "
             f"{dynamics_of(study).title}; leave [flow.dynamics] out."
         )
+    if study.flow.rewire is not None:
+        raise ValueError(
+            "Argument `study` must keep its graph to be compared with other solvers, but changes "
+            "it; leave [flow.rewire] out."
+        )
     model = model_maker(study)(size, seed)
     task = study_task(study, model)
     rates = study.rates_of(model, size)

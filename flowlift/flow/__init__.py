@@ -1,6 +1,7 @@
 """The exact gradient flow: solve, resume, stops, schedules, solutions."""
 
-from .checkpoints import Checkpoints, ForeignCheckpoint
+from .checkpoint_files import ForeignCheckpoint
+from .checkpoints import Checkpoints
 from .dataset import dataset
 from .dynamics import (
     Adam,
@@ -21,11 +22,12 @@ from .outcome import FlowError, FlowInterrupted, Outcome
 from .progress import Progress
 from .rates import Power, Rates, rates_at
 from .refusals import check_settings
-from .rewired import Rewired, solve_rewired
+from .rewired import Rewired
 from .rewiring import Change, rewire
 from .schedule import LogTimes
 from .solution import FlowSolution, FlowStats
 from .solve import ATOL, RTOL, resume, solve
+from .solve_rewired import solve_rewired
 from .stops import AbstractRule, GradientNormBelow, LogLossBelow, LossBelow, Stagnation
 from .trajectory import Trajectory, trajectory
 

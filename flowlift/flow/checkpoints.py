@@ -8,10 +8,7 @@ after which legs a file is written.
 import dataclasses
 import functools
 import importlib.metadata
-import io
 import json
-import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from ..files import NotRead, of_the_system, open_regular, write_whole
+from ..files import write_whole
 from ..fingerprint import fingerprint
 from ..showing import Card, shows_itself
+from .checkpoint_files import HEADER, Arrays, ForeignCheckpoint, leg_path, leg_paths, read, save
 from .choice import Automatic
 from .engine import Engine
-from .filled import with_empty_rows, without_empty_rows
+from .filled import without_empty_rows
 from .forecast import Mark
 from .held_out import HELD_OUT
 from .integrals import errors_of, is_own, marked
@@ -37,16 +35,11 @@ from .problem import RECORDED, Problem
 from .records import Checkpoint, Plan, Settings
 from .solution import FlowSolution, FlowStats
 from .trace import Trace
+from .writings import Writings
 
-Arrays = dict[str, np.ndarray]
 _LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "lineax", "optimistix")
 # What changes the numbers of an unchanged program.
 _CONFIGURED = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
-_HEADER = "header"
-
-
-class ForeignCheckpoint(ValueError):
-    """Raised for a checkpoint file that is torn, or of another flow or version."""
 
 
 @shows_itself
@@ -96,9 +89,10 @@ class Checkpoints:
             )
         self.path = Path(path)
         self._every, self._given, self._on_leg = every, identity, on_leg
-        self._written = time.monotonic()
+        self._writings = Writings(every)
         self._last: Checkpoint | None = None
-        self._identity = ""
+        self._identity, self._is_leg = "", False
+        self._legs: dict[int, Checkpoints] = {}
 
     def _card_(self) -> Card:
         return Card("Checkpoints", [("path", str(self.path)), ("every", f"{self._every:g} s")])
@@ -110,10 +104,13 @@ class Checkpoints:
             turn: how many rewirings came before.
 
         Returns:
-            The file, written as often.
+            The file. All legs are written by one clock; the file of a leg that is finished stays.
         """
-        path = self.path.with_name(f"{self.path.stem}.{turn}{self.path.suffix}")
-        return Checkpoints(path, self._every, identity=self._given, on_leg=self._on_leg)
+        path = leg_path(self.path, turn)
+        leg = Checkpoints(path, self._every, identity=self._given, on_leg=self._on_leg)
+        leg._writings, leg._is_leg = self._writings, True
+        self._legs[turn] = leg
+        return leg
 
     def restore(self, settings: Settings, plan: Plan, engine: Engine) -> Checkpoint | None:
         """Where the flow stood when the file was written.
@@ -135,7 +132,7 @@ class Checkpoints:
         if not self.path.exists():
             return None
         arrays = read(self.path)
-        if json.loads(str(arrays[_HEADER]))["identity"] != self._identity:
+        if json.loads(str(arrays[HEADER]))["identity"] != self._identity:
             raise ForeignCheckpoint(
                 f"Argument `checkpoints` must name a file of this very flow, but "
                 f"{str(self.path)!r} is one of other arguments or versions; remove it or choose "
@@ -152,13 +149,25 @@ class Checkpoints:
             at_once: write it whatever the time, since nothing comes after.
         """
         self._last = checkpoint
-        if at_once or time.monotonic() - self._written >= self._every:
-            arrays = _pack(checkpoint, self._identity, engine)
-            written = without_empty_rows(arrays)
-            write_whole(self.path, lambda temporary: _save(temporary, written))
-            self._written = time.monotonic()
+        if at_once or self._writings.due:
+            self._writings.write(lambda: self._write(checkpoint, engine))
         if self._on_leg is not None and not at_once:
             self._on_leg(checkpoint)
+
+    def finish(self, checkpoint: Checkpoint, engine: Engine) -> None:
+        """Note the end of a leg between two rewirings: later ones go on from it.
+
+        Args:
+            checkpoint: where the leg ended.
+            engine: which drives it.
+        """
+        if self._is_leg:
+            self._last = checkpoint
+            self._writings.later(lambda: self._write(checkpoint, engine))
+
+    def _write(self, checkpoint: Checkpoint, engine: Engine) -> None:
+        arrays = without_empty_rows(_pack(checkpoint, self._identity, engine))
+        write_whole(self.path, lambda temporary: save(temporary, arrays))
 
     def partial(self, outcome: Outcome) -> FlowSolution:
         """What is known of a flow that did not come to its end.
@@ -168,11 +177,24 @@ class Checkpoints:
 
         Returns:
             The records up to the last leg of this process, else up to the file's; empty without
-            either. Its model is None.
+            either. Its model is None. For a flow whose graph changes see `partial_legs`.
         """
         if self._last is not None:
             return _partial(_records(self._last, self._identity), outcome)
         return partial(self.path, outcome)
+
+    def partial_legs(self, outcome: Outcome) -> list[FlowSolution]:
+        """As `partial`, of each leg that has begun, the graph having changed in between.
+
+        Args:
+            outcome: why the last one did not come to its end.
+
+        Returns:
+            The legs' records.
+        """
+        if not self._legs:
+            return [partial(leg, outcome) for leg in leg_paths(self.path)]
+        return [self._legs[turn].partial(outcome) for turn in sorted(self._legs)]
 
 
 def partial(path: Path, outcome: Outcome) -> FlowSolution:
@@ -193,43 +215,6 @@ def partial(path: Path, outcome: Outcome) -> FlowSolution:
     except (FileNotFoundError, ForeignCheckpoint):
         arrays = _records(None, "")
     return _partial(arrays, outcome)
-
-
-def read(path: Path) -> Arrays:
-    """The arrays of a checkpoint file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Arrays by name.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        NotRead: if the system refuses, which says nothing of the checkpoint.
-        ForeignCheckpoint: if it is no readable checkpoint.
-    """
-    file = open_regular(path)
-    if file is None and not path.exists():
-        raise FileNotFoundError(path)
-    try:
-        # Array by array: a large file is not in memory beside what is made of it.
-        with file or io.BytesIO() as content, np.load(content, allow_pickle=False) as archive:
-            arrays = with_empty_rows(dict(archive))
-        json.loads(str(arrays[_HEADER]))["identity"]
-        return arrays
-    except Exception as error:
-        if of_the_system(error):
-            raise NotRead(path, OSError(f"{type(error).__name__}: {error}")) from error
-        raise ForeignCheckpoint(
-            f"Argument `checkpoints` must name a readable checkpoint, but {str(path)!r} is none "
-            f"({error}); remove it or choose another name."
-        ) from None
-
-
-def _save(path: str, arrays: Arrays) -> None:
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def _identity(settings: Settings, plan: Plan, given: str | None) -> str:
@@ -306,11 +291,11 @@ def _records(checkpoint: Checkpoint | None, identity: str) -> Arrays:
         "choice": choice and dataclasses.asdict(choice),
     }
     series = {f"record/{name}": trace.series(name) for name in trace.records}
-    return {_HEADER: np.asarray(json.dumps(header)), "times": np.asarray(trace.times), **series}
+    return {HEADER: np.asarray(json.dumps(header)), "times": np.asarray(trace.times), **series}
 
 
 def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
-    header, times = json.loads(str(arrays[_HEADER])), arrays["times"]
+    header, times = json.loads(str(arrays[HEADER])), arrays["times"]
     none = np.full(len(times), np.nan)
     records = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("record/")}
     known = {*RECORDED, *HELD_OUT}
@@ -336,7 +321,7 @@ def _partial(arrays: Arrays, outcome: Outcome) -> FlowSolution:
 
 
 def _unpack(arrays: Arrays, settings: Settings, engine: Engine) -> Checkpoint:
-    header = json.loads(str(arrays[_HEADER]))
+    header = json.loads(str(arrays[HEADER]))
     if header["choice"] is not None:
         settings = _choose_again(settings, Automatic(**_tuples(header["choice"])))
     position = engine.unpack(settings, _in_order(arrays, "position"))
@@ -379,9 +364,3 @@ def _numbered(name: str, arrays: Iterable[np.ndarray]) -> Arrays:
 def _in_order(arrays: Arrays, name: str) -> list[np.ndarray]:
     count = sum(key.startswith(f"{name}/") for key in arrays)
     return [arrays[f"{name}/{i}"] for i in range(count)]
-
-
-def remove(path: Path) -> None:
-    """Remove a checkpoint file that is no longer needed, if it is there."""
-    if path.exists():
-        os.unlink(path)

@@ -98,6 +98,8 @@ def integrating(
                 tell(settings, position, trace)
                 if checkpoints and result is None:
                     checkpoints.keep(Checkpoint(settings, position, trace), engine)
+                elif checkpoints and result is Outcome.HORIZON:
+                    checkpoints.finish(Checkpoint(settings, position, trace), engine)
                 stand = Stand(settings, position, result, trace.mark())
                 obey(manner.asked)
     except KeyboardInterrupt:
@@ -156,8 +158,10 @@ def _named(stand: Stand, trace: Trace) -> Outcome:
 def _enter(engine: Engine, kept: Checkpoint | None, checkpoint: Checkpoint, plan: Plan):
     """Where to go on from, and whether the flow is over there already."""
     if kept is not None and kept.position is not None:
-        # Its limits and its judgements are those of the call that was interrupted.
-        return kept.settings, kept.trace, kept.position, None
+        # Its limits and its judgements are those of the call that was interrupted. At its end is
+        # the file of a leg between two rewirings alone.
+        over = Outcome.HORIZON if kept.trace.time >= plan.horizon else None
+        return kept.settings, kept.trace, kept.position, over
     settings, trace = checkpoint.settings, checkpoint.trace.copy()
     position, spent = checkpoint.position, 0.0
     if position is None:

@@ -1,33 +1,81 @@
-"""`solve_rewired`: a flow on a graph that changes at given times, one leg on each graph."""
+"""A flow on a graph that changes, as it was: its legs, its graph's history, one record."""
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ..drawings import curve
-from ..lift import Lift, check_seed, flexible
-from ..numbers import real
+from ..lift import Lift
 from ..showing import Card, shows_itself
-from ..tasks import AbstractObjective, Task
-from .checkpoints import Checkpoints
+from .held_out import HELD_OUT
+from .observers import AbstractObserver
 from .outcome import Outcome
-from .rates import Rates, named_rates
-from .rewiring import Change, check_rewiring, rewire
-from .schedule import LogTimes, explicit_times, resolve_times
+from .problem import RECORDED
+from .rewiring import Change
+from .schedule import snapped
 from .solution import FlowSolution, FlowStats
-from .solve import SAVE, solve
-from .stops import Stop
 
-# What a leg takes as it is; the rest of `solve` is of the whole flow, or of one graph.
-_SETTINGS = ("solver", "rtol", "atol", "max_steps", "observers")
-_SETTINGS += ("precision", "rates", "memory", "engine", "progress", "interrupt")
-_WHOLE = ("trainable", "throw")
+# The record of |theta(t) - theta(0)| over all pairs, in each leg; no record of a user's.
+AWAY = "distance over all legs"
+
+
+class Away(AbstractObserver):
+    """|theta - theta(0)| with one coordinate for each pair of copies, 0 where there is no edge.
+
+    Attributes:
+        start: weights at t = 0 of the edges that there are now, 0 for those that have grown.
+        gone: the sum of the squares of those whose edges have left.
+    """
+
+    start: dict[str, Array]
+    gone: Array
+
+    def __call__(self, model: Lift) -> Float[Array, ""]:
+        """The distance of a lift on this graph."""
+        return self.measure(model)[0]
+
+    def measure(self, model: Lift) -> tuple[Float[Array, ""], int]:
+        """The distance of a lift on this graph, at no cost in gradients."""
+        moved = (jnp.sum((model.weights[n] - w) ** 2) for n, w in self.start.items())
+        return jnp.sqrt(sum(moved, start=self.gone)), 0
+
+
+def away(first: Lift, lift: Lift, names: Sequence[str], precision: str) -> Away:
+    """What measures how far a lift is from the first one, whose graph was another.
+
+    Args:
+        first: the lift at t = 0.
+        lift: the lift whose graph it is now.
+        names: base edges whose edges may differ.
+        precision: of the flow.
+
+    Returns:
+        The observer; those of all legs have one shape.
+    """
+    start, gone = {}, 0.0
+    for name, weights in first.weights.items():
+        begun = np.array(weights, precision)
+        if name in names:
+            before, now = (_places(each, name) for each in (first, lift))
+            _, kept, at = np.intersect1d(before, now, assume_unique=True, return_indices=True)
+            left = np.delete(begun[: len(before)], kept, axis=0)
+            gone += float(np.sum(np.square(left, dtype=float)))
+            there, begun = begun[kept], np.zeros_like(begun)
+            begun[at] = there
+        start[name] = jnp.asarray(begun)
+    return Away(start, jnp.asarray(gone, precision))
+
+
+def _places(lift: Lift, name: str) -> np.ndarray:
+    sources, targets, _ = lift.edges(name)
+    return targets.astype(np.int64) * lift.fibres[name].n_sources + sources
 
 
 @shows_itself
@@ -46,13 +94,17 @@ class Rewired:
         legs: the flow on each graph, its times counted from the leg's own start.
         starts: the time at which each leg starts.
         changes: what the rewiring after each leg but the last did, by base edge.
+        result: how it ended: at the horizon, by a rule, or before.
         times: the save times reached, from 0; the end of a leg and the start of the next are one.
         leg: the leg of each record.
         loss: L there.
         gradient_norm: |grad L| there, by the weights of the graph; with rates as in `FlowSolution`.
         arc_length: int |grad L| dt over all legs so far, likewise.
         energy: int |grad L|^2 dt over all legs so far, likewise.
+        distance: |theta(t) - theta(0)| with a coordinate for each pair of copies, 0 where there is
+            no edge.
         observations: further observers' records by name.
+        errors: estimated errors of integrals, as in `FlowSolution`, over all legs so far.
         stats: work done by the solvers; rewirings by gradient cost a gradient of the dense lift
             each besides.
         snapshots: lifts by time, at a rewiring the one before it.
@@ -61,13 +113,16 @@ class Rewired:
     legs: tuple[FlowSolution, ...]
     starts: tuple[float, ...]
     changes: tuple[Mapping[str, Change], ...]
+    result: Outcome
     times: Float[np.ndarray, " records"]
     leg: np.ndarray
     loss: Float[np.ndarray, " records"]
     gradient_norm: Float[np.ndarray, " records"]
     arc_length: Float[np.ndarray, " records"]
     energy: Float[np.ndarray, " records"]
+    distance: Float[np.ndarray, " records"]
     observations: Mapping[str, PyTree[np.ndarray]]
+    errors: Mapping[str, Float[np.ndarray, " records"]]
     stats: FlowStats
     snapshots: Mapping[float, Lift]
 
@@ -76,7 +131,7 @@ class Rewired:
         title = f"Rewired: {len(self.legs)} legs, {self.result.value} at t = {self.times[-1]:.6g}"
         fates = ", ".join(f"{leg.loss[0]:.4g} -> {leg.loss[-1]:.4g}" for leg in self.legs)
         rows = [("loss", fates), ("jumps", self.jumps), ("starts", self.starts)]
-        rows += [(n, getattr(self, n)) for n in ("gradient_norm", "arc_length", "energy")]
+        rows += [(name, getattr(self, name)) for name in RECORDED[1:]]
         rows += [("times", self.times), ("stats", self.stats), ("solver", last.solver)]
         rows += [("observations", dict(self.observations)), ("model", self.model)]
         return Card(title, rows, lambda: curve(self.times, self.loss, "t", "L"))
@@ -84,8 +139,7 @@ class Rewired:
     @property
     def held_out_loss(self) -> Float[np.ndarray, " records"] | None:
         """The loss on the task's held-out data at the records; None without such data."""
-        found = [leg.held_out_loss for leg in self.legs if leg.held_out_loss is not None]
-        return np.concatenate(found) if found else None
+        return _held_out(self.legs).get("held_out_loss")
 
     @property
     def model(self) -> Lift:
@@ -93,15 +147,38 @@ class Rewired:
         return self.legs[-1].model
 
     @property
-    def result(self) -> Outcome:
-        """How the last leg ended: at the horizon, by a rule, or before."""
-        return self.legs[-1].result
-
-    @property
     def jumps(self) -> Float[np.ndarray, " rewirings"]:
         """By how much L rose at each rewiring."""
         pairs = zip(self.legs, self.legs[1:], strict=False)
         return np.array([after.loss[0] - before.loss[-1] for before, after in pairs])
+
+    @property
+    def solution(self) -> FlowSolution:
+        """The whole flow as one solution: of the two records at a rewiring the one before.
+
+        It holds records alone, `resume` takes the last leg's. `solver` names those of all legs in
+        turn.
+        """
+        last, kept = self.legs[-1], np.append(True, np.diff(self.leg) == 0)[: len(self.times)]
+        cut = lambda tree: jax.tree.map(lambda values: values[kept], tree)
+        solvers = [name for leg in self.legs for name in leg.solvers]
+        return FlowSolution(
+            model=last.model,
+            time=float(self.times[-1]) if len(self.times) else 0.0,
+            result=self.result,
+            times=self.times[kept],
+            **{name: getattr(self, name)[kept] for name in RECORDED},
+            **cut(_held_out(self.legs)),
+            observations=cut(dict(self.observations)),
+            errors=cut(dict(self.errors)),
+            snapshots=self.snapshots,
+            stats=self.stats,
+            solver="; then ".join(dict.fromkeys(leg.solver for leg in self.legs)),
+            solvers=tuple(name for name, _ in itertools.groupby(solvers)),
+            precision=last.precision,
+            engine=last.engine,
+            rates=last.rates,
+        )
 
     def lifetimes(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Which edges there were over a base edge, and when.
@@ -113,198 +190,103 @@ class Rewired:
             Sources, targets, time of entry (0 for the first graph) and of leaving (infinity for
             the last one). An edge that left and entered again, even at once, is there twice.
         """
-        sources, targets, _ = self.legs[0].model.edges(name)
-        living = dict.fromkeys(zip(sources.tolist(), targets.tolist(), strict=True), 0.0)
-        ended = []
-        for time, changes in zip(self.starts[1:], self.changes, strict=True):
-            if name not in changes:
-                continue
-            for edge in zip(*changes[name].dropped.tolist(), strict=True):
-                ended.append((*edge, living.pop(edge), time))
-            living |= dict.fromkeys(zip(*changes[name].grown.tolist(), strict=True), time)
-        ended += [(*edge, born, math.inf) for edge, born in living.items()]
-        a, b, born, died = zip(*ended, strict=True)
-        return np.array(a), np.array(b), np.array(born), np.array(died)
+        found = [changes.get(name) for changes in self.changes]
+        pairs = [None if one is None else (one.dropped, one.grown) for one in found]
+        return lifetimes_of(self.legs[0].model, name, self.starts[1:], pairs)
 
 
-def solve_rewired(
-    model: Lift,
-    task: Task | AbstractObjective | Callable,
-    horizon: float,
-    *,
+def lifetimes_of(
+    first: Lift,
+    name: str,
     times: Sequence[float],
-    drop: float | Sequence[float],
-    grow: str,
-    seed: int,
-    edges: Sequence[str] | None = None,
-    save: LogTimes | Sequence[float] = SAVE,
-    stops: Sequence[Stop] = (),
-    max_gradients: float = math.inf,
-    snapshots: Sequence[float] = (),
-    checkpoints: Checkpoints | None = None,
-    **settings: Any,
-) -> Rewired:
-    """The flow of a sparse lift whose graph changes at given times: see `rewire` for the changes.
-
-    Between rewirings theta' = -grad L on the graph of the leg. A rewiring drops edges, which may
-    change L, and lets others grow from weight 0, which does not. Numbers of edges stay the same
-    over each base edge, and so do all shapes: later legs compile nothing anew. In-degrees vary, so
-    that lifts of a fixed in-degree lose the kernels for one.
+    changes: Sequence[tuple[np.ndarray, np.ndarray] | None],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """When each edge over a base edge was there, from the first graph and what changed.
 
     Args:
-        model: a lift.
-        task: as for `solve`.
-        horizon: the end T > 0.
-        times: when the graph changes, increasing, inside (0, T).
-        drop: the fraction of edges that leaves, one for all times or one for each, as a falling
-            schedule is.
-        grow: "gradient" (RigL) or "random" (sparse evolutionary training).
-        seed: of the pairs that grow at random.
-        edges: base edges; None for all that are sparse.
-        save: as for `solve`, on the whole flow; rewirings are saved too, before and after.
-        stops: as for `solve`; a rule that holds within a leg ends the flow.
-        max_gradients: budget of all legs together.
-        snapshots: times from 0 to T at which the whole lift is kept, at a rewiring the one before.
-        checkpoints: a file that keeps where the flow stands, one for each leg, NAME.0.npz,
-            NAME.1.npz, ...: after a kill the same call goes on from them, with the same numbers.
-        **settings: solver, rtol, atol, max_steps (of each leg), observers, precision, rates,
-            memory, engine, progress and interrupt (both of each leg), as for `solve`.
+        first: the lift at t = 0.
+        name: the base edge.
+        times: of the changes, increasing.
+        changes: for each, the edges that left and those that entered, (2, k), sources first.
 
     Returns:
-        The legs with their changes, and one record. A leg that is not reached is the last one.
-
-    Raises:
-        ValueError: for a bad argument, before any computation.
+        As `Rewired.lifetimes`.
     """
-    found = explicit_times("times", times, _checked_horizon(horizon))
-    shares = _fractions(drop, found, horizon)
-    names = check_rewiring(model, edges, shares, grow)
-    _check_settings(settings)
-    _check_rates(model, names, settings.get("rates"))
-    check_seed(seed)
-    wanted, kept = resolve_times(save, 0.0, float(horizon)), _kept(snapshots, float(horizon))
-    lift, start, left = flexible(model, names), 0.0, max_gradients
-    how = {key: settings[key] for key in ("precision", "memory") if key in settings}
-    legs, starts, changes, models = [], [], [], {}
-    for turn, end in enumerate([*found.tolist(), float(horizon)]):
-        inside = _within(wanted, start, end)
-        here = {t: t - start for t in kept if start < t <= end or t == start == 0}
-        leg = solve(
-            lift, task, end - start, save=inside, stops=stops, max_gradients=left,
-            snapshots=list(here.values()),
-            checkpoints=None if checkpoints is None else checkpoints.of_leg(turn), **settings,
-        )  # fmt: skip
-        models |= {t: leg.snapshots[at] for t, at in here.items() if at in leg.snapshots}
-        legs.append(leg)
-        starts.append(start)
-        left -= leg.stats.cost
-        if leg.result is not Outcome.HORIZON or end == float(horizon) or left <= 0:
-            break
-        lift, change = rewire(
-            leg.model, task, drop=shares[turn], grow=grow, seed=seed, edges=names, turn=turn, **how
-        )
-        changes.append(change)
-        start = end
-    return _joined(legs, starts, changes, models)
+    sources, targets, _ = first.edges(name)
+    living = dict.fromkeys(zip(sources.tolist(), targets.tolist(), strict=True), 0.0)
+    ended = []
+    for time, change in zip(times, changes, strict=True):
+        if change is None:
+            continue
+        for edge in zip(*change[0].tolist(), strict=True):
+            ended.append((*edge, living.pop(edge), time))
+        living |= dict.fromkeys(zip(*change[1].tolist(), strict=True), time)
+    ended += [(*edge, born, math.inf) for edge, born in living.items()]
+    a, b, born, died = zip(*ended, strict=True)
+    return np.array(a), np.array(b), np.array(born), np.array(died)
 
 
-def _kept(snapshots: Sequence[float], horizon: float) -> list[float]:
-    times = [real(time) for time in snapshots]
-    if any(time is None or not 0 <= time <= horizon for time in times):
-        raise ValueError(
-            f"Argument `snapshots` must hold times from 0 to the horizon {horizon:g}, but is "
-            f"{list(snapshots)!r}; correct it."
-        )
-    return [time for time in times if time is not None]
+def joined(
+    legs: Sequence[FlowSolution],
+    starts: Sequence[float],
+    asked: Sequence[np.ndarray],
+    changes: Sequence[Mapping[str, Change]],
+    result: Outcome,
+    snapshots: Mapping[float, Lift],
+) -> Rewired:
+    """Legs as one flow.
 
+    Args:
+        legs: at least one; those of a flow that did not come to its end may lack models.
+        starts: when each begins.
+        asked: for each, the times of the flow at which it was to be saved, its ends among them.
+        changes: between them.
+        result: how the last one ended, or what ended the flow between two.
+        snapshots: lifts by time.
 
-def _checked_horizon(horizon: float) -> float:
-    end = real(horizon)
-    if end is None or not 0 < end < math.inf:
-        raise ValueError(
-            f"Argument `horizon` must be a positive finite flow time, but is {horizon!r}; "
-            "give the end T."
-        )
-    return end
-
-
-def _fractions(drop, times: np.ndarray, horizon: float) -> list[float]:
-    if not times.size or times[0] <= 0 or times[-1] >= horizon:
-        raise ValueError(
-            f"Argument `times` must hold increasing times between 0 and the horizon {horizon:g}, "
-            f"at least one, but is {times.tolist()}; leave out both ends."
-        )
-    alone = real(drop)
-    given = drop if isinstance(drop, list | tuple | np.ndarray) else []
-    shares = [alone] * len(times) if alone is not None else [real(share) for share in given]
-    if len(shares) != len(times) or any(share is None for share in shares):
-        raise ValueError(
-            f"Argument `drop` must be a fraction, or one for each of {len(times)} times, but is "
-            f"{drop!r}; correct it."
-        )
-    return [share for share in shares if share is not None]
-
-
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    for name in settings:
-        if name == "dynamics":
-            raise ValueError(
-                "Argument `dynamics` must be left out: the velocity or the averages of an edge "
-                "that grows, and of what pruning leaves, would have to be said; take the gradient "
-                "flow."
-            )
-        if name in _WHOLE:
-            raise ValueError(
-                f"Argument `{name}` must be left out, since each leg has a graph of its own; use "
-                "the legs' models, and solve each by itself where that is not enough."
-            )
-        if name not in _SETTINGS:
-            raise ValueError(
-                f"Argument `settings` must be among {', '.join(_SETTINGS)}, but has {name!r}; "
-                "leave it out."
-            )
-
-
-def _check_rates(model: Lift, names: Sequence[str], rates: Rates | None) -> None:
-    found = named_rates(model, eqx.is_inexact_array, rates) or {}
-    for name in names:
-        if found.get(f"weights.{name}") == 0:
-            raise ValueError(
-                f"Argument `rates` must be positive where edges grow from 0, but is 0 for {name!r};"
-                " raise it, or leave this base edge out of `edges`."
-            )
-
-
-def _within(times: np.ndarray, start: float, end: float) -> list[float]:
-    """Save times of a leg, counted from its start; one that is an end but for rounding is none."""
-    far = (times > start) & (times < end) & ~np.isclose(times, start, 1e-12, 0)
-    return (times[far & ~np.isclose(times, end, 1e-12, 0)] - start).tolist()
-
-
-def _joined(legs, starts, changes, models) -> Rewired:
+    Returns:
+        The flow.
+    """
     on = lambda name: [np.asarray(getattr(leg, name)) for leg in legs]
-    before = lambda name: np.cumsum([0.0, *[record[-1] for record in on(name)[:-1]]])
-    along = lambda name: np.concatenate(
-        [record + first for record, first in zip(on(name), before(name), strict=True)]
-    )
-    times = [leg.times + start for leg, start in zip(legs, starts, strict=True)]
-    for leg, after in zip(times, starts[1:], strict=False):
-        # The same number before and after, whatever a sum of both parts rounds to.
-        leg[-1] = after
+    times = [snapped(leg.times + t, at) for leg, t, at in zip(legs, starts, asked, strict=True)]
+    apart = [{k: v for k, v in leg.observations.items() if k != AWAY} for leg in legs]
+    # A leg that did not come to a record of its own has none of the distance either.
+    far = [np.asarray(leg.observations.get(AWAY, leg.distance)) for leg in legs]
     parts = [dataclasses.astuple(leg.stats) for leg in legs]
     return Rewired(
         legs=tuple(legs),
         starts=tuple(starts),
         changes=tuple(changes),
+        result=result,
         times=np.concatenate(times),
         leg=np.repeat(np.arange(len(legs)), [len(t) for t in times]),
         loss=np.concatenate(on("loss")),
         gradient_norm=np.concatenate(on("gradient_norm")),
-        arc_length=along("arc_length"),
-        energy=along("energy"),
-        observations=jax.tree.map(
-            lambda *values: np.concatenate(values), *[dict(leg.observations) for leg in legs]
-        ),
+        arc_length=_along(on("arc_length")),
+        energy=_along(on("energy")),
+        distance=np.concatenate(far),
+        observations=_concatenated(apart),
+        errors={name: _along([leg.errors[name] for leg in legs]) for name in legs[0].errors},
         stats=FlowStats(*map(sum, zip(*parts, strict=True))),
-        snapshots=models,
+        snapshots=snapshots,
     )
+
+
+def _along(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Integrals over legs, each going on from the one before."""
+    ends = [part[-1] if len(part) else 0.0 for part in parts[:-1]]
+    before = np.cumsum([0.0, *ends])
+    return np.concatenate([part + first for part, first in zip(parts, before, strict=True)])
+
+
+def _held_out(legs: Sequence[FlowSolution]) -> dict[str, Any]:
+    known = {name: [getattr(leg, name) for leg in legs] for name in HELD_OUT}
+    return {
+        name: np.concatenate(values)
+        for name, values in known.items()
+        if all(value is not None for value in values)
+    }
+
+
+def _concatenated(parts: Sequence[dict[str, PyTree]]) -> dict[str, PyTree]:
+    return jax.tree.map(lambda *values: np.concatenate(values), *parts)

@@ -129,6 +129,24 @@ def slopes_of_pairs(
     Raises:
         ValueError: if the pairs exceed the machine's memory.
     """
+    check_pairs(lift, names)
+    dense = densified(lift, tuple(names))
+    problem = make_problem(dense, resolve_objective(task), precision, memory=memory)
+    gradient = host_field(problem).value_and_grad(problem.start_on_host)[1]
+    found = problem.coordinates.leaves_on_host(gradient, problem.theta0)
+    return {name: _norms(np.asarray(found.weights[name])) for name in names}
+
+
+def check_pairs(lift: Lift, names: Sequence[str]) -> None:
+    """Refuse derivatives by more weights of pairs than the memory holds.
+
+    Args:
+        lift: the lift.
+        names: base edges.
+
+    Raises:
+        ValueError: if they are too many.
+    """
     fibres, weights = lift.fibres, lift.weights
     pairs = sum(
         fibres[n].n_sources * fibres[n].n_targets * int(np.prod(weights[n].shape[1:], dtype=int))
@@ -136,11 +154,6 @@ def slopes_of_pairs(
     )
     # theta and its gradient, on the host and beside it.
     check_memory("edges", tuple(names), 32 * pairs, f"derivatives by {pairs} weights of pairs")
-    dense = densified(lift, tuple(names))
-    problem = make_problem(dense, resolve_objective(task), precision, memory=memory)
-    gradient = host_field(problem).value_and_grad(problem.start_on_host)[1]
-    found = problem.coordinates.leaves_on_host(gradient, problem.theta0)
-    return {name: _norms(np.asarray(found.weights[name])) for name in names}
 
 
 def check_rewiring(

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -129,6 +130,24 @@ def resolve_snapshots(
     return tuple(pairs)
 
 
+def snapped(
+    times: Float[np.ndarray, " n"], asked: Float[np.ndarray, " m"]
+) -> Float[np.ndarray, " n"]:
+    """Times of which those that differ by rounding from times that were asked for are these.
+
+    Args:
+        times: the times.
+        asked: increasing times, at least one.
+
+    Returns:
+        As many times.
+    """
+    right = np.clip(np.searchsorted(asked, times), 1, max(1, len(asked) - 1))
+    below, above = asked[right - 1], asked[np.minimum(right, len(asked) - 1)]
+    nearest = np.where(times - below < above - times, below, above)
+    return np.where(np.abs(nearest - times) <= _rounding(nearest), nearest, times)
+
+
 def check_apart(times: Float[np.ndarray, " times"], after: float, precision: str) -> None:
     """Refuse times that are one to the precision of the integration, which counts from each.
 
@@ -179,5 +198,5 @@ def explicit_times(name: str, times: Sequence[float], horizon: float) -> Float[n
     return array
 
 
-def _rounding(time: float) -> float:
-    return _UNITS_IN_THE_LAST_PLACE * float(np.spacing(time))
+def _rounding(time: Any) -> Any:
+    return _UNITS_IN_THE_LAST_PLACE * np.spacing(time)

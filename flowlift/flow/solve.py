@@ -52,6 +52,7 @@ from .trace import Trace
 RTOL = 1e-6
 SAVE = LogTimes()
 ATOL = 1e-9
+MAX_STEPS = 10_000_000
 PLAIN = GradientFlow()
 
 
@@ -66,7 +67,7 @@ def solve(
     save: LogTimes | Sequence[float] = SAVE,
     stops: Sequence[Stop] = (),
     max_gradients: float = math.inf,
-    max_steps: int = 10_000_000,
+    max_steps: int = MAX_STEPS,
     observers: Mapping[str, Callable[[PyTree], Array]] | None = None,
     snapshots: Sequence[float] = (),
     precision: str = "float64",
@@ -197,7 +198,7 @@ def prepared(
     save: LogTimes | Sequence[float] = SAVE,
     stops: Sequence[Stop] = (),
     max_gradients: float = math.inf,
-    max_steps: int = 10_000_000,
+    max_steps: int = MAX_STEPS,
     observers: Mapping[str, Callable[[PyTree], Array]] | None = None,
     snapshots: Sequence[float] = (),
     precision: str = "float64",

@@ -25,6 +25,7 @@ from .lift_plan import LiftPlan
 from .losses import NoisePlan, OutputPlan
 from .observations import ObservationPlan
 from .question import Question
+from .rewire_plan import RewirePlan
 
 Value = int | float | str | bool
 # What names a run or plans the work, but determines no number of a run.
@@ -72,6 +73,8 @@ class FlowPlan:
     """Stopping rules of one's own, by a name of one's own."""
     dynamics: DynamicsChoice | None = None
     """How theta moves, such as { kind = "heavy-ball", friction = 1.0 }; none: the gradient flow."""
+    rewire: RewirePlan | None = None
+    """When edges of small weight leave and others enter; none: the graph stays as it was drawn."""
     engine: str | None = None
     """"graph": solvers are compiled whole, for seconds, which hundreds of stiff flows of one shape
     repay; none: as `flowlift.solve` has it."""

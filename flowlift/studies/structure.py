@@ -78,13 +78,6 @@ def check_table(raw: Any, name: str) -> None:
         raise ValueError(f"key `{name}` must be a table, but is {raw!r}; write [{name}].")
 
 
-# What runs of studies cannot be, and where it is done instead.
-_ELSEWHERE = {
-    "flow.rewire": "a run of a study is one record on one graph, with one distance from its start "
-    "and one hash of its edges; loop over flowlift.flow.solve_rewired in Python"
-}
-
-
 def _check_keys(raw: Any, expected: Any, where: str) -> None:
     """Name the nearest known key of an unknown one, before the values are looked at."""
     expected = given_type(expected)
@@ -100,8 +93,6 @@ def _check_keys(raw: Any, expected: Any, where: str) -> None:
     known = ({"kind": str} if kind else {}) | _types(cls)
     for key, value in raw.items():
         if key not in known:
-            if why := _ELSEWHERE.get(f"{where}{key}"):
-                raise ValueError(f"key `{where}{key}` must be left out: {why}.")
             near = difflib.get_close_matches(key, known, 1, 0.0)
             raise ValueError(
                 f"key `{where}{key}` is unknown; the nearest known key is `{where}{near[0]}`."

@@ -29,6 +29,8 @@ from ..studies.toml import narrowed, to_toml, variants
 from ..tasks import Supervised, Task
 from ..tasks.losses import resolve_loss
 from .certification import certificate_of
+from .rewiring import flow_rewired
+from .schedules import observation_times, saved_times
 
 LIBRARIES = ("flowlift", "jax", "jaxlib", "diffrax", "equinox", "numpy", "xarray")
 
@@ -94,9 +96,11 @@ class Bench:
         rates, task = self.study.rates_of(model, self._size), self._task
         if self.study.output is not None and self.study.output.centred:
             task = _with_added(self.study, self._bare, model)
-        solution = _flow(self.study, model, task, rates, checkpoints)
-        data = describe(self.study, facts, solution)
-        data |= certificate_of(self.study.flow, solution, task)
+        solution, history = _flow(self.study, model, task, seed, rates, checkpoints)
+        data = describe(self.study, facts, solution, history)
+        # A critical point of a graph that was still to change is none of the whole flow.
+        last = np.isfinite(history["rewiring_time"][1]).all() if history else True
+        data |= certificate_of(self.study.flow, solution, task, sought=bool(last))
         if self.study.observe:
             how = self.study.flow.horizon, self.study.frozen or ()
             seen = observe(self.study.observe, model, task, solution, *how)
@@ -233,44 +237,47 @@ def _flow(
     study: Study,
     model: PyTree,
     task: Task,
+    seed: int,
     rates: Mapping[str, float] | None,
     checkpoints: Checkpoints | None = None,
-) -> FlowSolution:
+) -> tuple[FlowSolution, Variables]:
+    """A flow, and what became of its graph where that changes."""
     plan = study.flow
-    return solve(
-        model,
-        task,
-        plan.horizon,
-        solver=built(plan.solver),
-        rtol=plan.rtol,
-        atol=plan.atol,
-        save=plan.schedule,
-        stops=plan.stops,
-        snapshots=_observation_times(study)[1:].tolist(),
-        max_gradients=plan.max_gradients,
-        max_steps=plan.max_steps,
-        precision=study.precision,
-        trainable=flowing(model, study.frozen or ()),
-        rates=rates,
-        dynamics=dynamics_of(study),
-        engine=plan.engine,
-        checkpoints=checkpoints,
-    )
+    options = {
+        "solver": built(plan.solver),
+        "rtol": plan.rtol,
+        "atol": plan.atol,
+        "save": plan.schedule,
+        "stops": plan.stops,
+        "snapshots": observation_times(study)[1:].tolist(),
+        "max_gradients": plan.max_gradients,
+        "max_steps": plan.max_steps,
+        "precision": study.precision,
+        "rates": rates,
+        "engine": plan.engine,
+    }
+    if plan.rewire is not None:
+        return flow_rewired(study, model, task, seed, checkpoints, options)
+    flows, dynamics = flowing(model, study.frozen or ()), dynamics_of(study)
+    given = {"trainable": flows, "dynamics": dynamics, "checkpoints": checkpoints}
+    return solve(model, task, plan.horizon, **given, **options), {}
 
 
-def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> Variables:
+def describe(
+    study: Study, facts: Mapping[str, Any], solution: FlowSolution, history: Variables
+) -> Variables:
     """A flow on the study's save times, with the facts of its lift and both its ends.
 
     Args:
         study: the study, without further axes.
         facts: of the lift, as far as they are known.
         solution: the flow; it may have no record at all.
+        history: of its graph, where that changes.
 
     Returns:
         The run, without a seed.
     """
-    grid = np.append(0.0, study.flow.schedule.times(study.flow.horizon))
-    grid = np.union1d(grid, _observation_times(study))
+    grid = saved_times(study)
     found = record_of(solution, facts)
     kept, place = np.isin(solution.times, grid), np.searchsorted(grid, solution.times)
     for name, (dims, values, attributes) in found.items():
@@ -278,11 +285,7 @@ def describe(study: Study, facts: Mapping[str, Any], solution: FlowSolution) -> 
             on_grid = np.full((len(grid), *np.shape(values)[1:]), np.nan, np.asarray(values).dtype)
             on_grid[place[kept]] = np.asarray(values)[kept]
             found[name] = (dims, on_grid, attributes)
-    return found | {"time": (("time",), grid, found["time"][2])}
-
-
-def _observation_times(study: Study) -> np.ndarray:
-    return study.observe.times(study.flow.horizon) if study.observe else np.zeros(1)
+    return found | {"time": (("time",), grid, found["time"][2])} | history
 
 
 _SEED = {"long_name": "seed of the lift's graph and weights", "units": "1"}

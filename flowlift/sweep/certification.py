@@ -20,7 +20,7 @@ CERTIFICATE = {
 
 
 def certificate_of(
-    plan: FlowPlan, solution: FlowSolution, task: Task
+    plan: FlowPlan, solution: FlowSolution, task: Task, *, sought: bool = True
 ) -> dict[str, tuple[tuple[()], float, dict[str, str]]]:
     """The certificate of a flow's end, as scalar variables of its dataset.
 
@@ -28,6 +28,7 @@ def certificate_of(
         plan: which bounds were asked for.
         solution: the flow.
         task: its task.
+        sought: whether it is to be had; else it says that none was asked for.
 
     Returns:
         Variables named as in `CERTIFICATE`. Cost: that of `least_curvature`, spent only where the
@@ -35,7 +36,7 @@ def certificate_of(
     """
     values = dict.fromkeys(CERTIFICATE, np.nan) | {"certificate_hvps": 0.0}
     bound = plan.critical_gradient_norm
-    if bound is not None and plan.critical_curvature is not None:
+    if sought and bound is not None and plan.critical_curvature is not None:
         values["gradient_norm_bound"] = bound
         values["curvature_bound"] = plan.critical_curvature
         if solution.gradient_norm[-1] <= bound:

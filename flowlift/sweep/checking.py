@@ -18,6 +18,7 @@ from ..studies.records import Study
 from ..studies.toml import axis_values, plain, variants
 from ..tasks import Penalised, Task, resolve_objective
 from .cell import dynamics_of, laws_of, model_maker, study_task
+from .rewiring import check_rewirable, check_rewiring
 
 
 def check_study(study: Study) -> None:
@@ -40,9 +41,11 @@ def check_study(study: Study) -> None:
             task = last[1] if key == last[0] and last[1] else study_task(variant)
             last = key, task
             _check_flow(variant, task)
-            if key not in checked:
+            # What of its flow a model has to fit is when and how its graph changes.
+            fits = key, variant.flow.rewire, variant.flow.rewire and variant.flow.horizon
+            if fits not in checked:
                 _check_models(variant, task)
-                checked.add(key)
+                checked.add(fits)
 
 
 def without_flow(study: Study) -> str:
@@ -68,6 +71,7 @@ def _check_flow(study: Study, task: Task) -> None:
         )
     plan.schedule.times(plan.horizon)
     check_stops(plan.stops)
+    check_rewiring(study)
     dynamics = dynamics_of(study)
     check_readable(plan.stops, dynamics.records)
     check_served(dynamics, built(plan.solver))
@@ -98,8 +102,10 @@ def _check_models(study: Study, task: Task) -> None:
         if task.held_out is not None:
             task.held_out.check(model)
         flows = flowing(model, study.frozen or ())
-        rates = named_rates(model, flows, study.rates_of(model, size))
+        given = study.rates_of(model, size)
+        rates = named_rates(model, flows, given)
         if isinstance(task.objective, Penalised):
             task.objective.of(moving_leaves(eqx.filter(model, flows), rates))
+        check_rewirable(study, model, given)
         if study.observe:
             study.observe.check_model(model, task)

@@ -19,7 +19,7 @@ from ..compilations import keep_compilations
 from ..doing import doing
 from ..files import NotRead
 from ..flow import Checkpoints, FlowSolution, ForeignCheckpoint, Outcome
-from ..flow.checkpoints import partial, remove
+from ..flow.checkpoint_files import leg_paths, remove
 from ..flow.dataset import Variables
 from ..sources import remember
 from ..store import Claim, Holder, claimed_by_others
@@ -35,6 +35,7 @@ from ..studies.toml import structure_study
 from .cell import Bench, describe, gather, versions
 from .compiling import compiling_seconds
 from .releasing import release_programs
+from .rewiring import known_of
 
 # Seconds between looks at the claims of others, give or take half: two that gave way to each other
 # do not meet again and again.
@@ -189,14 +190,15 @@ def store_crash(study: Study, cell: Cell, directory: Path, claim: Claim) -> None
         directory: the folder of results.
         claim: what the dead worker had said.
     """
-    solution = partial(_checkpoint(directory, claim.run), Outcome.WORKER_CRASHED)
+    bench, alone = Bench(study, cell), cell.only(claim.run)
+    kept = Checkpoints(_checkpoint(directory, claim.run))
+    solution, history = known_of(bench.study, kept, Outcome.WORKER_CRASHED)
     reason = (
         f"{Outcome.WORKER_CRASHED.sentence} Its last checkpoint: t = {solution.time:.6g}."
         if len(solution.times)
         else f"{Outcome.WORKER_CRASHED.sentence} It left no checkpoint."
     )
-    bench, alone = Bench(study, cell), cell.only(claim.run)
-    data = _noted(describe(bench.study, claim.facts, solution), reason)
+    data = _noted(describe(bench.study, claim.facts, solution, history), reason)
     seconds = claim.beat - claim.since
     data["seconds"] = ((), seconds, data["seconds"][2])
     # Nobody knows how much of it compiled: as in files that are older than the distinction.
@@ -266,8 +268,8 @@ def _one(
     except Exception as error:
         outcome = Outcome.OUT_OF_MEMORY if _is_memory(error) else Outcome.EXCEPTION
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        solution = checkpoints.partial(outcome)
-        data = describe(bench.study, facts, solution)
+        solution, history = known_of(bench.study, checkpoints, outcome)
+        data = describe(bench.study, facts, solution, history)
         data["seconds"] = ((), time.perf_counter() - clock, data["seconds"][2])
     took = (time.perf_counter() - clock, compiling_seconds() - compiled)
     data |= {n: ((), t, a) for (n, a), t in zip(_TIMES.items(), took, strict=True)}
@@ -285,7 +287,8 @@ def _gone_on_with(bench: Bench, seed: int, checkpoints: Checkpoints, know: Calla
     try:
         return bench.run(seed, checkpoints, know)
     except ForeignCheckpoint:
-        set_aside(checkpoints.path, "it is no checkpoint of this run by these versions")
+        for path in (checkpoints.path, *leg_paths(checkpoints.path)):
+            set_aside(path, "it is no checkpoint of this run by these versions")
         return bench.run(seed, checkpoints, know)
 
 
