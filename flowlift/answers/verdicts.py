@@ -38,7 +38,8 @@ def verdicts(
 
     Where the loss itself may rise (momentum, Adam, the central flow: `[flow.dynamics]`), "yes" says
     that it was at most eps at a save time up to t, and "no" that it was at none of them though the
-    flow was watched to t: it may have been between them, and may have risen since.
+    flow was watched to t: it may have been between them, and may have risen since. Likewise where
+    the graph changes (`[flow.rewire]`), which is a save time, with the loss before it changed.
 
     A loss on held-out data may rise again, so that once below is not always below. Of it the
     question is whether it is at most eps **at** time t, or at the common end: "yes" or "no" if a

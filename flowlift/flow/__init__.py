@@ -15,6 +15,7 @@ from .dynamics import (
 )
 from .ensemble import solve_each
 from .gather import gather
+from .graph_history import stored_lifetimes
 from .methods import AUTO
 from .named import SOLVERS
 from .observers import AbstractObserver
@@ -73,5 +74,6 @@ __all__ = [
     "solve",
     "solve_each",
     "solve_rewired",
+    "stored_lifetimes",
     "trajectory",
 ]

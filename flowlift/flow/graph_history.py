@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..lift import Lift
+from ..modules import PerceptronModule
 from .dataset import Variables
 from .rewired import Rewired, lifetimes_of
 
@@ -41,14 +42,16 @@ _SCALARS = {
 NAMES = (*_AT_A_REWIRING, "rewiring_graph_hash", *_OF_A_PAIR, *_SCALARS, EXCHANGE, REWIRING)
 
 
-def history_of(run: Rewired | None, planned: Sequence[float], first: Lift | None) -> Variables:
+def history_of(
+    run: Rewired | None, planned: Sequence[float], module: PerceptronModule
+) -> Variables:
     """What became of the graph of a run.
 
     Args:
         run: the flow; None if it has no record. Of one that did not come to its end, whose legs
             have no models, times and losses alone are known.
         planned: the times at which the graph was to change.
-        first: the lift at t = 0; None if it was not drawn.
+        module: the base module, whose base edges are counted in its own order.
 
     Returns:
         Along `rewiring`, one place for each planned time, NaN and empty where the flow had ended:
@@ -69,7 +72,7 @@ def history_of(run: Rewired | None, planned: Sequence[float], first: Lift | None
     hashes = [leg.model.graph_hash if leg.model is not None else "" for leg in legs]
     texts = np.array([*hashes[1:], *[""] * (count - done)]).astype(str)
     found["rewiring_graph_hash"] = ((REWIRING,), texts, _noted(*_HASH))
-    names = [] if first is None else list(first.fibres)
+    names = list(module.edge_by_name)
     about = {"base_edges": ", ".join(names)}
     for name, values in _pairs(run, names).items():
         found[name] = ((EXCHANGE,), values, _noted(*_OF_A_PAIR[name]) | about)
@@ -118,7 +121,7 @@ def stored_lifetimes(
             f"{'another graph' if 'rewirings' in run else 'no history'}; draw the lift of its size "
             "and seed."
         )
-    index = list(first.fibres).index(name)
+    index = list(first.module.edge_by_name).index(name)
     at, over = (run[n].values for n in ("exchange_rewiring", "exchange_base_edge"))
     pick = lambda kind, here: np.stack(
         [run[f"{kind}_{end}"].values[here].astype(int) for end in ("source", "target")]

@@ -164,7 +164,7 @@ def check_rewiring(
     Args:
         lift: the model.
         edges: as for `rewire`.
-        drop: fractions.
+        drop: fractions, of which one at least has to drop an edge.
         grow: as for `rewire`.
 
     Returns:
@@ -189,14 +189,20 @@ def check_rewiring(
             f"Argument `edges` must name base edges that are sparse, each once, {can}, but is "
             f"{edges!r}; give their law fewer than all pairs, or correct the names."
         )
-    for share in drop:
-        known = real(share)
-        if known is None or not 0 < known < 1 or not any(_count(lift, n, known) for n in names):
+    known = [real(share) for share in drop]
+    for share, number in zip(drop, known, strict=True):
+        # One share of a falling schedule may be less than an edge.
+        if number is None or not 0 < number < 1 or not _drops(lift, names, known):
             raise ValueError(
                 "Argument `drop` must be a fraction above 0 and below 1 that drops an edge, but is "
                 f"{share!r}; change it."
             )
     return names
+
+
+def _drops(lift: Lift, names: Sequence[str], shares: Sequence[float | None]) -> bool:
+    most = max((share for share in shares if share is not None), default=0.0)
+    return any(_count(lift, name, most) for name in names)
 
 
 def _count(lift: Lift, name: str, drop: float) -> int:

@@ -1,5 +1,6 @@
 """`solve_rewired`: a flow on a graph that changes at given times, one leg on each graph."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from .rates import Rates, named_rates
 from .rewired import AWAY, Rewired, away, joined
 from .rewiring import check_pairs, check_rewiring, rewire
 from .schedule import LogTimes, explicit_times, resolve_times
+from .solution import FlowSolution
 from .solve import MAX_STEPS, SAVE, solve
 from .stops import Stop
 
@@ -116,12 +118,18 @@ def solve_rewired(
         if left <= 0 or steps <= 0:
             result = Outcome.BUDGET if left <= 0 else Outcome.STEP_LIMIT
             break
+        legs[-1] = _without_position(leg)
         lift, change = rewire(
             leg.model, task, drop=shares[turn], grow=grow, seed=seed, edges=names, turn=turn, **how
         )
         changes.append(change)
         start = end
     return joined(legs, starts, asked, changes, result, models)
+
+
+def _without_position(leg: FlowSolution) -> FlowSolution:
+    """A leg without where its solver stood: dozens of vectors, of no use on another graph."""
+    return dataclasses.replace(leg, checkpoint=None)
 
 
 def check_rewired(

@@ -11,7 +11,7 @@ from ..answers.learning import exact_interval
 from ..modules.drawn import base_graph_svg
 from ..studies import Study
 from ..studies.kinds import build_module, is_loaded
-from .flows import flow_in_words
+from .flows import flow_in_words, graph_in_words
 from .phrases import phrase_of, with_article
 
 # More numbers than these are told by their ends.
@@ -45,7 +45,8 @@ def in_a_sentence(results: xarray.Dataset, study: Study) -> str:
     solver = "a solver chosen automatically" if flow.solver == "auto" else flow.solver
     second = (
         f"The {flow_in_words(results)[0]} runs to t = {_short(flow.horizon)}, by {solver} at"
-        f" relative tolerance {_short(flow.rtol)} and absolute tolerance {_short(flow.atol)}."
+        f" relative tolerance {_short(flow.rtol)} and absolute tolerance {_short(flow.atol)}"
+        f"{'; ' + graph_in_words(flow.rewire) if flow.rewire else ''}."
     )
     return f"{first} {second} {_where_and_when(results)}".strip()
 

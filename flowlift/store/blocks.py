@@ -110,7 +110,8 @@ def _flat(variable: xarray.Variable, sizes: Mapping[Any, int]) -> xarray.Variabl
         rest = {d: n for d, n in variable.sizes.items() if d not in _AXES}
         variable = variable.set_dims({d: sizes[d] for d in _AXES} | rest)
         variable = variable.transpose(*_AXES, *rest)
-    values = variable.values.reshape(-1, *variable.shape[2:])
+    # Said in full: where a further dimension has no length, nothing else would follow.
+    values = variable.values.reshape(sizes["size"] * sizes["seed"], *variable.shape[2:])
     return xarray.Variable((ROW, *variable.dims[2:]), values, variable.attrs, fastpath=True)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .records import LiftPlan as LiftPlan
     from .records import Question as Question
     from .records import Study as Study
+    from .rewire_plan import RewirePlan as RewirePlan
     from .toml import read_study as read_study
     from .toml import structure_study as structure_study
     from .toml import to_toml as to_toml
@@ -27,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "grid": ["Cell", "cells", "run_identity"],
         "observations": ["ObservationPlan"],
         "records": ["FlowPlan", "LiftPlan", "Question", "Study"],
+        "rewire_plan": ["RewirePlan"],
         "toml": ["read_study", "structure_study", "to_toml"],
     },
 )

@@ -54,7 +54,9 @@ class LiftPlan:
                 f"Argument `size_counts` must be one of {', '.join(SIZE_COUNTS)}, but is "
                 f"{self.size_counts!r}; choose one of them."
             )
-        if self.parametrisation is not None and self.weights != Gaussian(1.0):
+        # By value: flags make records of classes of their own.
+        left_out = isinstance(self.weights, Gaussian) and self.weights.scale == 1.0
+        if self.parametrisation is not None and not left_out:
             raise ValueError(
                 f"Argument `weights` must be left out with a parametrisation, but is "
                 f"{self.weights!r}; give one of the two."

@@ -12,10 +12,11 @@ from .dask_executor import WorkersLost
 from .executors import dask_workers, executor_of, spawned_workers
 
 if TYPE_CHECKING:
-    from .cell import run_cell
+    from .cell import model_maker, run_cell
     from .checking import check_study
     from .estimate import Forecast, forecast
     from .run import complete_study, run_study
+    from .schedules import rewiring_times
     from .sequential import Spent, coverage_after_stopping, run_until
     from .tolerance import check_tolerance, compare_tolerances, tolerance_floor, tolerances_there
 
@@ -27,16 +28,19 @@ __getattr__, _, _ = lazy_loader.attach(
         "dispatch",
         "estimate",
         "progress",
+        "rewiring",
         "run",
+        "schedules",
         "sequential",
         "tolerance",
         "work",
     ],
     submod_attrs={
-        "cell": ["run_cell"],
+        "cell": ["model_maker", "run_cell"],
         "checking": ["check_study"],
         "estimate": ["Forecast", "forecast"],
         "run": ["complete_study", "run_study"],
+        "schedules": ["rewiring_times"],
         "sequential": ["Spent", "coverage_after_stopping", "run_until"],
         "tolerance": [
             "check_tolerance",
@@ -59,6 +63,8 @@ __all__ = [
     "dask_workers",
     "executor_of",
     "forecast",
+    "model_maker",
+    "rewiring_times",
     "run_cell",
     "run_study",
     "run_until",

@@ -12,7 +12,7 @@ from ..flow.graph_history import history_of
 from ..flow.rewired import joined
 from ..flow.solve_rewired import check_rewired
 from ..lift import Lift
-from ..studies.kinds import kind_of
+from ..studies.kinds import build_module, kind_of
 from ..studies.records import Study
 from ..tasks import Task
 from .schedules import rewiring_times, saved_times
@@ -54,7 +54,7 @@ def flow_rewired(
         checkpoints=checkpoints,
         **options,
     )
-    return run.solution, history_of(run, times.tolist(), model)
+    return run.solution, history_of(run, times.tolist(), model.module)
 
 
 def known_of(
@@ -72,13 +72,13 @@ def known_of(
     """
     if study.flow.rewire is None:
         return checkpoints.partial(outcome), {}
-    times = rewiring_times(study)
+    times, module = rewiring_times(study), build_module(study.module)
     legs = [leg for leg in checkpoints.partial_legs(outcome) if len(leg.times)]
     if not legs:
-        return checkpoints.partial(outcome), history_of(None, times.tolist(), None)
+        return checkpoints.partial(outcome), history_of(None, times.tolist(), module)
     ends = np.array([0.0, *times, study.flow.horizon])
     run = _of_legs(study, legs, ends, outcome)
-    return run.solution, history_of(run, times.tolist(), None)
+    return run.solution, history_of(run, times.tolist(), module)
 
 
 def _of_legs(study: Study, legs: list[FlowSolution], ends: np.ndarray, outcome: Outcome) -> Rewired:

@@ -6,7 +6,10 @@ import pytest
 
 import flowlift
 from flowlift import flow, lift, modules, tasks
+from flowlift.flow import checkpoint_files
+from flowlift.flow.engine import Engine
 from flowlift.flow.rewiring import absent_at_random, slopes_of_pairs
+from flowlift.flow.writings import Writings
 
 X = np.random.default_rng(0).standard_normal((24, 3))
 TASK = tasks.supervised(X, np.sin(2 * X[:, 0]) * X[:, 1])
@@ -165,6 +168,39 @@ def test_the_history_of_the_graph_is_kept(run):
     assert np.sum(born == 2.5) == np.sum(died == 2.5) == int(0.25 * count)
 
 
+def test_the_distance_is_that_of_all_pairs(run):
+    """Against matrices with a zero where there is no edge."""
+    first = net(BERNOULLI)
+    for leg, number in zip(run.legs, range(len(run.legs)), strict=True):
+        squares = np.sum((np.nan_to_num(dense(leg.model)) - np.nan_to_num(dense(first))) ** 2)
+        for name in set(first.weights) - {INNER}:
+            squares += np.sum(np.square(leg.model.weights[name] - first.weights[name]))
+        last = np.flatnonzero(run.leg == number)[-1]
+        assert run.distance[last] == pytest.approx(np.sqrt(squares), rel=1e-6)
+    assert run.distance[0] == 0
+
+
+def test_the_solution_has_one_record_a_time_and_of_a_rewiring_the_one_before(run):
+    found = run.solution
+    assert (np.diff(found.times) > 0).all()
+    for before, start in zip(run.legs, run.starts[1:], strict=False):
+        at = int(np.flatnonzero(found.times == start)[0])
+        assert found.loss[at] == before.loss[-1]
+        assert found.gradient_norm[at] == before.gradient_norm[-1]
+    np.testing.assert_array_equal(np.unique(run.times), found.times)
+    assert found.energy[-1] == run.energy[-1] == sum(leg.energy[-1] for leg in run.legs)
+    assert found.errors["energy"][-1] == sum(leg.errors["energy"][-1] for leg in run.legs)
+    assert found.observations.keys() == {"norm"}
+    assert found.model is run.legs[-1].model
+    assert found.solvers == ("tsit5",)
+
+
+def test_times_are_those_asked_for_to_the_bit(run):
+    asked = np.append(0.0, flow.LogTimes().times(6.0))
+    assert set(asked) <= set(run.times)
+    assert set(run.times) - set(asked) == {1.0, 2.5} - set(asked)
+
+
 @pytest.mark.parametrize("law", LAWS)
 def test_later_legs_compile_nothing(law):
     compiled = []
@@ -282,6 +318,34 @@ def test_a_killed_flow_goes_on_with_the_same_bits(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow  # Two flows of four legs each.
+def test_a_finished_leg_is_not_computed_again(tmp_path, monkeypatch):
+    given = GIVEN | {"times": [0.2, 0.4, 0.8]}
+    path, calls = tmp_path / "flow.npz", []
+    whole = flow.solve_rewired(net(), TASK, 1.2, checkpoints=flow.Checkpoints(path, 0.0), **given)
+    assert [p.name for p in checkpoint_files.leg_paths(path)] == [f"flow.{i}.npz" for i in range(4)]
+    leg = Engine.leg
+    monkeypatch.setattr(Engine, "leg", lambda *each: calls.append(0) or leg(*each))
+    again = flow.solve_rewired(net(), TASK, 1.2, checkpoints=flow.Checkpoints(path), **given)
+    assert calls == []
+    for name in ("times", "loss", "distance", "energy"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name), err_msg=name)
+    assert again.model.graph_hash == whole.model.graph_hash
+
+
+def test_files_of_finished_legs_are_written_before_the_next_one():
+    written, writings = [], Writings(3600.0)
+    writings.later(lambda: written.append("leg 0"))
+    writings.later(lambda: written.append("leg 1"))
+    assert not written
+    writings.write(lambda: written.append("leg 2"))
+    writings.write(lambda: written.append("leg 2 again"))
+    assert written == ["leg 0", "leg 1", "leg 2", "leg 2 again"]
+    at_once = Writings(0.0)
+    at_once.later(lambda: written.append("at once"))
+    assert written[-1] == "at once"
+
+
 def test_a_spent_budget_or_a_rule_ends_the_flow_in_its_leg():
     given = {"times": [0.5, 1.0], "drop": 0.3, "grow": "random", "seed": 0, "solver": "tsit5"}
     short = flow.solve_rewired(net(BERNOULLI), TASK, 2.0, max_gradients=40, **given)
@@ -292,6 +356,40 @@ def test_a_spent_budget_or_a_rule_ends_the_flow_in_its_leg():
     assert ruled.result == flow.Outcome.LOSS_BELOW
     assert len(ruled.legs) == 1
     assert ruled.changes == ()
+
+
+# As many as the first leg takes: what the last allowed one reaches is reached.
+@pytest.mark.slow  # Two legs.
+def test_a_share_of_less_than_an_edge_changes_nothing():
+    given = {"times": [0.5, 0.8], "grow": "gradient", "seed": 0, "solver": "tsit5"}
+    found = flow.solve_rewired(net(BERNOULLI), TASK, 1.0, drop=[0.3, 1e-3], **given)
+    assert found.changes[1][INNER].grown.size == 0
+    assert found.jumps[1] == 0
+    assert found.legs[1].model.graph_hash == found.legs[2].model.graph_hash
+
+
+@pytest.mark.slow  # Two flows each.
+@pytest.mark.parametrize("limit", ["max_gradients", "max_steps"])
+def test_a_limit_that_is_spent_at_a_rewiring_ends_the_flow_there(limit):
+    given = {"times": [0.5], "drop": 0.3, "grow": "random", "seed": 0, "solver": "tsit5"}
+    free = flow.solve_rewired(net(BERNOULLI), TASK, 1.0, **given)
+    work = free.legs[0].stats
+    spent = {"max_gradients": work.cost, "max_steps": work.steps}[limit]
+    found = flow.solve_rewired(net(BERNOULLI), TASK, 1.0, **given, **{limit: spent})
+    expected = {"max_gradients": flow.Outcome.BUDGET, "max_steps": flow.Outcome.STEP_LIMIT}
+    assert found.result == found.solution.result == expected[limit]
+    assert found.times[-1] == 0.5
+    assert len(found.legs) == 1
+
+
+@pytest.mark.slow  # What is frozen makes programs of its own.
+def test_what_is_frozen_stays_and_is_not_rewired():
+    given = {"times": [0.5], "drop": 0.3, "grow": "random", "seed": 0, "solver": "tsit5"}
+    model = net(BERNOULLI)
+    found = flow.solve_rewired(model, TASK, 1.0, frozen=["x->h1"], **given)
+    assert (found.model.weights["x->h1"] == model.weights["x->h1"]).all()
+    assert (found.model.weights["1->h1"] != model.weights["1->h1"]).any()
+    assert list(found.changes[0]) == [INNER]
 
 
 GOOD = {"times": [0.5], "drop": 0.3, "grow": "random", "seed": 0}
@@ -319,6 +417,10 @@ GOOD = {"times": [0.5], "drop": 0.3, "grow": "random", "seed": 0}
         ({"dynamics": flow.HeavyBall(1.0)}, "the velocity or the averages of an edge that grows"),
         ({"solvr": "tsit5"}, "must be among solver, rtol"),
         ({"seed": -1}, "`seed` must be an integer"),
+        ({"frozen": [INNER]}, "`edges` must name base edges that flow, but 'h1->h2' is frozen"),
+        ({"frozen": ["h7"]}, "`frozen` must name trainable leaves of the model, but 'h7' names"),
+        ({"observers": [1]}, "`observers` must be a mapping from names"),
+        ({"observers": {"distance over all legs": abs}}, "must not have the name 'distance over"),
         ({"rates": {INNER: 0.0}}, "`rates` must be positive where edges grow from 0, but is 0 for"),
     ],
 )
