@@ -79,6 +79,38 @@ def rewire(
             grow; for fractions that drop nothing; or if the pairs exceed the machine's memory.
     """
     names = check_rewiring(lift, edges, (drop,), grow)
+    how = {"precision": precision, "memory": memory}
+    return exchange(lift, task, names, drop=drop, grow=grow, seed=seed, turn=turn, **how)
+
+
+def exchange(
+    lift: Lift,
+    task: Task | AbstractObjective | Callable,
+    names: Sequence[str],
+    *,
+    drop: float,
+    grow: str,
+    seed: int,
+    turn: int,
+    precision: str = "float64",
+    memory: int | None = None,
+) -> tuple[Lift, dict[str, Change]]:
+    """As `rewire`, of arguments that are known to be right; less than an edge is none.
+
+    Args:
+        lift: as for `rewire`, like all that follow.
+        task: whose L.
+        names: the base edges.
+        drop: the fraction.
+        grow: how edges enter.
+        seed: of the random pairs.
+        turn: how many rewirings came before.
+        precision: of the derivatives.
+        memory: bound on their gradient.
+
+    Returns:
+        The lift, and what changed.
+    """
     gone = {name: _smallest(lift, name, drop) for name in names}
     pruned = {name: _without(lift.edges(name), at) for name, at in gone.items()}
     slopes = {}

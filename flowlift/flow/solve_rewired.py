@@ -17,7 +17,7 @@ from .observers import watch
 from .outcome import Outcome
 from .rates import Rates, named_rates
 from .rewired import AWAY, Rewired, away, joined
-from .rewiring import check_pairs, check_rewiring, rewire
+from .rewiring import check_pairs, check_rewiring, exchange
 from .schedule import LogTimes, explicit_times, resolve_times
 from .solution import FlowSolution
 from .solve import MAX_STEPS, SAVE, solve
@@ -119,8 +119,8 @@ def solve_rewired(
             result = Outcome.BUDGET if left <= 0 else Outcome.STEP_LIMIT
             break
         legs[-1] = _without_position(leg)
-        lift, change = rewire(
-            leg.model, task, drop=shares[turn], grow=grow, seed=seed, edges=names, turn=turn, **how
+        lift, change = exchange(
+            leg.model, task, names, drop=shares[turn], grow=grow, seed=seed, turn=turn, **how
         )
         changes.append(change)
         start = end

@@ -272,15 +272,15 @@ def test_a_study_that_is_killed_goes_on_with_the_same_bits(tmp_path, monkeypatch
 def test_a_run_that_fails_keeps_its_legs_up_to_there(tmp_path, monkeypatch):
     study = read(tmp_path, "seeds=1")
     whole = sweep.run_study(study, tmp_path / "whole", progress=False).squeeze()
-    calls, rewire = [], flow.solve_rewired.__globals__["rewire"]
+    calls, exchange = [], flow.solve_rewired.__globals__["exchange"]
 
     def failing(*given, **named):
         calls.append(0)
         if len(calls) == 2:
             raise RuntimeError("a fault in the middle")
-        return rewire(*given, **named)
+        return exchange(*given, **named)
 
-    monkeypatch.setitem(flow.solve_rewired.__globals__, "rewire", failing)
+    monkeypatch.setitem(flow.solve_rewired.__globals__, "exchange", failing)
     broken = sweep.run_study(study, tmp_path / "broken", progress=False).squeeze()
     assert str(broken.result.values) == "exception"
     assert "a fault in the middle" in str(broken.reason.values)
