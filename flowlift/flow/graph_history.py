@@ -43,7 +43,7 @@ NAMES = (*_AT_A_REWIRING, "rewiring_graph_hash", *_OF_A_PAIR, *_SCALARS, EXCHANG
 
 
 def history_of(
-    run: Rewired | None, planned: Sequence[float], module: PerceptronModule
+    run: Rewired | None, planned: Sequence[float], module: PerceptronModule, pairs: int = 0
 ) -> Variables:
     """What became of the graph of a run.
 
@@ -52,6 +52,8 @@ def history_of(
             have no models, times and losses alone are known.
         planned: the times at which the graph was to change.
         module: the base module, whose base edges are counted in its own order.
+        pairs: how many pairs at most change in all runs of this shape, whose arrays then have one
+            length: -1 and NaN where no pair is.
 
     Returns:
         Along `rewiring`, one place for each planned time, NaN and empty where the flow had ended:
@@ -74,14 +76,16 @@ def history_of(
     found["rewiring_graph_hash"] = ((REWIRING,), texts, _noted(*_HASH))
     names = list(module.edge_by_name)
     about = {"base_edges": ", ".join(names)}
-    for name, values in _pairs(run, names).items():
+    for name, values in _pairs(run, names, pairs).items():
         found[name] = ((EXCHANGE,), values, _noted(*_OF_A_PAIR[name]) | about)
+    numbers = np.arange(len(found["grown_slope"][1]))
+    found[EXCHANGE] = ((EXCHANGE,), numbers, _noted("number of a pair of edges", "1"))
     scalars = {"rewirings": done, "final_graph_hash": np.asarray(hashes[-1] if hashes else "")}
     return found | {name: ((), value, _noted(*_SCALARS[name])) for name, value in scalars.items()}
 
 
-def _pairs(run: Rewired | None, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Columns of the pairs that changed."""
+def _pairs(run: Rewired | None, names: Sequence[str], length: int) -> dict[str, np.ndarray]:
+    """Columns of the pairs that changed, of some length at least."""
     rows: dict[str, list[np.ndarray]] = {name: [] for name in _OF_A_PAIR}
     for turn, changes in enumerate([] if run is None else run.changes):
         for name, change in changes.items():
@@ -90,9 +94,13 @@ def _pairs(run: Rewired | None, names: Sequence[str]) -> dict[str, np.ndarray]:
             columns += (*change.dropped, *change.grown, change.magnitudes, change.slopes)
             for column, values in zip(rows.values(), columns, strict=True):
                 column.append(values)
-    whole = {name: np.concatenate([*parts, np.empty(0)]) for name, parts in rows.items()}
-    number = lambda name: "float64" if name in ("dropped_magnitude", "grown_slope") else "int32"
-    return {name: values.astype(number(name)) for name, values in whole.items()}
+    found = {}
+    for name, parts in rows.items():
+        values = np.concatenate([*parts, np.empty(0)])
+        whole = name not in ("dropped_magnitude", "grown_slope")
+        rest = np.full(max(0, length - len(values)), -1 if whole else np.nan)
+        found[name] = np.append(values, rest).astype("int32" if whole else "float64")
+    return found
 
 
 def _noted(meaning: str, unit: str) -> dict[str, str]:

@@ -41,12 +41,13 @@ def flow_rewired(
     """
     plan, times = study.flow.rewire, rewiring_times(study)
     assert plan is not None
+    shares = plan.fractions(times, study.flow.horizon)
     run = solve_rewired(
         model,
         task,
         study.flow.horizon,
         times=times.tolist(),
-        drop=plan.fractions(times, study.flow.horizon),
+        drop=shares,
         grow=plan.grow,
         seed=seed,
         edges=plan.edges,
@@ -54,7 +55,10 @@ def flow_rewired(
         checkpoints=checkpoints,
         **options,
     )
-    return run.solution, history_of(run, times.tolist(), model.module)
+    names = check_rewired(model, plan.edges, shares, plan.grow, study.frozen or ())
+    # The arrays of edges are of one length in all lifts of a shape.
+    most = [int(share * model.fibres[name].capacity) for share in shares for name in names]
+    return run.solution, history_of(run, times.tolist(), model.module, sum(most))
 
 
 def known_of(
