@@ -79,8 +79,10 @@ def rewire(
             grow; for fractions that drop nothing; or if the pairs exceed the machine's memory.
     """
     names = check_rewiring(lift, edges, (drop,), grow)
-    how = {"precision": precision, "memory": memory}
-    return exchange(lift, task, names, drop=drop, grow=grow, seed=seed, turn=turn, **how)
+    return exchange(
+        lift, task, names, drop=drop, grow=grow, seed=seed, turn=turn, precision=precision,
+        memory=memory,
+    )  # fmt: skip
 
 
 def exchange(

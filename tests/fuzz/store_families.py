@@ -88,7 +88,7 @@ def _killed_at(line: int, path: Path, arrays) -> bool:
             return trace
 
         sys.settrace(trace)
-        checkpoints.write_whole(path, lambda name: checkpoints._save(name, arrays))
+        checkpoints.write_whole(path, lambda name: checkpoints.save(name, arrays))
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
