@@ -17,17 +17,6 @@ RESIDUAL = 0.3
 # Lanczos steps before "converged" is believed: a start nearly orthogonal to a stiff direction
 # looks converged after one.
 LEAST = 2
-# The update's eigenvalue is |w|^2 / omega. Where w and s are nearly orthogonal it is far too large,
-# corrections in that direction are suppressed, and an error grows there unseen.
-ALIGNED = 0.01
-# Nor may a secant claim curvature beyond all that was seen: the jump of a gradient over a tiny step
-# across a kink would suppress every later correction in its direction.
-CREDIBLE = 100.0
-# A secant whose c |w| is less than this part of |s| changes no iteration.
-MATTERS = 1e-3
-# I + c B must stay so definite along the new secant, relative to what it was.
-DEFINITE = 0.1
-
 # Which generic vector: any, but the same for every length of the basis.
 TURN = 64
 
@@ -52,6 +41,8 @@ class Curvature(eqx.Module):
         strengths: omega_j, one where unused.
         coupling: S^T V W, (capacity, secants).
         gram: W^T W, (secants, secants).
+        inner: the inverse of the capacitance for one c, see `flowlift.solvers.learner`.
+        scale: that c; without secants any.
         count: secants ever added since the last Lanczos step; the oldest is overwritten.
         spent: products that conjugate gradients have taken since the basis was begun.
     """
@@ -65,6 +56,8 @@ class Curvature(eqx.Module):
     strengths: Float[Array, " secants"]
     coupling: Float[Array, "capacity secants"]
     gram: Float[Array, "secants secants"]
+    inner: Float[Array, "secants secants"]
+    scale: Float[Array, ""]
     count: Int[Array, ""]
     spent: Int[Array, ""]
 
@@ -91,6 +84,8 @@ class Curvature(eqx.Module):
             jnp.ones(secants, dtype),
             jnp.zeros((capacity, secants), dtype),
             jnp.zeros((secants, secants), dtype),
+            jnp.eye(secants, dtype=dtype),
+            jnp.zeros((), dtype),
             jnp.zeros((), int),
             jnp.zeros((), int),
         )
@@ -227,64 +222,19 @@ class Curvature(eqx.Module):
         new = jax.lax.while_loop(goes_on, extend, self)
         return new, new.krylov.size - self.krylov.size
 
-    def product(self, vector: Vector) -> Vector:
-        """B v."""
-        modes = self._modes(vector)
-        secants = self.secants.T @ ((self.secants @ vector) / self.strengths)
-        return self._lifted(self._positive * modes) + secants
-
-    def inverse(self, c: Float[Array, ""], vector: Vector) -> Vector:
-        """(I + c B)^-1 v.
+    def with_secant(self, good, w, omega, modes, overlaps) -> "Curvature":
+        """A secant in place of the oldest, if it is good; selected row by row, without copies.
 
         Args:
-            c: h / alpha.
-            vector: v.
+            good: whether it is.
+            w: what it adds, (n,).
+            omega: its strength.
+            modes: S^T V w, (capacity,).
+            overlaps: W^T w with the new w, (secants,).
 
         Returns:
-            The solution.
+            The model; its `inner` is left as it is.
         """
-        shrink, modes = self._shrink(c), self._modes(vector)
-        inner = self.secants @ vector - self.coupling.T @ (shrink * modes)
-        weights = c * jnp.linalg.solve(self._capacitance(c), inner)
-        modes = modes - self.coupling @ weights
-        return vector - self._lifted(shrink * modes) - self.secants.T @ weights
-
-    def taught(
-        self, step: Vector, image: Vector, c: Float[Array, ""], wanted: Bool[Array, ""]
-    ) -> "Curvature":
-        """The symmetric rank-one update with H step = image.
-
-        It is left out where it would not matter for this c, is not defined, would make I + c B
-        indefinite, or claims a curvature far above 1 / c and all Ritz values.
-
-        Args:
-            step: s.
-            image: y.
-            c: h / alpha.
-            wanted: whether to learn at all.
-
-        Returns:
-            The model.
-        """
-        w = image - self.product(step)
-        omega, size, length = w @ step, jnp.linalg.norm(w), jnp.linalg.norm(step)
-        modes, overlaps = self._modes(w), self.secants @ w
-        slot = self.count % self.strengths.size
-        shrink = self._shrink(c)
-        inner = overlaps - self.coupling.T @ (shrink * modes)
-        # w^T (I + c B)^-1 w, from products at hand.
-        energy = w @ w - shrink @ modes**2
-        energy -= c * inner @ jnp.linalg.solve(self._capacitance(c), inner)
-        matters = c * size > MATTERS * length
-        defined = jnp.abs(omega) > ALIGNED * size * length
-        definite = 1 + c * energy / omega > DEFINITE
-        largest = jnp.max(self._positive) + 1 / c
-        credible = size**2 <= CREDIBLE * largest * jnp.abs(omega)
-        good = wanted & matters & defined & definite & credible & jnp.isfinite(omega)
-        return self._with_secant(good, w, omega, modes, overlaps.at[slot].set(w @ w))
-
-    def _with_secant(self, good, w, omega, modes, overlaps) -> "Curvature":
-        """A secant in place of the oldest, if it is good; selected row by row, without copies."""
         slot = self.count % self.strengths.size
         row = jnp.where(good, overlaps, self.gram[slot])
         return eqx.tree_at(
@@ -299,19 +249,25 @@ class Curvature(eqx.Module):
             ),
         )
 
-    @property
-    def _positive(self):
-        return jnp.maximum(self.values, 0)
+    def modes(self, vector: Vector) -> Float[Array, " capacity"]:
+        """S^T V v.
 
-    def _shrink(self, c):
-        return c * self._positive / (1 + c * self._positive)
+        Args:
+            vector: v.
 
-    def _modes(self, vector):
-        return self.coordinates.T @ (self.krylov.basis[:-1] @ vector)
+        Returns:
+            Its part along each Ritz vector.
+        """
+        # The last row of the basis takes no part: it is cut here, where it is one number.
+        return (self.krylov.basis @ vector)[:-1] @ self.coordinates
 
-    def _lifted(self, modes):
-        return self.krylov.basis[:-1].T @ (self.coordinates @ modes)
+    def lifted(self, modes: Float[Array, " capacity"]) -> Vector:
+        """V S m.
 
-    def _capacitance(self, c):
-        shrunk = self.coupling.T @ (self._shrink(c)[:, None] * self.coupling)
-        return jnp.diag(self.strengths) + c * (self.gram - shrunk)
+        Args:
+            modes: m.
+
+        Returns:
+            The vector.
+        """
+        return jnp.append(self.coordinates @ modes, 0) @ self.krylov.basis

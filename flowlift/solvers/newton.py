@@ -1,5 +1,6 @@
 """The equation of an implicit step, u = c f(u) + ..., by chord iteration that learns as it goes."""
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -10,6 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 from .curvature import Curvature
 from .equation import Equation
 from .lanczos import Vector
+from .lanes import where_any
+from .learner import Learner
 
 MAX_ITERATIONS = 8
 MAX_CG = 40
@@ -85,7 +88,7 @@ def solve(
     Returns:
         The last state.
     """
-    n = equation.weights.size
+    n, begun = equation.weights.size, Learner.of(curvature, equation.c)
     stale = ~fresh & (rate > CHORD_SLOW)
 
     def goes_on(now: Iteration):
@@ -95,7 +98,8 @@ def solve(
         point = equation.prediction + now.correction
         rates = field(point)
         (force, target), again = equation.asked(point, rates), now.evaluations > 0
-        model = now.curvature.taught(now.step, now.force - force, equation.c, again)
+        model = dataclasses.replace(begun, curvature=now.curvature)
+        model = model.taught(now.step, now.force - force, again)
         residual = target[:n] - now.correction[:n]
         hessian = lambda v: product(point, v)
         step, conjugate, learnt, products, indefinite = _step(
@@ -108,7 +112,7 @@ def solve(
         correction = equation.whole(now.correction[:n] + step, target)
         return Iteration(
             jnp.where(failed, now.correction, correction),
-            learnt,
+            learnt.curvature,
             step,
             force,
             jnp.where(finite, size, jnp.inf),
@@ -120,12 +124,12 @@ def solve(
             failed,
         )
 
-    first = start(equation, curvature, rate, jnp.zeros_like(equation.weights))
+    first = start(equation, begun.curvature, rate, jnp.zeros_like(equation.weights))
     last = jax.lax.while_loop(goes_on, iterate, first)
     return eqx.tree_at(lambda i: i.curvature.spent, last, curvature.spent + last.products)
 
 
-def _step(equation: Equation, hessian, model: Curvature, now: Iteration, residual, stale):
+def _step(equation: Equation, hessian, model: Learner, now: Iteration, residual, stale):
     """The next step, of the chord iteration or by conjugate gradients.
 
     Args:
@@ -140,11 +144,13 @@ def _step(equation: Equation, hessian, model: Curvature, now: Iteration, residua
         The step, whether it is one of conjugate gradients, B with what it has learnt, its products,
         whether they met negative curvature.
     """
-    chord = model.inverse(equation.c, residual)
+    chord = model.inverse(residual)
     slow = _slow(equation, now, chord, residual, stale)
-    conjugate = (now.conjugate & model.wanting) | (model.affordable & slow)
-    most = jnp.where(conjugate, MAX_CG, 0)
-    found = _conjugate_gradients(equation, hessian, model, residual, chord, most)
+    b = model.curvature
+    conjugate = (now.conjugate & b.wanting) | (b.affordable & slow)
+    most, none = jnp.where(conjugate, MAX_CG, 0), (jnp.zeros((), int), jnp.asarray(False))
+    run = lambda: _conjugate_gradients(equation, hessian, model, residual, chord, most)
+    found = where_any(conjugate, run, (chord, model, *none))
     return found[0], conjugate, *found[1:]
 
 
@@ -232,7 +238,7 @@ def _verdict(equation: Equation, now: Iteration, size, residual, force, conjugat
 
 
 def _conjugate_gradients(
-    equation: Equation, hessian, model: Curvature, residual: Vector, chord: Vector, limit
+    equation: Equation, hessian, model: Learner, residual: Vector, chord: Vector, limit
 ):
     """Conjugate gradients for I + c H, preconditioned, stopped on negative curvature.
 
@@ -264,9 +270,9 @@ def _conjugate_gradients(
         good = (curved > 0) & jnp.isfinite(curved)
         a = jnp.where(good, rz / curved, 0.0)
         x, r = x + a * p, r - a * jnp.where(good, image, 0.0)
-        z = model.inverse(equation.c, r)
+        z = model.inverse(r)
         rz_new = r @ z
-        learnt = learnt.taught(p, curvature, equation.c, jnp.asarray(True))
+        learnt = learnt.taught(p, curvature, jnp.asarray(True))
         return x, r, z, z + rz_new / rz * p, rz_new, learnt, count + 1, ~good
 
     zero, no = jnp.zeros((), int), jnp.asarray(False)

@@ -6,7 +6,8 @@ import math
 import jax
 import numpy as np
 
-from ..curvature import ALIGNED, CREDIBLE, DEFINITE, LEAST, MATTERS, NEGLIGIBLE, RESIDUAL, TURN
+from ..curvature import LEAST, NEGLIGIBLE, RESIDUAL, TURN
+from ..learner import ALIGNED, CREDIBLE, DEFINITE, MATTERS
 from .krylov import Krylov, Operator, generic_vector, norm, ritz
 from .stepping import Vector
 
@@ -261,7 +262,7 @@ class Learner:
     def learn(self, step: Vector, known: Vector, image: Vector) -> None:
         """The symmetric rank-one update with H step = image, where it matters and is sound.
 
-        See `flowlift.solvers.curvature.Curvature.taught`.
+        See `flowlift.solvers.learner.Learner.taught`.
 
         Args:
             step: s.
