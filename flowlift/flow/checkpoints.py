@@ -63,6 +63,7 @@ class Checkpoints:
         *,
         identity: str | None = None,
         on_leg: Callable[[Checkpoint], None] | None = None,
+        lazily: bool = False,
     ):
         """Name the file.
 
@@ -73,6 +74,9 @@ class Checkpoints:
                 an object of an extension module: a text that changes whenever they do. None: such
                 parts are refused. All other parts are compared in either case.
             on_leg: called with the checkpoint after each leg.
+            lazily: take the digest of the flow when the file is read or written, and not before:
+                a part that cannot be known is refused then, and a flow that ends before its file
+                is due costs none.
 
         Raises:
             ValueError: if `every` is negative or no number, or `identity` no text.
@@ -91,7 +95,9 @@ class Checkpoints:
         self._every, self._given, self._on_leg = every, identity, on_leg
         self._writings = Writings(every)
         self._last: Checkpoint | None = None
-        self._identity, self._is_leg = "", False
+        self._is_leg, self._lazily = False, lazily
+        # A digest, once it has been taken.
+        self._identity: Callable[[], str] = str
         self._legs: dict[int, Checkpoints] = {}
 
     def _card_(self) -> Card:
@@ -106,8 +112,8 @@ class Checkpoints:
         Returns:
             The file. All legs are written by one clock; the file of a leg that is finished stays.
         """
-        path = leg_path(self.path, turn)
-        leg = Checkpoints(path, self._every, identity=self._given, on_leg=self._on_leg)
+        options = {"identity": self._given, "on_leg": self._on_leg, "lazily": self._lazily}
+        leg = Checkpoints(leg_path(self.path, turn), self._every, **options)
         leg._writings, leg._is_leg = self._writings, True
         self._legs[turn] = leg
         return leg
@@ -128,11 +134,13 @@ class Checkpoints:
             ForeignCheckpoint: if the file is torn, or of another flow.
             Unidentified: for a part of the flow that cannot be known, without `identity`.
         """
-        self._identity = _identity(settings, plan, self._given)
+        self._identity = functools.cache(lambda: _identity(settings, plan, self._given))
+        if not self._lazily:
+            self._identity()
         if not self.path.exists():
             return None
         arrays = read(self.path)
-        if json.loads(str(arrays[HEADER]))["identity"] != self._identity:
+        if json.loads(str(arrays[HEADER]))["identity"] != self._identity():
             raise ForeignCheckpoint(
                 f"Argument `checkpoints` must name a file of this very flow, but "
                 f"{str(self.path)!r} is one of other arguments or versions; remove it or choose "
@@ -166,7 +174,7 @@ class Checkpoints:
             self._writings.later(lambda: self._write(checkpoint, engine))
 
     def _write(self, checkpoint: Checkpoint, engine: Engine) -> None:
-        arrays = without_empty_rows(_pack(checkpoint, self._identity, engine))
+        arrays = without_empty_rows(_pack(checkpoint, self._identity(), engine))
         write_whole(self.path, lambda temporary: save(temporary, arrays))
 
     def partial(self, outcome: Outcome) -> FlowSolution:
@@ -180,7 +188,7 @@ class Checkpoints:
             either. Its model is None. For a flow whose graph changes see `partial_legs`.
         """
         if self._last is not None:
-            return _partial(_records(self._last, self._identity), outcome)
+            return _partial(_records(self._last, ""), outcome)
         return partial(self.path, outcome)
 
     def partial_legs(self, outcome: Outcome) -> list[FlowSolution]:
