@@ -64,9 +64,7 @@ def solve_each(
     """
     # A mistake is said at once, and not with the first member.
     resolve_objective(task)
-    if isinstance(batch, str) and batch == "auto":
-        found = measured()
-        batch = None if found is None else found.batch
+    batch = resolve_batch(batch)
     interrupt = options.pop("interrupt", RAISE)
     # A mistake is said before the first member; each call of `solve` has its own bar.
     Manner.of(False, interrupt, options.get("progress", False))
@@ -74,6 +72,38 @@ def solve_each(
         return _one_by_one(models, task, horizon, interrupt, options)
     ensemble, flows = batched(models, task, horizon, batch, **options)
     return _side_by_side(ensemble, flows, interrupt)
+
+
+def resolve_batch(batch: Any) -> Any:
+    """How many flows run side by side on this device.
+
+    Args:
+        batch: as for `solve_each`.
+
+    Returns:
+        The number; None for one after another. What is neither is given back as it is.
+    """
+    if not (isinstance(batch, str) and batch == "auto"):
+        return batch
+    found = measured()
+    return None if found is None else found.batch
+
+
+def check_batch(batch: Any) -> None:
+    """Refuse what is no number of flows.
+
+    Args:
+        batch: as for `solve_each`.
+
+    Raises:
+        ValueError: if it is neither an integer of at least 1, nor "auto", nor None.
+    """
+    width = whole(batch)
+    if batch not in (None, "auto") and (width is None or width < 1):
+        raise ValueError(
+            f"Argument `batch` must be an integer of at least 1, or 'auto', but is {batch!r}; give "
+            "the number of flows that are to run side by side."
+        )
 
 
 def _one_by_one(models, task, horizon: float, interrupt: str, options: dict[str, Any]):
@@ -122,24 +152,40 @@ def batched(
     lanes = _width(width, options)
     # Interrupted members raise, each what it has: the ensemble answers for all.
     manner = Manner.of(options.pop("throw", False), RAISE, options.pop("progress", False))
-    flows = (_flow(model, task, horizon, manner, options) for model in models)
+    flows = (member(model, task, horizon, manner, **options) for model in models)
     return Ensemble(lanes), flows
 
 
-def _flow(model: PyTree, task, horizon: float, manner: Manner, options: dict[str, Any]):
-    """One member, which asks for its bursts; its arguments are checked when it begins."""
-    in_graph: dict[str, Any] = {**options, "engine": "graph"}
-    checkpoint, plan = prepared(model, task, horizon, **in_graph)
-    return (yield from integrating(checkpoint, plan, manner))
+def member(
+    model: PyTree, task: Any, horizon: float, manner: Manner, **options: Any
+) -> Waiting[FlowSolution]:
+    """One flow of an ensemble, which asks for its bursts; its arguments are checked as it begins.
+
+    Args:
+        model: as for `solve`.
+        task: likewise.
+        horizon: likewise.
+        manner: who is told of it, and what becomes of it where it does not come to its end.
+        **options: as for `solve`, with a file of its own for `checkpoints`.
+
+    Yields:
+        The bursts.
+
+    Returns:
+        The solution.
+
+    Raises:
+        ValueError: for a bad argument.
+        FlowError: as for `solve`.
+        FlowInterrupted: likewise.
+    """
+    checkpoint, plan = prepared(model, task, horizon, **{**options, "engine": "graph"})
+    checkpoints = options.get("checkpoints")
+    return (yield from integrating(checkpoint, plan, manner, checkpoints))
 
 
 def _width(batch: Any, options: dict[str, Any]) -> int:
-    width = whole(batch)
-    if width is None or width < 1:
-        raise ValueError(
-            f"Argument `batch` must be an integer of at least 1, or 'auto', but is {batch!r}; give "
-            "the number of flows that are to run side by side."
-        )
+    check_batch(batch)
     if options.get("engine") not in (None, "graph"):
         raise ValueError(
             "Argument `engine` must be left out with `batch`, whose flows run in the graph, but is "
@@ -150,4 +196,5 @@ def _width(batch: Any, options: dict[str, Any]) -> int:
             "Argument `checkpoints` must be left out with several models, since one file keeps one "
             f"flow, but is {Checkpoints.__name__}; call `solve` for each."
         )
-    return width
+    # Of NumPy or JAX perhaps.
+    return int(batch)

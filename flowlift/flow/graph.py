@@ -14,6 +14,7 @@ from ..solvers.host.stepping import Dense, HostField, Start, Vector
 from ..static import Static, split
 from .between import has_accurate_interpolant, interior
 from .legs import Memory, Numbers, advancing, beginning, interpolating
+from .named import SOLVERS
 from .records import Settings
 from .runner import AbstractRunner
 from .stops import GradientNormBelow, LossBelow, Stop, find
@@ -149,6 +150,24 @@ class GraphRunner(AbstractRunner):
             return np.concatenate(parts)[: len(fractions)]
 
         return evaluated
+
+
+def check_lanes(batch: Any, solver: Any) -> None:
+    """Refuse a number of lanes for a solver that has none.
+
+    Args:
+        batch: as for `solve_each`; "auto" and None ask for nothing.
+        solver: as for `solve`; what "auto" takes of solvers without lanes runs by itself.
+
+    Raises:
+        ValueError: for one without.
+    """
+    made = SOLVERS[solver]() if isinstance(solver, str) and solver in SOLVERS else solver
+    if not (batch in (None, "auto") or isinstance(made, (str, *_SIDE_BY_SIDE))):
+        raise ValueError(
+            f"Argument `batch` must be left out with a solver that has no lanes, {solver!r}, but "
+            f"is {batch!r}; take it out, or choose 'bdf', 'rkc2' or an explicit Runge-Kutta method."
+        )
 
 
 def _sees_end(solver: Any) -> bool:

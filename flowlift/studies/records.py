@@ -5,6 +5,7 @@ from math import inf
 from typing import Any
 
 from ..flow import ATOL, AUTO, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation, rates_at
+from ..flow.ensemble import check_batch
 from ..flow.rates import size_of
 from ..flow.stops import Stop
 from ..lift import parametrised_rates
@@ -78,14 +79,19 @@ class FlowPlan:
     engine: str | None = None
     """"graph": solvers are compiled whole, for seconds, which hundreds of stiff flows of one shape
     repay; none: as `flowlift.solve` has it."""
+    batch: int | str | None = None
+    """How many flows of a cell run side by side in one program, in the graph; "auto": as many as
+    were timed on this device, one by one on a CPU; none: one by one."""
 
     def __post_init__(self):
-        """Refuse half a certificate, and an engine that no study can ask for.
+        """Refuse half a certificate, an engine that no study can ask for, and what is no batch.
 
         Raises:
             ValueError: if one bound of a critical point is given without the other, or is not
-                positive; if `engine` is something else than "graph".
+                positive; if `engine` is something else than "graph"; if `batch` is no number of
+                flows.
         """
+        check_batch(self.batch)
         if self.engine not in (None, "graph"):
             raise ValueError(
                 f"Argument `engine` must be 'graph', but is {self.engine!r}; leave it out for the "

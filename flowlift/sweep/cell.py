@@ -15,6 +15,9 @@ from jaxtyping import PyTree
 from ..flow import Checkpoints, FlowSolution, solve
 from ..flow.dataset import Variables, facts_of, record_of
 from ..flow.dynamics import AbstractDynamics, GradientFlow
+from ..flow.ensemble import member
+from ..flow.manner import RAISE, Manner
+from ..flow.runner import Waiting
 from ..leaves import flowing
 from ..lift import sample
 from ..modules import PerceptronModule
@@ -64,11 +67,12 @@ class Bench:
 
     Attributes:
         study: the study with the cell's values along its further axes.
+        size: the size of its lifts.
     """
 
     def __init__(self, study: Study, cell: Cell):
         self.study = _variant(study, cell)
-        self._size = cell.size
+        self.size = cell.size
         self._bare = _task_of(self.study)
         self._task = _with_added(self.study, self._bare, None)
         self._make = model_maker(self.study)
@@ -89,14 +93,57 @@ class Bench:
         Returns:
             The run on the study's save times, and its flow.
         """
-        model = self._make(self._size, seed)
+        model, facts, task, options = self._drawn(seed, on_lift)
+        if self.study.flow.rewire is not None:
+            found = flow_rewired(self.study, model, task, seed, checkpoints, options)
+        else:
+            horizon = self.study.flow.horizon
+            found = solve(model, task, horizon, checkpoints=checkpoints, **options), {}
+        return self._kept(model, facts, task, *found), found[0]
+
+    def waiting(
+        self,
+        seed: int,
+        checkpoints: Checkpoints | None = None,
+        on_lift: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> Waiting[tuple[Variables, FlowSolution]]:
+        """As `run`, for a flow that asks for its bursts, so that several run side by side.
+
+        Flows whose graph changes do not.
+
+        Args:
+            seed: as for `run`.
+            checkpoints: likewise.
+            on_lift: likewise.
+
+        Yields:
+            The bursts.
+
+        Returns:
+            As `run`.
+        """
+        model, facts, task, options = self._drawn(seed, on_lift)
+        options |= {"checkpoints": checkpoints}
+        manner = Manner.of(False, RAISE, False)
+        flow = member(model, task, self.study.flow.horizon, manner, **options)
+        solution = yield from flow
+        return self._kept(model, facts, task, solution, {}), solution
+
+    def _drawn(self, seed: int, on_lift: Callable[[Mapping[str, Any]], None] | None):
+        """The model of a seed, what is known of it, its task, and options of its flow."""
+        model = self._make(self.size, seed)
         facts = facts_of(model)
         if on_lift:
             on_lift(facts)
-        rates, task = self.study.rates_of(model, self._size), self._task
+        rates, task = self.study.rates_of(model, self.size), self._task
         if self.study.output is not None and self.study.output.centred:
             task = _with_added(self.study, self._bare, model)
-        solution, history = _flow(self.study, model, task, seed, rates, checkpoints)
+        return model, facts, task, _options(self.study, model, rates)
+
+    def _kept(
+        self, model: PyTree, facts, task: Task, solution: FlowSolution, history: Variables
+    ) -> Variables:
+        """What is kept of a run."""
         data = describe(self.study, facts, solution, history)
         # A critical point of a graph that was still to change is none of the whole flow.
         last = np.isfinite(history["rewiring_time"][1]).all() if history else True
@@ -106,7 +153,7 @@ class Bench:
             seen = observe(self.study.observe, model, task, solution, *how)
             for name, found in seen.variables.items():
                 data[str(name)] = (tuple(map(str, found.dims)), found.values, found.attrs)
-        return data, solution
+        return data
 
 
 def gather(study: Study, size: int, runs: Sequence[tuple[int, str, Variables]]) -> xarray.Dataset:
@@ -233,15 +280,8 @@ def dynamics_of(study: Study) -> AbstractDynamics:
     return GradientFlow() if named is None else built(named)
 
 
-def _flow(
-    study: Study,
-    model: PyTree,
-    task: Task,
-    seed: int,
-    rates: Mapping[str, float] | None,
-    checkpoints: Checkpoints | None = None,
-) -> tuple[FlowSolution, Variables]:
-    """A flow, and what became of its graph where that changes."""
+def _options(study: Study, model: PyTree, rates: Mapping[str, float] | None) -> dict[str, Any]:
+    """Of `solve`, but for a file of checkpoints; of `solve_rewired` where the graph changes."""
     plan = study.flow
     options = {
         "solver": built(plan.solver),
@@ -256,11 +296,10 @@ def _flow(
         "rates": rates,
         "engine": plan.engine,
     }
-    if plan.rewire is not None:
-        return flow_rewired(study, model, task, seed, checkpoints, options)
-    flows, dynamics = flowing(model, study.frozen or ()), dynamics_of(study)
-    given = {"trainable": flows, "dynamics": dynamics, "checkpoints": checkpoints}
-    return solve(model, task, plan.horizon, **given, **options), {}
+    if plan.rewire is None:
+        options["trainable"] = flowing(model, study.frozen or ())
+        options["dynamics"] = dynamics_of(study)
+    return options
 
 
 def describe(

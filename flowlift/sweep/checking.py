@@ -7,6 +7,7 @@ import equinox as eqx
 
 from ..doing import doing
 from ..flow import check_settings
+from ..flow.graph import check_lanes
 from ..flow.methods import check_served
 from ..flow.rates import moving_leaves, named_rates
 from ..flow.stops import check_readable, check_stops
@@ -75,6 +76,7 @@ def _check_flow(study: Study, task: Task) -> None:
     dynamics = dynamics_of(study)
     check_readable(plan.stops, dynamics.records)
     check_served(dynamics, built(plan.solver))
+    check_lanes(plan.batch, built(plan.solver))
     dynamics.check(resolve_objective(task))
     if plan.critical_gradient_norm is not None and not dynamics.plain:
         raise ValueError(

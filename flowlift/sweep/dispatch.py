@@ -152,7 +152,7 @@ class Dispatcher:
     ) -> Iterator[Cell]:
         """A cell with nothing beside it; the claim is that of a worker that died on it before."""
         left: Cell | None = cell
-        manner = dataclasses.replace(self._manner, insist=insist)
+        manner = dataclasses.replace(self._manner, insist=insist, singly=True)
         while left is not None:
             wait_for_others([] if insist else [left], self._directory)
             future = next(self._as_ended([self._submit(left, manner)]))

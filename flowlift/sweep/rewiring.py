@@ -108,6 +108,11 @@ def check_rewiring(study: Study) -> None:
             "the averages of an edge that grows, and of what pruning leaves, would have to be "
             "said; take one of the two out."
         )
+    if flow.batch not in (None, "auto"):
+        raise ValueError(
+            "Argument `flow.batch` must be left out with [flow.rewire], whose flows change their "
+            f"shapes, but is {flow.batch!r}; take it out, or give 'auto'."
+        )
     plan.fractions(rewiring_times(study), flow.horizon)
     quantities = study.observe.quantities if study.observe else {}
     for name, quantity in quantities.items():

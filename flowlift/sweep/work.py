@@ -1,18 +1,14 @@
 """What a worker does with a cell: run after run, each kept, whatever happens to it."""
 
 import dataclasses
-import datetime
 import functools
-import math
 import random
-import socket
 import time
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray
 
 from ..compilations import keep_compilations
@@ -21,21 +17,22 @@ from ..files import NotRead
 from ..flow import Checkpoints, FlowSolution, ForeignCheckpoint, Outcome
 from ..flow.checkpoint_files import leg_paths, remove
 from ..flow.dataset import Variables
+from ..flow.ensemble import resolve_batch
 from ..sources import remember
 from ..store import Claim, Holder, claimed_by_others
 from ..store.cells import StoreError, read_cell, storing, write_cell
 from ..store.damage import set_aside
 from ..store.index import Watch
 from ..store.joining import numbered
-from ..store.names import CHECKPOINTS
-from ..store.schema import BESIDE, counts_as_failed
 from ..studies.grid import Cell
 from ..studies.records import Study
 from ..studies.toml import structure_study
-from .cell import Bench, describe, gather, versions
+from .cell import Bench, describe, gather
 from .compiling import compiling_seconds
+from .ended import UNKNOWN, checkpoint_of, failed, reason_of, with_times
 from .releasing import release_programs
 from .rewiring import known_of
+from .side_by_side import Batch, Keep
 
 # Seconds between looks at the claims of others, give or take half: two that gave way to each other
 # do not meet again and again.
@@ -55,11 +52,13 @@ class Manner:
         again: failures to compute again, by run: when each had ended. What fails meanwhile, in
             the hands of another writer, is a result.
         insist: compute even what another live writer claims.
+        singly: no run beside another, so that a claim says which one takes its worker down.
     """
 
     every: float = 60.0
     again: Mapping[str, str] = dataclasses.field(default_factory=dict)
     insist: bool = True
+    singly: bool = False
 
     def of(self, cell: Cell) -> "Manner":
         """What a worker needs of it for one cell."""
@@ -109,20 +108,34 @@ def compute_and_store(
         release_programs()
         bench = Bench(study, cell)
         keeper = _Keeper(bench.study, cell, directory, manner, before)
+
+        def keep(seed: int, run: str, data: Variables, solution: FlowSolution) -> None:
+            keeper.add(seed, run, data)
+            if on_run:
+                on_run(seed, solution)
+
         try:
-            for seed, run in zip(missing.seeds, missing.runs, strict=True):
-                holder.begin(run, seed)
-                path = _checkpoint(directory, run)
-                with doing(f"n = {cell.size}, seed {seed}"):
-                    data, solution = _one(bench, seed, path, manner, holder)
-                keeper.add(seed, run, data)
-                if on_run:
-                    on_run(seed, solution)
+            _all(bench, missing, directory, manner, holder, keep)
         except KeyboardInterrupt:
             keeper.write()
             raise
         keeper.write()
     return True
+
+
+def _all(bench: Bench, cell: Cell, directory: Path, manner: Manner, holder: Holder, keep: Keep):
+    """The runs of a cell, one by one or side by side."""
+    runs, plan = list(zip(cell.seeds, cell.runs, strict=True)), bench.study.flow
+    # Flows whose graph changes have no lanes; a width that was asked for is refused beforehand.
+    width = resolve_batch(plan.batch) if plan.rewire is None else None
+    if width is not None:
+        Batch(bench, width, directory, manner.every, holder).run(runs, keep, manner.singly)
+        return
+    for seed, run in runs:
+        holder.begin(run, seed)
+        with doing(f"n = {cell.size}, seed {seed}"):
+            data, solution = _one(bench, seed, checkpoint_of(directory, run), manner, holder)
+        keep(seed, run, data, solution)
 
 
 def _without(data: xarray.Dataset | None, again: Mapping[str, str]) -> xarray.Dataset | None:
@@ -191,18 +204,17 @@ def store_crash(study: Study, cell: Cell, directory: Path, claim: Claim) -> None
         claim: what the dead worker had said.
     """
     bench, alone = Bench(study, cell), cell.only(claim.run)
-    kept = Checkpoints(_checkpoint(directory, claim.run))
+    kept = Checkpoints(checkpoint_of(directory, claim.run))
     solution, history = known_of(bench.study, kept, Outcome.WORKER_CRASHED)
     reason = (
         f"{Outcome.WORKER_CRASHED.sentence} Its last checkpoint: t = {solution.time:.6g}."
         if len(solution.times)
         else f"{Outcome.WORKER_CRASHED.sentence} It left no checkpoint."
     )
-    data = _noted(describe(bench.study, claim.facts, solution, history), reason)
+    # Nobody knows how much of it compiled: as in files that are older than the distinction.
+    data = with_times(describe(bench.study, claim.facts, solution, history), reason, UNKNOWN)
     seconds = claim.beat - claim.since
     data["seconds"] = ((), seconds, data["seconds"][2])
-    # Nobody knows how much of it compiled: as in files that are older than the distinction.
-    data |= {name: ((), math.nan, noted) for name, noted in _TIMES.items()}
     keeper = _Keeper(bench.study, alone, directory, Manner(every=float("inf")), None)
     keeper.add(claim.seed, claim.run, data)
     keeper.write()
@@ -236,11 +248,13 @@ class _Keeper:
         """Write all runs so far; their checkpoints are no longer needed."""
         if not self._fresh:
             return
-        parts = [*self._parts, gather(self._study, self._cell.size, self._runs)]
+        # Side by side they end in any order.
+        runs = sorted(self._runs, key=lambda run: run[0])
+        parts = [*self._parts, gather(self._study, self._cell.size, runs)]
         data = parts[0] if len(parts) == 1 else _joined(parts)
         write_cell(data, self._cell, self._directory)
         for run in self._fresh:
-            remove(_checkpoint(self._directory, run))
+            remove(checkpoint_of(self._directory, run))
         self._fresh, self._written = [], time.monotonic()
 
 
@@ -252,7 +266,7 @@ def _one(
     bench: Bench, seed: int, path: Path, manner: Manner, holder: Holder
 ) -> tuple[Variables, FlowSolution]:
     """A run; an exception is how it ended, unless it is about the store."""
-    checkpoints = Checkpoints(path, manner.every)
+    checkpoints = Checkpoints(path, manner.every, lazily=True)
     clock, compiled, facts = time.perf_counter(), compiling_seconds(), {}
 
     def know(found: Mapping[str, Any]) -> None:
@@ -262,24 +276,14 @@ def _one(
     try:
         with storing(path.parent.parent):
             data, solution = _gone_on_with(bench, seed, checkpoints, know)
-        reason = solution.message if counts_as_failed(solution.result.value) else ""
+        reason = reason_of(solution)
     except (StoreError, NotRead):
         raise
     except Exception as error:
-        outcome = Outcome.OUT_OF_MEMORY if _is_memory(error) else Outcome.EXCEPTION
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        solution, history = known_of(bench.study, checkpoints, outcome)
-        data = describe(bench.study, facts, solution, history)
-        data["seconds"] = ((), time.perf_counter() - clock, data["seconds"][2])
+        seconds = time.perf_counter() - clock
+        data, solution, reason = failed(bench, facts, error, checkpoints, seconds)
     took = (time.perf_counter() - clock, compiling_seconds() - compiled)
-    data |= {n: ((), t, a) for (n, a), t in zip(_TIMES.items(), took, strict=True)}
-    return _noted(data, reason), solution
-
-
-_TIMES = {
-    "run_seconds": {"long_name": "wall time of the run, all included", "units": "s"},
-    "compile_seconds": {"long_name": "of that, tracing and compiling", "units": "s"},
-}
+    return with_times(data, reason, took), solution
 
 
 def _gone_on_with(bench: Bench, seed: int, checkpoints: Checkpoints, know: Callable):
@@ -290,17 +294,3 @@ def _gone_on_with(bench: Bench, seed: int, checkpoints: Checkpoints, know: Calla
         for path in (checkpoints.path, *leg_paths(checkpoints.path)):
             set_aside(path, "it is no checkpoint of this run by these versions")
         return bench.run(seed, checkpoints, know)
-
-
-def _noted(data: Variables, reason: str) -> Variables:
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    texts = {"reason": reason, "ended": now, "host": socket.gethostname(), "versions": versions()}
-    return data | {k: ((), np.asarray(v), BESIDE[k]) for k, v in texts.items()}
-
-
-def _is_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-def _checkpoint(directory: Path, run: str) -> Path:
-    return directory / CHECKPOINTS / f"{run}.npz"
