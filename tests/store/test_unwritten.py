@@ -15,6 +15,7 @@ from flowlift.flow.checkpoints import partial
 from flowlift.store import cells as files
 from flowlift.sweep import cell as cell_module
 from flowlift.sweep import work
+from flowlift.sweep.ended import with_times
 
 BOUND = 2.0
 
@@ -27,8 +28,7 @@ def keeper_of(study, folder):
 def record(study):
     """A run without a flow."""
     nothing = partial(Path("nowhere"), Outcome.HORIZON)
-    found = work._noted(cell_module.describe(study, {}, nothing), "")
-    return found | {name: ((), 0.0, noted) for name, noted in work._TIMES.items()}
+    return with_times(cell_module.describe(study, {}, nothing), "", (0.0, 0.0))
 
 
 @pytest.fixture
