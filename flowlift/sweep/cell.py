@@ -68,11 +68,14 @@ class Bench:
     Attributes:
         study: the study with the cell's values along its further axes.
         size: the size of its lifts.
+        identified: whether a flow of it has taken its digest: no part of the others, which differ
+            by their seeds, will be refused, so that theirs can wait until a file is due.
     """
 
     def __init__(self, study: Study, cell: Cell):
         self.study = _variant(study, cell)
         self.size = cell.size
+        self.identified = False
         self._bare = _task_of(self.study)
         self._task = _with_added(self.study, self._bare, None)
         self._make = model_maker(self.study)
@@ -99,6 +102,7 @@ class Bench:
         else:
             horizon = self.study.flow.horizon
             found = solve(model, task, horizon, checkpoints=checkpoints, **options), {}
+        self.identified |= checkpoints is not None
         return self._kept(model, facts, task, *found), found[0]
 
     def waiting(
@@ -127,6 +131,7 @@ class Bench:
         manner = Manner.of(False, RAISE, False)
         flow = member(model, task, self.study.flow.horizon, manner, **options)
         solution = yield from flow
+        self.identified |= checkpoints is not None
         return self._kept(model, facts, task, solution, {}), solution
 
     def _drawn(self, seed: int, on_lift: Callable[[Mapping[str, Any]], None] | None):

@@ -104,7 +104,7 @@ class Batch:
         """A run, which asks for its bursts; an exception of its own is how it ended."""
         self._holder.begin(run, seed)
         path, facts, clock = checkpoint_of(self._directory, run), {}, time.perf_counter()
-        checkpoints = Checkpoints(path, self._every, lazily=True)
+        checkpoints = Checkpoints(path, self._every, lazily=self._bench.identified)
 
         def know(found: Any) -> None:
             facts.update(found)

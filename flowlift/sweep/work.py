@@ -266,7 +266,7 @@ def _one(
     bench: Bench, seed: int, path: Path, manner: Manner, holder: Holder
 ) -> tuple[Variables, FlowSolution]:
     """A run; an exception is how it ended, unless it is about the store."""
-    checkpoints = Checkpoints(path, manner.every, lazily=True)
+    checkpoints = Checkpoints(path, manner.every, lazily=bench.identified)
     clock, compiled, facts = time.perf_counter(), compiling_seconds(), {}
 
     def know(found: Mapping[str, Any]) -> None:

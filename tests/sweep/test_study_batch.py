@@ -45,6 +45,12 @@ def test_a_solver_without_lanes_is_refused_before_any_flow(tmp_path):
         check_study(read(tmp_path, TINY, "flow.batch=2", 'flow.solver="exprb"'))
 
 
+def test_a_width_and_a_graph_that_changes_are_refused_together(tmp_path):
+    rewire = "flow.rewire={times=[0.5], drop=0.5, grow='random'}"
+    with pytest.raises(ValueError, match=r"`flow.batch` must be left out with \[flow.rewire\]"):
+        check_study(read(tmp_path, TINY, "flow.batch=2", rewire))
+
+
 @pytest.fixture(scope="module")
 def one_by_one(tmp_path_factory):
     folder = tmp_path_factory.mktemp("one_by_one")
