@@ -60,6 +60,8 @@ class Options:
         products: of an instrument; 0 for its own number.
         memory: bytes, of `solve` or of the instrument; 0 for none.
         solver: of the flow.
+        parametrisation: of the flow: its laws and rates; none: weights of unit pre-activations, a
+            small read-out and no rates, so that curvature grows with the edges.
         checkpoint: a file that keeps where the flow stands, every five minutes; none if empty.
         alone: this process measures itself; else each number of edges gets one of its own.
     """
@@ -73,6 +75,7 @@ class Options:
     products: int = 0
     memory: int = 0
     solver: str = "auto"
+    parametrisation: str = ""
     checkpoint: str = ""
     alone: bool = False
 
@@ -81,10 +84,10 @@ def draw(options: Options) -> Lift:
     module = modules.mlp(64, 10, depth=3, bias=False, vector_input=False)
     weights = {"*": Gaussian(IN_DEGREE**-0.5), "h3->y": Gaussian(1e-3)}
     copies = max(IN_DEGREE, round(options.edges[0] / PER_COPY))
+    named = options.parametrisation
+    laws = {"parametrisation": named} if named else {"weights": weights}
     edges = FixedInDegree(IN_DEGREE)
-    return sample(
-        module, copies=copies, edges=edges, weights=weights, seed=0, precision=options.dtype
-    )
+    return sample(module, copies=copies, edges=edges, seed=0, precision=options.dtype, **laws)
 
 
 def peak() -> float:
@@ -125,6 +128,7 @@ def run_flow(options: Options, solver: str) -> str:
         precision=options.dtype,
         memory=options.memory or None,
         max_gradients=options.budget or np.inf,
+        rates=options.parametrisation or None,
         checkpoints=kept,
         progress=kept is not None,
     )
