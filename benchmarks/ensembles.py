@@ -1,24 +1,49 @@
 """Flows of an ensemble: one by one on the host, one by one in the graph, K side by side.
 
     python benchmarks/ensembles.py --flows 16 --batch 8 --solver tsit5 --horizon 10
+    python benchmarks/ensembles.py --flows 48 --solver auto --horizon 1e4 --copies 10 --study
 
 Seconds are those of the CPU, since a busy machine stretches all others; the first flow of each way,
 which compiles, is not counted among them but said apart. Attempts of the batch are those of all
-lanes, at rest or not, beside what the flows need alone.
+lanes, at rest or not, beside what the flows need alone. With `--study` they are runs of a study
+that is computed in this process, lifts, identities and stored cells included.
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
+import xarray
 
-from flowlift import FixedInDegree, FlowSolution, Lift, modules, sample, tasks
+from flowlift import FixedInDegree, FlowSolution, Lift, modules, sample, studies, sweep, tasks
 from flowlift.flow import solve_each
 from flowlift.flow.ensemble import batched
 
 jax.config.update("jax_enable_x64", True)
+
+STUDY = """
+name = "ensembles"
+seeds = {seeds}
+[module]
+kind = "mlp"
+inputs = 2
+depth = 2
+[task]
+kind = "periodic"
+harmonics = {{ 1 = 1.0 }}
+samples = 16
+[lift]
+sizes = [{copies}]
+edges = {{ kind = "fixed_in_degree", degree = 4 }}
+[flow]
+horizon = {horizon}
+solver = "{solver}"
+{way}
+"""
 
 
 def lifts(count: int, copies: int, first: int = 0) -> Iterator[Lift]:
@@ -35,6 +60,31 @@ def measured(run) -> tuple[float, list[FlowSolution]]:
     return time.process_time() - clock, found
 
 
+def of_study(given: argparse.Namespace, way: str, seeds: int) -> tuple[float, xarray.Dataset]:
+    """CPU seconds of a study in this process, and its results."""
+    ways = {"host": "", "graph": 'engine = "graph"', "batch": f"batch = {given.batch}"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "study.toml"
+        text = STUDY.format(seeds=seeds, way=ways[way], **vars(given))
+        path.write_text(text)
+        clock = time.process_time()
+        found = sweep.run_study(studies.read_study(path), path.parent / "results", progress=False)
+        return time.process_time() - clock, found.load()
+
+
+def studied(given: argparse.Namespace) -> None:
+    """One line for each way, of a study."""
+    for way in given.ways:
+        first, _ = of_study(given, way, given.batch if way == "batch" else 1)
+        took, found = of_study(given, way, given.flows)
+        print(
+            f"{way:6} {given.solver}: {1e3 * took / given.flows:7.1f} ms of CPU a run of a study, "
+            f"P = {int(found.parameters.values.flat[0])}, {float(found.steps.mean()):.0f} steps; "
+            f"first {first:.1f} s; median loss {float(found.final_loss.median()):.3g}",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Print one line for each way."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -44,7 +94,11 @@ def main() -> None:
     parser.add_argument("--solver", default="tsit5")
     parser.add_argument("--horizon", type=float, default=10.0)
     parser.add_argument("--ways", nargs="+", default=["host", "graph", "batch"])
+    parser.add_argument("--study", action="store_true")
     given = parser.parse_args()
+    if given.study:
+        studied(given)
+        return
     task = tasks.periodic({1: 1.0}, samples=16)
     options = {"solver": given.solver, "horizon": given.horizon}
     for way in given.ways:

@@ -99,7 +99,9 @@ def run(options: Options) -> pandas.DataFrame:
     for place in runs_of(options):
         if place not in done:
             rows.append(one(*place))
-            pandas.DataFrame(rows).to_csv(path, float_format="%.6g", index=False)
+            # Renamed when it is whole: a kill loses the run under way and no other.
+            pandas.DataFrame(rows).to_csv(path.with_suffix(".new"), float_format="%.6g", index=False)
+            path.with_suffix(".new").replace(path)
     return pandas.DataFrame(rows)
 
 
