@@ -100,8 +100,9 @@ def run(options: Options) -> pandas.DataFrame:
         if place not in done:
             rows.append(one(*place))
             # Renamed when it is whole: a kill loses the run under way and no other.
-            pandas.DataFrame(rows).to_csv(path.with_suffix(".new"), float_format="%.6g", index=False)
-            path.with_suffix(".new").replace(path)
+            whole = path.with_suffix(".new")
+            pandas.DataFrame(rows).to_csv(whole, float_format="%.6g", index=False)
+            whole.replace(path)
     return pandas.DataFrame(rows)
 
 
