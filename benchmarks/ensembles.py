@@ -28,6 +28,7 @@ jax.config.update("jax_enable_x64", True)
 STUDY = """
 name = "ensembles"
 seeds = {seeds}
+chunk = {seeds}
 [module]
 kind = "mlp"
 inputs = 2

@@ -38,12 +38,13 @@ class Lanes:
         self._static, self._asked = runner.static, runner.asked
         given = runner.given(*first[2:])
         self._carry = blank(self._static, self._asked, runner.arrays, *given, width=width)
-        # A lane that has never had a flow has the numbers of the first, and rests.
+        # A lane that has never had a flow begins with the numbers of the first, and rests there:
+        # from zeros, inner loops of some solvers would only end at their limits.
         self._given = jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * width), given)
         self._arrays: list[Any] = list(runner.arrays)
         self._shared = [True] * len(self._arrays)
         self._requests: list[tuple[int, Request] | None] = [None] * width
-        self._fresh = np.zeros(width, bool)
+        self._fresh = np.ones(width, bool)
         self._found: Any = None
 
     @staticmethod

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flowlift import FixedInDegree, flow, modules, sample, tasks
-from flowlift.flow import LossBelow, Outcome
+from flowlift.flow import LossBelow, Outcome, side_by_side
 from flowlift.flow.abreast import abreast
 from flowlift.flow.chunking import bytes_per_sample
 from flowlift.flow.dynamics import HeavyBall
@@ -40,6 +40,26 @@ def assert_equal(one, other):
     np.testing.assert_array_equal(one.model["theta"], other.model["theta"])
     for name in ("times", "loss", "gradient_norm", "arc_length", "energy"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.slow  # A program of lanes takes seconds to compile.
+def test_lanes_that_never_had_a_flow_rest_where_the_first_one_began(monkeypatch):
+    """From zeros inner loops end at their limits: four of eight lanes at rest cost tenfold."""
+    carries = []
+
+    def seen(*options):
+        def run(*given):
+            answer = abreast(*options)(*given)
+            carries.append(answer[0])
+            return answer
+
+        return run
+
+    monkeypatch.setattr(side_by_side, "abreast", seen)
+    ((solution,), _) = in_lanes([50.0], width=3, solver="bdf")
+    assert solution.result == Outcome.HORIZON
+    for carry in carries:
+        np.testing.assert_array_equal(carry.state[0][1:, 0], [1.0, 1.0])
 
 
 @pytest.mark.slow  # 64 flows, twice.
