@@ -68,7 +68,20 @@ def abreast(static: Static, asked: tuple[bool, bool], shared: tuple[bool, ...]) 
         found = jax.vmap(found_by)(last, memory.parts[1].accepted)
         return last, on, count, found
 
-    return jax.jit(exact_products(advance))
+    return jax.jit(exact_products(advance), compiler_options=_options())
+
+
+def _options() -> dict[str, Any]:
+    """Of the compiler: on CPUs a program of lanes computes in one thread.
+
+    XLA's pool of threads can wait for itself for ever in batched programs with factorisations in
+    loops: four of seven studies of a BDF in lanes on two cores. Others met it in theirs
+    (PyAutoFit 1528).
+
+    Returns:
+        Options of `jax.jit`.
+    """
+    return {"xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" else {}
 
 
 def blank(
