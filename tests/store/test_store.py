@@ -25,7 +25,7 @@ from study_text import TEXT
 
 from flowlift import answers, store, studies, sweep
 from flowlift.files import NotRead, NotWritten
-from flowlift.flow import checkpoints
+from flowlift.flow import checkpoint_files
 from flowlift.reserved import RESERVED
 from flowlift.store import folding
 from flowlift.store.names import CELLS, CHECKPOINTS, CLAIMS
@@ -251,7 +251,7 @@ def test_a_killed_study_goes_on_with_the_same_bits(study, expected, tmp_path, mo
 
     # A checkpoint that cannot be read now is neither torn nor the result of a run.
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "open_regular", refuse)
+        patch.setattr(checkpoint_files, "open_regular", refuse)
         with pytest.raises(NotRead, match="raise the limit on open files"):
             sweep.run_study(study, tmp_path, every=0.0, progress=False)
     assert [f.stem for f in (tmp_path / CHECKPOINTS).iterdir()] == [runs_of(study)[1]]

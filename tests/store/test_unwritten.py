@@ -28,7 +28,7 @@ def keeper_of(study, folder):
 def record(study):
     """A run without a flow."""
     nothing = partial(Path("nowhere"), Outcome.HORIZON)
-    return with_times(cell_module.describe(study, {}, nothing), "", (0.0, 0.0))
+    return with_times(cell_module.describe(study, {}, nothing, {}), "", (0.0, 0.0))
 
 
 @pytest.fixture
