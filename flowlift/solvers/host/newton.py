@@ -1,4 +1,8 @@
-"""The equation of an implicit step on the host: see `flowlift.solvers.newton`, the reference."""
+"""The equation of an implicit step on the host: see `flowlift.solvers.newton` and `equation`.
+
+Those are the reference. Both engines are kept apart on purpose, arrays of NumPy here and programs
+of JAX there, and tests hold them to the same counts and numbers.
+"""
 
 import dataclasses
 import math
@@ -21,20 +25,7 @@ from .stepping import HostField, Vector
 
 @dataclasses.dataclass(frozen=True)
 class Velocity:
-    """How the velocity of theta' = v, v' = F(theta) - g v leaves the equation of a step.
-
-    With corrections d of theta and e of v, d = k v - psi and e = k (F - g v) - psi_v, where
-    k = h / alpha and v = p_v + e: so v = (d + psi) / k, and
-
-        d = c F(p + d) - psi',   c = k^2 / (1 + k g),   psi' = psi - k (p_v - psi_v) / (1 + k g),
-
-    an equation of theta alone, of the form that a plain flow has, with the same Hessian.
-
-    Attributes:
-        scale: k.
-        friction: g at the end of the step.
-        psi: that of theta, (P,).
-    """
+    """The velocity that left the equation: see `flowlift.solvers.equation.Velocity`."""
 
     scale: float
     friction: float
