@@ -21,7 +21,7 @@ from ..flow.runner import Waiting
 from ..leaves import flowing
 from ..lift import sample
 from ..modules import PerceptronModule
-from ..store.joining import numbered
+from ..store.joining import along_seeds
 from ..store.schema import versions_of
 from ..studies.grid import SCHEMA, Cell
 from ..studies.kinds import build_module, build_task, built
@@ -184,9 +184,7 @@ def _side_by_side(parts: Sequence[Variables]) -> xarray.Dataset:
     """As `xarray.concat` along `seed`, which takes longer than a small flow."""
     shapes = [{name: np.shape(values) for name, (_, values, _) in part.items()} for part in parts]
     if any(shape != shapes[0] for shape in shapes):
-        return xarray.concat(
-            numbered([xarray.Dataset(part) for part in parts]), "seed", join="outer"
-        )
+        return along_seeds([xarray.Dataset(part) for part in parts])
     stacked, coords = {}, {}
     for name, (dims, values, attributes) in parts[0].items():
         # Times are those of all.

@@ -23,7 +23,7 @@ from ..store import Claim, Holder, claimed_by_others
 from ..store.cells import StoreError, read_cell, storing, write_cell
 from ..store.damage import set_aside
 from ..store.index import Watch
-from ..store.joining import numbered
+from ..store.joining import along_seeds
 from ..studies.grid import Cell
 from ..studies.records import Study
 from ..studies.toml import structure_study
@@ -251,15 +251,11 @@ class _Keeper:
         # Side by side they end in any order.
         runs = sorted(self._runs, key=lambda run: run[0])
         parts = [*self._parts, gather(self._study, self._cell.size, runs)]
-        data = parts[0] if len(parts) == 1 else _joined(parts)
+        data = parts[0] if len(parts) == 1 else along_seeds(parts)
         write_cell(data, self._cell, self._directory)
         for run in self._fresh:
             remove(checkpoint_of(self._directory, run))
         self._fresh, self._written = [], time.monotonic()
-
-
-def _joined(parts: Sequence[xarray.Dataset]) -> xarray.Dataset:
-    return xarray.concat(numbered(parts), "seed", join="outer")
 
 
 def _one(
