@@ -175,14 +175,19 @@ class Ensemble:
 
         Yields:
             What each comes to, in their order: one that has ended waits for those before it.
+
+        Raises:
+            Exception: what `flows` raises, once those that were drawn before have been given.
         """
-        waiting, drawn, given = iter(flows), 0, 0
+        waiting, drawn, given = _until_raised(flows), 0, 0
         more = True
         while more or self._active:
             while more and len(self._active) < self._width:
                 flow = next(waiting, None)
                 more = flow is not None
-                if flow is not None:
+                if isinstance(flow, _Raised):
+                    self._ended[drawn] = flow
+                elif flow is not None:
                     self._active[drawn] = flow
                     self._go_on(drawn, None)
                     drawn += 1
@@ -264,6 +269,14 @@ class Ensemble:
 class _Raised:
     def __init__(self, error: Exception):
         self.error = error
+
+
+def _until_raised(flows: Iterable[Waiting]) -> Iterator[Any]:
+    """The flows, and last what ended them where that was an exception: it has its turn, too."""
+    try:
+        yield from flows
+    except Exception as error:
+        yield _Raised(error)
 
 
 def _result(found: Any) -> Any:

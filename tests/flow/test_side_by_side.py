@@ -210,6 +210,21 @@ def test_a_bad_member_is_said_in_its_turn():
         next(solutions)
 
 
+def test_what_ends_the_models_themselves_has_its_turn_after_those_that_were_drawn():
+    def ended(answer):
+        return answer
+        yield
+
+    def drawn():
+        yield from map(ended, "abc")
+        raise RuntimeError("no more")
+
+    found, given = Ensemble(width=4).run(drawn()), []
+    with pytest.raises(RuntimeError, match="no more"):
+        given.extend(found)
+    assert given == ["a", "b", "c"]
+
+
 @pytest.mark.slow  # A program of lanes.
 def test_lanes_of_one_program_compile_once():
     abreast.cache_clear()
