@@ -17,6 +17,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 # A folder, or "off".
 SETTING = "FLOWLIFT_CACHE"
@@ -101,6 +102,28 @@ def _kept() -> Place:
             stacklevel=2,
         )
     return place
+
+
+def started() -> list[Any]:
+    """JAX's devices, started now if they were not before.
+
+    Returns:
+        Them.
+
+    Raises:
+        ValueError: if JAX has none of the platforms that it was told to take.
+    """
+    import jax
+
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+        why = str(error).partition("\n")[0].rstrip(". ") or "it has no such platform"
+        raise ValueError(
+            f"JAX's setting JAX_PLATFORMS must name a device of this machine, but is {asked!r} "
+            f"({why}); unset it, or install JAX for that device: pip install 'flowlift[cuda13]'."
+        ) from None
 
 
 def _chosen() -> Path | None:

@@ -183,7 +183,7 @@ def test_the_doctor_says_what_is_kept_and_what_is_read(capsys):
     assert all(name in first for name in ("Python", "flowlift", "jaxlib", "diffrax"))
     assert any(line.startswith("devices") for line in printed)
     assert any("JAX's own setting names the folder" in line for line in printed)
-    assert "numbers    x64 on" in printed
+    assert any(line.startswith("numbers    x64 on in commands") for line in printed)
     assert any(line.startswith("products") and "'highest'" in line for line in printed)
     assert any(line.startswith("threads") and "BLAS" in line for line in printed)
     (again,) = [line for line in printed if line.startswith("again")]
@@ -195,3 +195,21 @@ def test_the_doctor_says_what_is_kept_and_what_is_read(capsys):
     reasons = [line for line in printed if line.startswith("  miss")]
     assert len(reasons) <= missed
     assert all(len(line.partition(": ")[2]) > 10 for line in reasons)
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch):
+    def nothing() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("jax.devices", nothing)
+    with pytest.raises(ValueError, match=r"JAX_PLATFORMS.*it has no such platform.*unset it"):
+        compilations.started()
+
+
+def test_the_doctor_speaks_of_the_users_own_environment():
+    from flowlift.cli.doctor import _numbers, _threads
+
+    assert "in scripts it is off" in next(_numbers({}))
+    assert "off" not in next(_numbers({"JAX_ENABLE_X64": "True"}))
+    assert "set OPENBLAS_NUM_THREADS=1" in next(_threads({}))
+    assert "set OPENBLAS" not in next(_threads({"OPENBLAS_NUM_THREADS": "1"}))

@@ -8,11 +8,11 @@ import platform
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 
-from ..compilations import BOUND, SETTING, Place, contents, keep_compilations
+from ..compilations import BOUND, SETTING, Place, contents, keep_compilations, started
 from ..flow import FlowSolution, solve
 from ..kernels.measured import measured, path_of
 from ..lift import FixedInDegree, sample
@@ -24,35 +24,41 @@ _PACKAGES = ("flowlift", "jax", "jaxlib", "equinox", "diffrax", "optimistix", "n
 _LOGGERS = ("jax._src.compiler", "jax._src.compilation_cache")
 
 
-def report() -> Iterator[str]:
+def report(environment: Mapping[str, str]) -> Iterator[str]:
     """What this machine runs with, and what a small flow finds among the kept compilations.
+
+    Args:
+        environment: that of the user, before this process made settings of its own.
 
     Yields:
         Lines, each as soon as it is known.
+
+    Raises:
+        ValueError: if JAX has no device.
     """
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
     yield f"versions   Python {platform.python_version()}, {', '.join(versions)}"
     place = keep_compilations()
-    devices = Counter(f"{d.platform} ({d.device_kind})" for d in jax.devices())
+    devices = Counter(f"{d.platform} ({d.device_kind})" for d in started())
     yield "devices    " + ", ".join(f"{count} {name}" for name, count in devices.items())
-    yield from _numbers()
-    yield from _threads()
+    yield from _numbers(environment)
+    yield from _threads(environment)
     yield from _choices()
     yield from _place(place)
     yield "a small flow, by its programs:"
     yield from _of_a_flow()
-    yield from _of_another_process(place)
+    yield from _of_another_process()
 
 
-def _numbers() -> Iterator[str]:
-    x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-    change = "" if x64 else "; for float64 set JAX_ENABLE_X64=1"
-    yield f"numbers    x64 {'on' if x64 else 'off: flows in float32 only'}{change}"
+def _numbers(environment: Mapping[str, str]) -> Iterator[str]:
+    said = environment.get("JAX_ENABLE_X64", "").lower() in _TRUE
+    change = "" if said else "; in scripts it is off, where float64 wants JAX_ENABLE_X64=1"
+    yield f"numbers    x64 on in commands{change}"
     default = jax.config.jax_default_matmul_precision  # pyright: ignore
     yield f"products   of flows in 'highest' precision (no TF32); JAX's own default is {default!r}"
 
 
-def _threads() -> Iterator[str]:
+def _threads(environment: Mapping[str, str]) -> Iterator[str]:
     import threadpoolctl
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -62,7 +68,7 @@ def _threads() -> Iterator[str]:
         if p["user_api"] == "blas"
     }
     said = ", ".join(sorted(pools)) or "none loaded"
-    change = "" if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else _ONE_THREAD
+    change = "" if environment.get("OPENBLAS_NUM_THREADS") == "1" else _ONE_THREAD
     yield f"threads    {cores} cores for this process; BLAS: {said}{change}"
 
 
@@ -77,6 +83,8 @@ def _choices() -> Iterator[str]:
     )
 
 
+# As JAX reads its own settings.
+_TRUE = ("y", "yes", "t", "true", "on", "1")
 _ONE_THREAD = "; with several workers of your own set OPENBLAS_NUM_THREADS=1 (sweeps do)"
 
 
@@ -98,15 +106,23 @@ def _of_a_flow() -> Iterator[str]:
     hits = [name for name, what in said if what == _HIT]
     missed = Counter(name for name, what in said if what == _MISS)
     reasons = {name: what for name, what in said if what not in (_HIT, _MISS)}
+    compiled = "compiled, " + ("for the first time here" if _are_kept() else "and not kept")
     for name, count in sorted(missed.items()):
-        why = reasons.get(name, "compiled for the first time on this machine, and kept")
+        why = reasons.get(name, compiled)
         yield f"  miss     {name}{'' if count == 1 else f' (x {count})'}: {why}"
     total = len(hits) + missed.total()
     yield f"hits       {len(hits)} of {total} programs were read, {missed.total()} compiled"
     yield f"flow       {solution.solver}: {solution.result.value} at t = {solution.time:g}"
 
 
-def _of_another_process(place: Place) -> Iterator[str]:
+def _are_kept() -> bool:
+    """Whether JAX has a folder for what it compiles, and can write there."""
+    folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    on = jax.config.jax_enable_compilation_cache and bool(folder)  # pyright: ignore
+    return on and ("://" in str(folder) or os.access(str(folder), os.W_OK | os.X_OK))
+
+
+def _of_another_process() -> Iterator[str]:
     """Whether a second process reads what this one compiled."""
     said = subprocess.run(
         [sys.executable, "-c", f"import {__name__} as doctor; print(doctor.found())"],
@@ -120,14 +136,18 @@ def _of_another_process(place: Place) -> Iterator[str]:
         yield f"again      a second process failed: {last}"
         return
     hits, total = map(int, said.stdout.split()[-2:])
-    kept = place.root is not None or jax.config.jax_compilation_cache_dir  # pyright: ignore
-    least = jax.config.jax_persistent_cache_min_compile_time_secs  # pyright: ignore
-    change = (
-        f"; JAX's own setting keeps none that compile in less than {least:g} s" if least else ""
-    )
-    change = change or f"; see the folder above, or set {SETTING} to another"
-    change = ("" if hits == total else change) if kept else "; nothing is kept, see above"
+    change = "" if hits == total and _are_kept() else _change()
     yield f"again      a second process read {hits} of {total} programs{change}"
+
+
+def _change() -> str:
+    """What keeps more programs."""
+    if not _are_kept():
+        return "; nothing is kept, see above"
+    least = jax.config.jax_persistent_cache_min_compile_time_secs  # pyright: ignore
+    if least:
+        return f"; JAX's own setting keeps none that compile in less than {least:g} s"
+    return f"; see the folder above, or set {SETTING} to another"
 
 
 def found() -> str:

@@ -110,7 +110,7 @@ def _last_words(error: BaseException, given: list[str]) -> tuple[int, str]:
     place = traceback.extract_tb(error.__traceback__)[-1]
     return 1, (
         f"not foreseen: {type(error).__name__} ({error}) at {place.filename}:{place.lineno}; "
-        f"{_DEBUG} shows the full traceback, please report it."
+        f"{_DEBUG} shows the full traceback, `flowlift doctor` what is here; please report it."
     )
 
 
@@ -360,10 +360,11 @@ def _list(command: List) -> None:
 
 
 def _doctor(command: Doctor) -> None:
+    before = dict(os.environ)
     _use_float64()
     from .doctor import report
 
-    for line in report():
+    for line in report(before):
         print(line, flush=True)
 
 
