@@ -54,6 +54,57 @@ def test_the_bound_fails_as_often_as_it_says(vectors):
     assert -2 < surer < bounds[0]
 
 
+def spectrum(lower):
+    """Outliers above, a bulk around 0, and a lower end."""
+    return np.concatenate([lower, np.linspace(-0.5, 0.5, 340), np.geomspace(1, 1e4, 40)])
+
+
+LOWER_ENDS = {
+    "lone": [-1.0],
+    "three times": [-1.0, -1.0, -1.0],
+    "clustered": -1 + 1e-5 * np.arange(20) ** 2,
+    "none": [],
+}
+
+
+@pytest.mark.parametrize("vectors", [100, 12])
+@pytest.mark.parametrize("lower", LOWER_ENDS)
+def test_no_start_with_a_component_is_deceived(lower, vectors):
+    """Nothing rests on chance but the component: at the quantile of 1e-6 the bound holds."""
+    values = spectrum(LOWER_ENDS[lower])
+    least, component = values.min(), component_quantile(values.size, 1e-6)
+    start = np.random.default_rng(0).standard_normal(values.size)
+    lowest = values == least
+    rest = np.linalg.norm(start[~lowest])
+    start[lowest] *= 1.01 * component * rest / np.linalg.norm(start[lowest])
+    process = Restarted(start, vectors)
+    while process.products < 160:
+        process.extend(lambda v: values * v)
+        if process.products % 40 == 0:
+            known = Exclusion([*process.cycles, process.cycle])
+            assert known.least_bound(component) <= least + 1e-12
+    # The component, a billionth, is enough to find them, but not to tell neighbours apart.
+    apart = lower != "clustered" and vectors == 100
+    assert not apart or known.values[0] == pytest.approx(least, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_basis_stays_orthonormal_and_keeps_settled_outliers(dtype):
+    """T = W H W^T over restarts, beside outliers; with 100 vectors none has to be found again."""
+    values = spectrum([-1.0]).astype(dtype)
+    process = Restarted(np.random.default_rng(0).standard_normal(values.size).astype(dtype), 100)
+    while process.products < 140:
+        process.extend(lambda v: values * v)
+    assert len(process.cycles) == 2
+    basis, unit = process.basis[: process.size + 1].astype(float), np.finfo(dtype).eps
+    np.testing.assert_allclose(basis @ basis.T, np.eye(len(basis)), atol=100 * unit)
+    basis, matrix = basis[:-1], process.cycle.matrix
+    np.testing.assert_allclose(basis * values @ basis.T, matrix, atol=1e4 * 100 * unit)
+    settled = np.linalg.eigvalsh(matrix.astype(float))[-20:]
+    np.testing.assert_allclose(settled, values[-20:], atol=1e4 * 100 * unit)
+    assert process.symmetric
+
+
 @pytest.mark.parametrize("dense_up_to", [1000, 0])
 def test_a_weak_negative_curvature_is_no_minimum(dense_up_to):
     """The least eigenvalue is -8.5e-4 where the sharpness is 20: also if the tolerance is 2e-3."""

@@ -12,10 +12,10 @@ import numpy as np
 from .krylov import Operator, norm, orthonormal
 from .stepping import Vector
 
-# Of a full basis these parts stay at the lower and at the upper end. The lower end is asked for;
-# outliers at the other one that had settled would have to be found again. With a hundred vectors
-# or more, 0.2 and 0.5 never took more products than 0.4 and 0.1, and up to a fifth fewer; with
-# thirty they left up to twice the distance.
+# Of a full basis these parts stay at the lower and at the upper end. The lower end is asked for,
+# but outliers at the other one that had settled would have to be found again: of 100 vectors or
+# more, keeping 0.2 and 0.5 saves up to a quarter of the products; of fewer it costs some
+# (benchmarks/restarts.py).
 _OF_MANY, _OF_FEW, _MANY = (0.2, 0.5), (0.4, 0.1), 100
 # A part of at least so much of a vector that is nearly orthogonal already is orthogonal to rounding
 # after one pass (Daniel, Gragg, Kaufman & Stewart, Math. Comp. 30, 1976).
