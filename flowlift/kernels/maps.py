@@ -126,8 +126,9 @@ def fibre_sum_convolution(
     r"""Sum over a fibre of sliding kernels: z[v]_i = Σ_e Σ_j w[e]_j y[source(e)]_{s i + j - p}.
 
     Maps are flattened with zeros between their rows, so that every tap of the kernel reads
-    contiguous memory at an offset of its own. With strides s, the maps are taken apart by their
-    indices modulo s first, each of which slides by ones.
+    contiguous memory at an offset of its own. With strides s, maps and kernels are taken apart by
+    their indices modulo s first; the parts, each of which slides by ones, are the rows of one
+    product wherever their kernels have equally many taps (at most 2 products for each axis).
 
     Args:
         fibre: the edges u → v.
@@ -144,43 +145,72 @@ def fibre_sum_convolution(
     after = tuple(
         (n + sum(p) - k) // s + 1 for n, p, k, s in zip(space, pads, kernel, strides, strict=True)
     )
+    if set(strides) == {1}:
+        before = tuple(first for first, _ in pads)
+        return _slide(fibre, w[:, None], y[:, None], before, after, method)
+    padded = jnp.pad(y, [(0, 0), (0, 0), *pads])
+    maps, kernels = _by_phase(jnp.moveaxis(padded, 1, 0), strides), _by_phase(w[None], strides)
     terms = []
-    for phase in itertools.product(*map(range, strides)):
-        each = tuple(slice(f, None, s) for f, s in zip(phase, strides, strict=True))
-        weights = w[(slice(None), *each)]
-        if weights.size:
-            part = _phase(y, phase, strides, pads)
-            terms.append(_slide(fibre, weights, *part, after, method))
+    for group in itertools.product(*map(_phases, kernel, strides)):
+        taps = tuple(t for _, _, t in group)
+        weights = _phases_of(kernels, group, taps)[0]
+        rows = _phases_of(maps, group, tuple(a + t - 1 for a, t in zip(after, taps, strict=True)))
+        none = (0,) * len(taps)
+        terms.append(_slide(fibre, weights, jnp.moveaxis(rows, 0, 2), none, after, method))
     return functools.reduce(operator.add, terms)
 
 
-def _phase(y, phase, strides, pads):
-    """The map at one phase of its strides, and the zeros that are left to put before it."""
-    if set(strides) == {1}:
-        return y, tuple(before for before, _ in pads)
-    padded = jnp.pad(y, [(0, 0), (0, 0), *pads])
-    each = tuple(slice(f, None, s) for f, s in zip(phase, strides, strict=True))
-    return padded[(slice(None), slice(None), *each)], (0,) * len(pads)
+def _phases(size: int, stride: int) -> list[tuple[int, int, int]]:
+    """The phases from .. to of a kernel's axis at which it has equally many taps, and how many."""
+    whole, rest = divmod(size, stride)
+    ranges = [(0, rest, whole + 1), (rest, stride, whole)]
+    return [(start, end, taps) for start, end, taps in ranges if end > start and taps]
 
 
-def _slide(fibre, w, y, before, after, method):
-    """The sum for unit strides, cropped to the map `after`."""
-    copies, batch, *space = y.shape
+def _by_phase(x: Float[Array, "b n *space"], strides: tuple[int, ...]) -> Array:
+    """Indices modulo the strides, as axes before those of what is left: (b, n, *s, *space / s)."""
+    fill = [(0, -n % s) for n, s in zip(x.shape[2:], strides, strict=True)]
+    x = jnp.pad(x, [(0, 0), (0, 0), *fill])
+    parts = ((n // s, s) for n, s in zip(x.shape[2:], strides, strict=True))
+    x, axes = x.reshape(*x.shape[:2], *itertools.chain(*parts)), len(strides)
+    phases = range(3, 3 + 2 * axes, 2)
+    return jnp.moveaxis(x, tuple(phases), tuple(range(2, 2 + axes)))
+
+
+def _phases_of(
+    split: Array, group: tuple[tuple[int, int, int], ...], sizes: tuple[int, ...]
+) -> Float[Array, "b n phases *sizes"]:
+    """The maps at the phases of a group, as rows, each cropped."""
+    each = (slice(start, end) for start, end, _ in group)
+    part = split[(slice(None), slice(None), *each, *(slice(0, size) for size in sizes))]
+    return part.reshape(*part.shape[:2], -1, *sizes)
+
+
+def _slide(
+    fibre: Fibre,
+    w: Float[Array, "edges rows *kernel"],
+    y: Float[Array, "n_u rows b *space"],
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+    method: str,
+) -> Float[Array, "n_v b *after"]:
+    """The sum over rows and taps for unit strides, cropped to the map `after`."""
+    copies, rows, batch, *space = y.shape
     # Zeros after a row serve as the zeros before the next one.
     reach = [
         max(p, a + k - 1 - n - p, a - n)
-        for p, a, k, n in zip(before, after, w.shape[1:], space, strict=True)
+        for p, a, k, n in zip(before, after, w.shape[2:], space, strict=True)
     ]
     grid = [n + g for n, g in zip(space, reach, strict=True)]
     steps = [math.prod(grid[axis + 1 :]) for axis in range(len(grid))]
     at = lambda index: sum(i * step for i, step in zip(index, steps, strict=True))
-    offsets = tuple(at(tap) for tap in itertools.product(*map(range, w.shape[1:])))
-    margin = [(0, 0), (0, 0), *((0, g) for g in reach)]
-    flat = jnp.pad(y, margin).reshape(copies, 1, -1)
+    offsets = tuple(at(tap) for tap in itertools.product(*map(range, w.shape[2:])))
+    margin = [(0, 0), (0, 0), (0, 0), *((0, g) for g in reach)]
+    flat = jnp.pad(y, margin).reshape(copies, rows, -1)
     first, length = at(before), flat.shape[-1]
     flat = jnp.pad(flat, [(0, 0), (0, 0), (first, max(0, max(offsets) - first))])
     dtype = jnp.result_type(w, y)
-    weights = w.reshape(w.shape[0], 1, 1, -1).astype(dtype)
+    weights = w.reshape(w.shape[0], 1, rows, -1).astype(dtype)
     z = tapped_push(fibre, weights, flat.astype(dtype), offsets, method)
     z = z[..., :length].reshape(fibre.n_targets, batch, *grid)
     return z[(slice(None), slice(None), *(slice(0, a) for a in after))]

@@ -23,8 +23,12 @@ MAPS = {
     "strides": (Convolution((3, 2), (2, 1), 1), (4, 3)),
     "wide zeros": (Convolution((2,), 1, 3), (3,)),
     "long strides": (Convolution((1,), 2, 0), (5,)),
+    "patches": (Convolution((2, 2), 2, "valid"), (4, 5)),
+    "uneven phases": (Convolution((5, 3), (3, 2), 1), (7, 4)),
 }
 QUICK = [("matrix of tokens", "regular"), ("same", "ragged"), ("wide zeros", "regular")]
+# Products of a strided kernel: one for all phases with equally many taps.
+PRODUCTS = {"same": 1, "strides": 2, "long strides": 1, "patches": 1, "uneven phases": 4}
 CASES = [(m, kind) for m in MAPS for kind in ("regular", "ragged")]
 CASES = [c if c in QUICK else pytest.param(*c, marks=pytest.mark.slow) for c in CASES]
 
@@ -104,6 +108,13 @@ def test_single_precision_stays(name, method):
     got, want = (jax.jit(f)(w, y) for f in (fast, slow))
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_phases_of_a_stride_share_a_product(name):
+    edge_map, fibre, w, y = make(name, "ragged")
+    f = lambda w, y: edge_sum(edge_map, fibre, w, y, "padded")
+    assert str(jax.make_jaxpr(f)(w, y)).count("fibre_push[") == PRODUCTS[name]
 
 
 def value_and_pulled_back(f, w, y):
