@@ -1,7 +1,8 @@
-"""What compiling a lift's gradient costs, beside what it gains: by method, and by depth.
+"""What compiling a lift's gradient costs, beside what it gains: by method, by depth, and by stride.
 
 python benchmarks/compile_time.py --copies 64 --samples 256
 python benchmarks/compile_time.py --depths 8 16 64 --copies 16 --samples 64
+python benchmarks/compile_time.py --kernels 4 4 3 2 --copies 120 --samples 64
 """
 
 import os
@@ -15,12 +16,13 @@ import time
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pandas
 import tyro
 
 from flowlift import modules, tasks
 from flowlift.flow.problem import make_problem
-from flowlift.lift import BernoulliInDegree, FixedInDegree, GaussianFanIn, repeats, sample
+from flowlift.lift import BernoulliInDegree, Complete, FixedInDegree, GaussianFanIn, repeats, sample
 
 
 def timed(run, *arguments) -> dict[str, object]:
@@ -76,8 +78,27 @@ def by_depth(depth: int, copies: int, in_degree: int, samples: int, looped: bool
     return rows
 
 
+def by_kernel(kernel: int, stride: int, copies: int, law, samples: int) -> list[dict]:
+    """Gradient and Hessian-vector product of two convolutions of maps of 28 x 28."""
+    module = modules.cnn2d(28, 28, depth=2, kernel=kernel, stride=stride)
+    lift = sample(module, copies=copies, edges=law, seed=0)
+    x = np.random.default_rng(0).standard_normal((samples, 1, 28, 28))
+    problem = make_problem(lift, tasks.supervised(x, x[:, 0, 0, 0]).objective, "float64")
+    theta, gradient = problem.start, lambda x: problem.value_and_grad(x)[1]
+    product = lambda x, v: jax.jvp(gradient, (x,), (v,))[1]
+    case = {"kernel": kernel, "stride": stride, "law": type(law).__name__}
+    return [
+        {**case, "what": "gradient", **timed(gradient, theta)},
+        {**case, "what": "product", **timed(product, theta, jnp.cos(theta))},
+    ]
+
+
 def main(
-    copies: int = 64, in_degree: int = 4, samples: int = 256, depths: tuple[int, ...] = ()
+    copies: int = 64,
+    in_degree: int = 4,
+    samples: int = 256,
+    depths: tuple[int, ...] = (),
+    kernels: tuple[tuple[int, int], ...] = (),
 ) -> None:
     """Print the table.
 
@@ -86,8 +107,17 @@ def main(
         in_degree: (mean) in-degree.
         samples: of the data.
         depths: compare equal layers in a loop with layers one by one at these depths instead.
+        kernels: sides and strides of kernels to convolve with instead, in sparse and dense lifts.
     """
-    if depths:
+    if kernels:
+        laws = (BernoulliInDegree(in_degree), Complete())
+        rows = [
+            row
+            for side, stride in kernels
+            for law in laws
+            for row in by_kernel(side, stride, copies, law, samples)
+        ]
+    elif depths:
         each = [(depth, looped) for depth in depths for looped in (True, False)]
         rows = [r for d, looped in each for r in by_depth(d, copies, in_degree, samples, looped)]
     else:

@@ -1,7 +1,7 @@
 """The same in 100 dimensions, beside their ten points of 80 runs.
 
 python studies/15_samples_and_neurons/large.py             # 80 seeds, an hour; can go on
-python studies/15_samples_and_neurons/large.py --seeds 20 --flows 0
+python studies/15_samples_and_neurons/large.py --seeds 20 --tenths 0 --flows 0
 """
 
 import dataclasses
@@ -45,9 +45,9 @@ class Options:
     """
 
     seeds: int = PUBLISHED_RUNS
-    tenths: int = 3
-    flows: int = 1
-    from_size: int = 1700
+    tenths: int = 4
+    flows: int = 4
+    from_size: int = 1550
     figures: Path = Path("results") / "samples_and_neurons"
 
 

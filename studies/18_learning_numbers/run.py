@@ -63,12 +63,18 @@ CHANGES = {
 QUICK = {"in-degree 4": {2: (2, 4), 5: (5, 7), 8: (9, 12)}}
 # A second fit leaves out teachers that lifts of no more than m copies learn.
 FROM = 8
-# A design adds seeds where an interval is wider than this, a sixth more runs at most; of the
-# largest teacher, whose flows take 3 to 7 s of CPU each, none.
+# A design adds seeds where an interval is wider than this: a sixth more runs at most, and two
+# thirds more of the largest teacher, whose first 36 lifts of each size no curve fitted. Its flows to
+# t = 10^5 take most of a minute of CPU each, and end at 10^4.
 HALF_WIDTH = 0.1
-LARGE = 100
+LARGE, LARGE_HORIZON = 100, 1e4
+# Longer flows know what had converged by then.
+SHORTER = (1e3, 1e4)
 COLOURS = {"in-degree 4": "C0", "dense": "0.35"}
-MARKERS = {0.01: "o", 0.001: "s"}
+# The figure shows this loss and these times.
+SHOWN, SHOWN_TIMES = 0.001, (1e3, 1e4)
+# A logistic curve that fits the counts worse than this (p) gives no number.
+LEAST_FIT = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +95,7 @@ class Options:
 def study_of(law: str, m: int, sizes: tuple[int, ...], *, quick: bool) -> studies.Study:
     """Lifts of these sizes that learn the teacher of m ReLUs."""
     changes = [f"module.inputs={m}", f"task.inputs={m}", f"lift.sizes={list(sizes)}"]
+    changes += [f"flow.horizon={LARGE_HORIZON}"] if m >= LARGE else []
     return studies.read_study(HERE / "study.toml", [*changes, *CHANGES[law](m)], quick=quick)
 
 
@@ -103,16 +110,24 @@ def run(options: Options) -> tuple[pandas.DataFrame, pandas.DataFrame]:
                 study,
                 folder / f"{law.replace(' ', '_')}_{m}",
                 half_width=HALF_WIDTH,
-                budget_runs=study.seeds * len(sizes) * (7 if m < LARGE else 6) // 6,
+                budget_runs=study.seeds * len(sizes) * (7 if m < LARGE else 10) // 6,
             )
             able = able_lifts(study, spent.results)
-            for answer in answers.answers(spent.results, study.question):
-                place = {"law": law, "m": m, "eps": answer.loss}
-                graphs = by_graph(able, spent.results, answer.loss)
-                counts.append(answer.table.join(graphs).reset_index().assign(**place))
+            for answer in answers.answers(spent.results, asked_by(study)):
+                place = {"law": law, "m": m, "eps": answer.loss, "t": answer.time}
+                table = answer.table
+                if answer.time == study.flow.horizon:
+                    table = table.join(by_graph(able, spent.results, answer.loss))
+                counts.append(table.reset_index().assign(**place))
                 ((_, number, either),) = answer.numbers
                 numbers.append(place | described(study, answer.loss, number, either))
     return pandas.concat(counts, ignore_index=True), pandas.DataFrame(numbers)
+
+
+def asked_by(study: studies.Study) -> studies.Question:
+    """The study's question, and what it would have answered had the flows been shorter."""
+    times = [t for t in SHORTER if t < study.flow.horizon]
+    return dataclasses.replace(study.question, times=(*times, study.flow.horizon))
 
 
 def able_lifts(study: studies.Study, results: xarray.Dataset) -> dict[int, np.ndarray]:
@@ -189,9 +204,13 @@ def likeliest(m: int, number: answers.LearningNumber) -> dict:
     """The crossing of the logistic fit with its interval; no lift of fewer than m copies will do.
 
     Where lifts of m copies learn and no curve is to be fitted, m itself is the number. Where they
-    do not, but all of the next size, curves of any steepness fit, and there is the interval alone.
+    do not, but all of the next size, curves of any steepness fit, and there is the interval alone;
+    where no curve fits, the exact interval.
     """
     logistic, size = number.logistic, number.logistic.size
+    if logistic.misfit is not None and logistic.misfit < LEAST_FIT:
+        ends = number.above or m, number.at_most or np.inf
+        return {"number": np.nan, "low": max(m, ends[0]), "high": ends[1]}
     if size is None and number.estimate is not None and number.estimate <= m:
         size = m
     ends = {"low": max(m, logistic.low), "high": max(m, logistic.high)}
@@ -199,13 +218,17 @@ def likeliest(m: int, number: answers.LearningNumber) -> dict:
 
 
 def fits(numbers: pandas.DataFrame) -> pandas.DataFrame:
-    """By law and loss, the exponent of m, of all teachers and of those from m = FROM on."""
+    """By law, loss and time, the exponent of m, of all teachers and of those from m = FROM on.
+
+    Numbers that no exact interval bounds from above are left out.
+    """
     found = []
-    for (law, eps), part in numbers.groupby(["law", "eps"], sort=False):
-        known = part[part.number.notna()]
+    for (law, eps, t), part in numbers.groupby(["law", "eps", "t"], sort=False):
+        known = part[part.number.notna() & part["at most"].notna()]
         row = {
             "law": law,
             "eps": eps,
+            "t": t,
             "teachers": len(known),
             "bounds only": len(part) - len(known),
         }
@@ -229,23 +252,25 @@ def draw(numbers: pandas.DataFrame, exponents: pandas.DataFrame) -> plt.Figure:
     style = {"ls": ":", "color": COLOURS["in-degree 4"], "lw": 1.2}
     left.plot(held.m, held.graph, label="in-degree 4: 0.9 of the graphs hold it", **style)
     right.plot(held.m, held.graph / held.m, **style)
-    shifts = dict(zip(sorted(MARKERS), (0.97, 1.03), strict=True))
-    for (law, eps), part in numbers.groupby(["law", "eps"], sort=False):
-        line = exponents[(exponents.law == law) & (exponents.eps == eps)].iloc[0]
+    shown = numbers[(numbers.eps == SHOWN) & numbers.t.isin(SHOWN_TIMES)]
+    for (law, t), part in shown.groupby(["law", "t"], sort=False):
+        of_all = (exponents.law == law) & (exponents.eps == SHOWN) & (exponents.t == t)
+        line = exponents[of_all].iloc[0]
         power = (
             f": m^{line.exponent:.2f} ({line.low:.2f} .. {line.high:.2f})"
             if np.isfinite(line.get("exponent", np.nan))
             else ""
         )
-        style = {"color": COLOURS[law], "mfc": "w" if eps < 0.01 else COLOURS[law], "ms": 5}
+        late = t == max(SHOWN_TIMES)
+        style = {"color": COLOURS[law], "mfc": COLOURS[law] if late else "w", "ms": 5}
         for panel, unit in ((left, 1), (right, part.m)):
             _bars(
                 panel,
                 part,
                 unit,
-                shifts[eps],
-                style | {"marker": MARKERS[eps]},
-                f"{law}, ε = {eps:g}{power}",
+                1.03 if late else 0.97,
+                style | {"marker": "s" if late else "o"},
+                f"{law}, by t = {t:,.0f}{power}",
             )
     left.set(xscale="log", yscale="log", ylabel="learning number n (copies), δ = 0.1")
     right.set(xscale="log", ylabel="learning / approximation number", ylim=(0, None))
@@ -257,16 +282,17 @@ def draw(numbers: pandas.DataFrame, exponents: pandas.DataFrame) -> plt.Figure:
     left.legend(fontsize=7)
     plot.caption(
         left,
-        "From which size on does the flow of a random lift learn a teacher with probability 0.9? "
+        f"From which size on do flows of random lifts reach L = {SHOWN} with probability 0.9? "
         "Marks and bars: where the logistic fit crosses 0.9, with 95% profile-likelihood intervals "
-        "(triangles: open above; without a mark: all lifts of the next size converged). Dotted: "
+        "(triangles: open above; without a mark: all lifts of the next size converged, or no curve "
+        "fits). Dotted: "
         "from which size on nine of ten random graphs can hold the teacher at all.",
     )
     return figure
 
 
 def _bars(panel, part: pandas.DataFrame, unit, shift: float, style: dict, label: str) -> None:
-    """One law and loss: estimates, and intervals that end in an arrow where they are open."""
+    """One law and time: estimates, and intervals that end in an arrow where they are open."""
     x, high = part.m * shift, part.high / unit
     panel.plot(x, part.number / unit, ls="none", label=label, **style)
     closed = np.isfinite(high)
