@@ -64,8 +64,8 @@ QUICK = {"in-degree 4": {2: (2, 4), 5: (5, 7), 8: (9, 12)}}
 # A second fit leaves out teachers that lifts of no more than m copies learn.
 FROM = 8
 # A design adds seeds where an interval is wider than this: a sixth more runs at most, and two
-# thirds more of the largest teacher, whose first 36 lifts of each size no curve fitted. Its flows to
-# t = 10^5 take most of a minute of CPU each, and end at 10^4.
+# thirds more of the largest teacher, whose first 36 lifts of each size no curve fitted. Its flows
+# to t = 10^5 take most of a minute of CPU each, and end at 10^4.
 HALF_WIDTH = 0.1
 LARGE, LARGE_HORIZON = 100, 1e4
 # Longer flows know what had converged by then.
