@@ -13,12 +13,14 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..attributes import read_plainly
 from ..protocols import AbstractPadded
 from ..solvers import live_part
 
 Flat = Float[Array, " P"]
 
 
+@read_plainly
 class Coordinates(eqx.Module):
     """How trainable leaves and one vector correspond.
 

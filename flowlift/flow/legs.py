@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float, PyTree
 
+from ..attributes import read_plainly
 from ..precision import exact_products
 from ..solvers import Halt, StepReport, Work, WorkState, counted
 from ..solvers.differences import error_constant
@@ -29,6 +30,7 @@ from .methods import Method
 from .problem import Problem
 
 
+@read_plainly
 class Memory(eqx.Module):
     """The memory of a solver and of its controller, as programs take and give it.
 

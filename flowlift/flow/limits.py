@@ -4,9 +4,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..attributes import read_plainly
 from .problem import Problem, State
 
 
+@read_plainly
 class Limits(eqx.Module):
     """Thresholds of the stopping rules that are tested at every accepted step; None: no such rule.
 

@@ -12,6 +12,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..attributes import read_plainly
 from ..solvers import (
     BDF,
     RKC2,
@@ -33,6 +34,7 @@ from .outcome import Outcome
 from .problem import Flat, Problem, Quadratures, State, field
 
 
+@read_plainly
 class Method(eqx.Module):
     """A solver ready to run. Tolerances are arrays: changing them compiles nothing.
 

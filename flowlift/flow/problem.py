@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..attributes import read_plainly
 from ..compilations import keep_compilations
 from ..precision import exact_products
 from ..static import check_hashable, number_kinds
@@ -29,6 +30,7 @@ from .observers import COST, Observers
 from .rates import Rates, at_rates
 
 
+@read_plainly
 class Problem(eqx.Module):
     """d theta/dt = -D grad L(theta), or another dynamics, of the trainable leaves theta of a model.
 

@@ -12,10 +12,12 @@ from numpy.typing import ArrayLike
 
 from flowlift.kernels.slices import Slices, slice_rows
 
+from ..attributes import read_plainly
 from ..showing import shows_itself
 
 
 @shows_itself
+@read_plainly
 class Fibre(eqx.Module):
     r"""Lifted edges over one base edge u → v, as a sparse n_v × n_u matrix without its values.
 

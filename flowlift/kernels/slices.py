@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
+from ..attributes import read_plainly
+
 # Rows wider than this gain nothing from being unrolled.
 WIDEST = 64
 # Slices start at these fractions of the rows, sorted by decreasing degree; before the first one
@@ -14,6 +16,7 @@ WIDEST = 64
 _CUTS = (0.125, 0.25, 0.5)
 
 
+@read_plainly
 class Slices(eqx.Module):
     r"""Rows sorted by decreasing degree: a head in compressed form, then slices of equal width.
 

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ...attributes import read_plainly
 from ...numbers import real
 from ...registry import register
 from ...showing import shows_itself
 
 
+@read_plainly
 class Quadratures(eqx.Module):
     """Integrals along the flow, carried with theta.
 
@@ -287,6 +289,7 @@ def derivative(dynamics: AbstractDynamics, problem: Any, state: State) -> tuple[
 
 
 @register("dynamics", "gradient-flow")
+@read_plainly
 class GradientFlow(AbstractDynamics):
     """theta' = -grad L(theta), the default."""
 

@@ -1,0 +1,24 @@
+"""Attributes of equinox modules, read as those of any other class."""
+
+from typing import TypeVar
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def read_plainly(cls: _Class) -> _Class:
+    """Let attributes of an equinox module be read without a look at each.
+
+    Equinox makes every method that is read a pytree, so that `jax.jit(module.method)` works: a
+    module more for each call, whose making goes through all arrays of the first. On the host that
+    was a fifth of what a flow of a hundred parameters waits for. Modules that stay among ourselves
+    do without: their methods are called and never handed to JAX. Not for what users make, hand
+    around or derive from.
+
+    Args:
+        cls: the class.
+
+    Returns:
+        The class itself.
+    """
+    cls.__getattribute__ = object.__getattribute__
+    return cls
