@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..packing import Packed
 from ..precision import exact_products
-from ..static import Static
 from .legs import Carry, Memory, begun_leg, found_by, goes_on
 
 # Attempts of all lanes before the host is asked for a new leg where one has ended: a call takes as
@@ -24,7 +24,7 @@ LEAST = 8
 
 
 @lru_cache(maxsize=64)
-def abreast(static: Static, asked: tuple[bool, bool], shared: tuple[bool, ...]) -> Callable:
+def abreast(static: Packed, asked: tuple[bool, bool], shared: tuple[bool, ...]) -> Callable:
     """The program of K lanes.
 
     Args:
@@ -85,7 +85,7 @@ def _options() -> dict[str, Any]:
 
 
 def blank(
-    static: Static,
+    static: Packed,
     asked: tuple[bool, bool],
     arrays: list[Any],
     y: Float[Array, " n"],

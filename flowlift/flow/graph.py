@@ -8,6 +8,7 @@ import diffrax
 import jax
 import numpy as np
 
+from ..packing import Packed, packed
 from ..solvers import BDF, RKC2, Halt
 from ..solvers.host.bursts import Bounds, Burst
 from ..solvers.host.stepping import Dense, HostField, Start, Vector
@@ -42,7 +43,7 @@ class GraphRunner(AbstractRunner):
     """
 
     arrays: list[Any]
-    static: Static
+    static: Packed
     solver: tuple[list[Any], Static]
     asked: tuple[bool, bool]
     dense: bool
@@ -68,7 +69,7 @@ class GraphRunner(AbstractRunner):
             The runner.
         """
         method = settings.method
-        arrays, static = split((settings.problem, method))
+        arrays, static = packed((settings.problem, method), settings.problem.objective)
         rules = tuple(stops)
         asked = find(rules, LossBelow) is not None, find(rules, GradientNormBelow) is not None
         dense = has_accurate_interpolant(method.solver, method.term)

@@ -17,6 +17,7 @@ from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float, PyTree
 
 from ..attributes import read_plainly
+from ..packing import Packed
 from ..precision import exact_products
 from ..solvers import Halt, StepReport, Work, WorkState, counted
 from ..solvers.differences import error_constant
@@ -79,7 +80,7 @@ class Numbers(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def beginning(static: Static) -> Callable:
+def beginning(static: Packed) -> Callable:
     """The program that begins.
 
     Args:
@@ -123,7 +124,7 @@ class Carry(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def advancing(static: Static, asked: tuple[bool, bool]) -> Callable:
+def advancing(static: Packed, asked: tuple[bool, bool]) -> Callable:
     """The program of a leg: attempts until a bound is met, the first in any case.
 
     Args:
@@ -146,7 +147,7 @@ def advancing(static: Static, asked: tuple[bool, bool]) -> Callable:
 
 
 def begun_leg(
-    static: Static, asked: tuple[bool, bool], arrays: list[Any], y, memory: Memory, numbers, saves
+    static: Packed, asked: tuple[bool, bool], arrays: list[Any], y, memory: Memory, numbers, saves
 ) -> tuple["Carry", Callable]:
     """What the loop of a leg begins with, and its body.
 

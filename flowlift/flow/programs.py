@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from ..packing import Packed, packed
 from ..solvers.host.stepping import Carried, HostField, Vector
 from ..static import Static, split
 from ..tasks import Population
@@ -33,7 +34,7 @@ def host_field(problem: Problem) -> HostField:
     """
     if problem.streams:
         return _streaming(problem)
-    leaves, static = split(problem)
+    leaves, static = packed(problem, problem.objective)
     traced, value_and_grad, product, _ = _programs(static)
     carried = None if problem.dynamics.plain else _carried(problem, leaves, static)
 
@@ -93,7 +94,7 @@ def _parts(problem: Problem, dtype: Any) -> Iterator[Problem]:
         yield dataclasses.replace(problem, objective=part)
 
 
-def _carried(problem: Problem, leaves: Any, static: Static) -> Carried:
+def _carried(problem: Problem, leaves: Any, static: Packed) -> Carried:
     """What a state of another dynamics than the plain flow holds, and its rates."""
     traced, run, _ = _whole(static)
     dynamics, size = problem.dynamics, problem.start_on_host.size
@@ -111,7 +112,7 @@ def _carried(problem: Problem, leaves: Any, static: Static) -> Carried:
 
 
 @lru_cache(maxsize=256)
-def _whole(static: Static) -> tuple[Callable, Any, Any]:
+def _whole(static: Packed) -> tuple[Callable, Any, Any]:
     """(L, |grad L|, dy/dt) of a whole state, the same compiled, and products with -dF/dtheta."""
 
     def traced(arrays, y):
@@ -135,10 +136,11 @@ def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 @lru_cache(maxsize=256)
-def _equations(static: Static, *shapes: jax.ShapeDtypeStruct) -> int:
-    """The size of a traced gradient. The trace is that of the first call."""
+def _equations(static: Packed, *shapes: jax.ShapeDtypeStruct) -> int:
+    """The size of a traced gradient but for what takes vectors apart; the first call traces it."""
     *leaves, theta = shapes
-    return _size(_programs(static)[1].trace(leaves, theta).jaxpr)
+    apart = jax.make_jaxpr(static.apart)(leaves)
+    return _size(_programs(static)[1].trace(leaves, theta).jaxpr) - _size(apart)
 
 
 def _size(jaxpr: Any) -> int:
@@ -165,7 +167,7 @@ def record_batch(problem: Problem) -> Callable[[np.ndarray], tuple[np.ndarray, n
     Returns:
         The function thetas (256, P) -> L (256,), |grad L| (256,). 256 gradients.
     """
-    leaves, static = split(problem)
+    leaves, static = packed(problem, problem.objective)
     batch = _programs(static)[-1]
 
     def recorded(thetas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +178,7 @@ def record_batch(problem: Problem) -> Callable[[np.ndarray], tuple[np.ndarray, n
 
 
 @lru_cache(maxsize=256)
-def _programs(static: Static) -> tuple[Callable, Any, Any, Any]:
+def _programs(static: Static | Packed) -> tuple[Callable, Any, Any, Any]:
     def traced(arrays, theta):
         return static.joined(arrays).value_and_grad(theta)
 
