@@ -233,7 +233,7 @@ def _run_until(command: Run, study, output: Path, executor):
     )
     question, nominal = study.question, 100 * study.question.level
     covered = coverage_after_stopping(
-        width, first=study.seeds, chunk=study.chunk, level=question.level
+        width, first=study.seeds, chunk=study.seeds_a_cell, level=question.level
     )
     print(
         f"{spent.runs} runs; the widest interval is +-{spent.widest:.3f}. Stopped by their width, "

@@ -111,8 +111,9 @@ def cells(
     for row in rows(study) if plan is None else plan:
         pairs = zip(row.seeds, row.runs, strict=True)
         here = [(s, r) for s, r in pairs if r not in done and int(r, 16) % parts == index]
-        for first in range(0, len(here), study.chunk):
-            seeds, identities = zip(*here[first : first + study.chunk], strict=True)
+        each = study.seeds_a_cell
+        for first in range(0, len(here), each):
+            seeds, identities = zip(*here[first : first + each], strict=True)
             yield Cell(row.variant, row.size, seeds, identities)
 
 
@@ -147,7 +148,8 @@ def cells_of(
     common, at = _common_record(study), tuple(variant.items())
 
     def make(size: int, seeds: Sequence[int]) -> list[Cell]:
-        parts = [tuple(seeds[i : i + study.chunk]) for i in range(0, len(seeds), study.chunk)]
+        each = study.seeds_a_cell
+        parts = [tuple(seeds[i : i + each]) for i in range(0, len(seeds), each)]
         return [Cell(at, size, part, _identities(common, size, part)) for part in parts]
 
     return make

@@ -1,7 +1,7 @@
 """A study: everything that determines its numbers, as one frozen record."""
 
 import dataclasses
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 from ..flow import ATOL, AUTO, RTOL, GradientNormBelow, LogTimes, LossBelow, Stagnation, rates_at
@@ -175,8 +175,9 @@ class Study:
     """Of parameters, data and flow: float64 or float32."""
     seeds_at_most: dict[str, int] = dataclasses.field(default_factory=dict)
     """Fewer seeds at single lift sizes, by size: those where a lift costs much."""
-    chunk: int = 4
-    """Seeds per cell, the unit of work and of storage; no number depends on it."""
+    chunk: int | None = None
+    """Seeds per cell, the unit of work and of storage; no number depends on it. Left out, 4, and so
+    many that a size has 64 cells at most."""
     question: Question | None = None
     """What will be asked of the results, on record before the runs."""
     vary: dict[str, tuple[Value, ...]] = dataclasses.field(default_factory=dict)
@@ -200,16 +201,16 @@ class Study:
                 an entry of `seeds_at_most` names no lift size, an axis is empty or holds a value
                 twice, or varies what no run depends on, or a rate is none.
         """
-        if self.chunk >= _SEEDS:
+        if self.seeds_a_cell >= _SEEDS:
             raise ValueError(
                 f"Argument `chunk` must be less than 2^63, but is {self.chunk}; give the number "
                 "of seeds that are computed and kept together."
             )
         for name, least in (("seeds", 1), ("first_seed", 0), ("chunk", 1)):
-            if getattr(self, name) < least:
+            given = getattr(self, name)
+            if given is not None and given < least:
                 raise ValueError(
-                    f"Argument `{name}` must be at least {least}, but is {getattr(self, name)}; "
-                    "raise it."
+                    f"Argument `{name}` must be at least {least}, but is {given}; raise it."
                 )
         if self.first_seed + self.seeds > _SEEDS:
             raise ValueError(
@@ -225,6 +226,13 @@ class Study:
         self._check_axes()
         self._check_model()
         self._check_rates()
+
+    @property
+    def seeds_a_cell(self) -> int:
+        """The chunk, or what it is where none is given."""
+        # A file of few runs takes as long as one of many, to write, to read and to claim; with 64
+        # cells of a size as many workers still share it evenly.
+        return max(4, ceil(self.seeds / 64)) if self.chunk is None else self.chunk
 
     def _card_(self) -> Card:
         rows = [pair for pair in not_by_default(self) if pair[0] not in ("name", "sources")]

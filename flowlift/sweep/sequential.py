@@ -99,7 +99,7 @@ def run_until(
     looks = _Looks(study, directory, question, compute)
     looks.take(np.full(len(looks.counts), study.seeds))
     try:
-        while np.any(more := _more(looks, half_width, budget_runs, study.chunk)):
+        while np.any(more := _more(looks, half_width, budget_runs, study.seeds_a_cell)):
             if progress:
                 wide = f"{np.count_nonzero(more)} of {len(more)} intervals are too wide"
                 say(f"{wide}, the widest ±{looks.widths.max():.3f}: {more.sum()} more runs")

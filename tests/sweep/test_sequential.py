@@ -38,7 +38,7 @@ class Coins:
 
     def run_cells(self, study, missing, directory, rates, executor, manner, *, progress, on_cell):
         self.looks.append([(cell.size, seed) for cell in missing for seed in cell.seeds])
-        assert all(len(cell.seeds) <= study.chunk for cell in missing)
+        assert all(len(cell.seeds) <= study.seeds_a_cell for cell in missing)
         for cell in missing:
             self.stored |= dict.fromkeys(cell.runs, cell.size)
         return rates
@@ -117,7 +117,7 @@ def test_all_that_are_too_wide_get_seeds_at_one_look(study, coins, tmp_path):
         assert {size for size, _ in look} == wide
         for n in wide:
             more = [seed for size, seed in look if size == n]
-            assert more == list(range(now[n], sequential.next_count(now[n], study.chunk)))
+            assert more == list(range(now[n], sequential.next_count(now[n], study.seeds_a_cell)))
             now[n] += len(more)
     assert all(half_width(successes[n](now[n]), now[n]) <= 0.1 for n in now)
 
