@@ -88,3 +88,23 @@ def named_by(name: str, pattern: str) -> bool:
     """
     ends = [name, *(name[i + 1 :] for i, letter in enumerate(name) if letter == ".")]
     return any(fnmatch.fnmatchcase(end, pattern) for end in ends)
+
+
+def parted(model: PyTree, chosen: PyTree) -> tuple[PyTree, PyTree]:
+    """As `equinox.partition`, which goes through a tree of booleans leaf by leaf as trees.
+
+    Args:
+        model: any pytree.
+        chosen: as for `equinox.partition`.
+
+    Returns:
+        The chosen leaves and the others, None where the other has a leaf.
+    """
+    leaves, structure = jax.tree.flatten(model)
+    verdicts, alike = ([], None) if callable(chosen) else jax.tree.flatten(chosen)
+    fits = alike is not None and alike == structure
+    if not fits or not all(isinstance(verdict, bool) for verdict in verdicts):
+        return eqx.partition(model, chosen)
+    pairs = list(zip(leaves, verdicts, strict=True))
+    ours, others = ([x if v is own else None for x, v in pairs] for own in (True, False))
+    return structure.unflatten(ours), structure.unflatten(others)

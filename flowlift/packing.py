@@ -111,7 +111,7 @@ def _is_small(array: Any, device: Any) -> bool:
     if isinstance(array, np.ndarray):
         return True
     # Weakly typed numbers would lose that; keys of random streams have no numbers.
-    plain = not array.weak_type and isinstance(array.dtype, np.dtype)
+    plain = isinstance(array.dtype, np.dtype) and not array.weak_type
     return plain and array.is_fully_addressable and array.devices() == {device}
 
 

@@ -1,9 +1,11 @@
 """Trees whose small arrays stand together come back as they were, and programs know them apart."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowlift.leaves import parted
 from flowlift.packing import packed
 
 
@@ -33,6 +35,9 @@ def test_a_tree_comes_back_as_it_was():
     # What is large or weakly typed stays by itself: it is handed on, not copied.
     assert any(array is whole["large"] for array in arrays)
     assert any(array is whole["weak"] for array in arrays)
+    # Nor has a key of random streams numbers.
+    key = jax.random.key(3)
+    assert packed({"key": key})[0][0] is key
     small = [whole["a"], whole["b"], whole["c"], whole["d"][0]]
     assert len(arrays) == 2 + len({np.asarray(leaf).dtype for leaf in small})
 
@@ -55,3 +60,14 @@ def test_what_stands_beside_has_vectors_of_its_own():
     arrays, static = packed(whole, beside)
     assert sorted(array.size for array in arrays) == [2, 3]
     same(static.joined(arrays), whole)
+
+
+def test_a_tree_is_parted_as_equinox_parts_it():
+    model = {"a": jnp.arange(2.0), "b": (jnp.ones(3), "word", None)}
+    for chosen in (
+        eqx.is_inexact_array,
+        jax.tree.map(eqx.is_array, model),
+        {"a": True, "b": False},
+    ):
+        ours, others = parted(model, chosen), eqx.partition(model, chosen)
+        assert eqx.tree_equal(ours, others)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from ..attributes import read_plainly
 from ..compilations import keep_compilations
+from ..leaves import parted
 from ..precision import exact_products
 from ..static import check_hashable, number_kinds
 from ..tasks import AbstractObjective, Population, Supervised, check_value, total
@@ -257,7 +258,7 @@ def split_trainable(model: PyTree, trainable: PyTree | Callable) -> tuple[PyTree
             not fit the model.
     """
     try:
-        theta0, rest = eqx.partition(model, trainable)
+        theta0, rest = parted(model, trainable)
     except Exception as error:
         raise ValueError(
             "Argument `trainable` must be a function of a leaf, or True and False in the model's "
@@ -350,15 +351,19 @@ def in_precision(tree: PyTree, precision: str) -> PyTree:
     Returns:
         The tree.
     """
-    dynamic, static = eqx.partition(tree, _is_float_array)
-    dynamic = jax.tree.map(lambda leaf: _leaf_in_precision(leaf, precision), dynamic)
-    return eqx.combine(dynamic, static)
+    leaves, structure = jax.tree.flatten(tree)
+    found = [_leaf_in_precision(x, precision) if _is_float_array(x) else x for x in leaves]
+    same = all(new is old for new, old in zip(found, leaves, strict=True))
+    return tree if same else jax.tree.unflatten(structure, found)
 
 
 def _leaf_in_precision(leaf: Array | np.ndarray, precision: str) -> Array:
     complex_type = {"float64": "complex128", "float32": "complex64"}[precision]
     is_complex = jnp.issubdtype(leaf.dtype, jnp.complexfloating)
-    return jnp.asarray(leaf, complex_type if is_complex else precision)
+    dtype = complex_type if is_complex else precision
+    if isinstance(leaf, jax.Array) and leaf.dtype == dtype and not leaf.weak_type:
+        return leaf
+    return jnp.asarray(leaf, dtype)
 
 
 def _kind(leaf: object) -> str:

@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
+from ..leaves import parted
 from ..numbers import real, whole
 from ..precision import check_precision
 from .checkpoints import Checkpoints
@@ -53,7 +53,7 @@ def check_trainable(model: PyTree, trainable: PyTree | Callable) -> None:
         ValueError: if it does not fit.
     """
     try:
-        chosen, _ = eqx.partition(model, trainable)
+        chosen, _ = parted(model, trainable)
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
         raise ValueError(

@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, Int32
 from numpy.typing import ArrayLike
 
-from flowlift.kernels.slices import Slices, slice_rows
+from flowlift.kernels.slices import Slices, as_indices, slice_rows
 
 from ..attributes import read_plainly
 from ..showing import shows_itself
@@ -121,14 +121,20 @@ class Fibre(eqx.Module):
         t_perm, t_indptr = _transpose_order(src, n_sources)
         ragged = sliced and regular is None and n_sources > 1
         cut = functools.partial(slice_rows, capacity=size, compressed=compressed)
+        # One call for all: each takes longer than a few dozen numbers do.
+        indices = as_indices(
+            {
+                "sources": _padded(src, size, 0),
+                "targets": _padded(tgt, size, n_targets - 1),
+                "indptr": indptr,
+                "count": count,
+                "t_perm": np.append(t_perm, np.arange(count, size)),
+                "t_targets": _padded(tgt[t_perm], size, n_targets - 1),
+                "t_indptr": t_indptr,
+            }
+        )
         fibre = Fibre(
-            sources=_padded(src, size, 0),
-            targets=_padded(tgt, size, n_targets - 1),
-            indptr=jnp.asarray(indptr, jnp.int32),
-            count=jnp.asarray(count, jnp.int32),
-            t_perm=jnp.asarray(np.append(t_perm, np.arange(count, size)), jnp.int32),
-            t_targets=_padded(tgt[t_perm], size, n_targets - 1),
-            t_indptr=jnp.asarray(t_indptr, jnp.int32),
+            **indices,
             n_sources=n_sources,
             n_targets=n_targets,
             regular=regular,
@@ -153,20 +159,8 @@ class Fibre(eqx.Module):
             ValueError: if a number of copies is less than 1.
         """
         _check_copies(n_sources, n_targets)
-        none = jnp.zeros((0,), jnp.int32)
-        return Fibre(
-            sources=none,
-            targets=none,
-            indptr=none,
-            count=jnp.asarray(n_sources * n_targets, jnp.int32),
-            t_perm=none,
-            t_targets=none,
-            t_indptr=none,
-            n_sources=n_sources,
-            n_targets=n_targets,
-            regular=n_sources,
-            is_complete=True,
-        )
+        device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+        return _complete(n_sources, n_targets, device)
 
     def edges(self) -> tuple[Int[np.ndarray, " count"], Int[np.ndarray, " count"]]:
         """Return the real edges on the host, for graph algorithms.
@@ -200,6 +194,27 @@ class Fibre(eqx.Module):
             return jnp.arange(self.capacity, dtype=self.count.dtype) < self.count
         # On the host, where nothing needs compiling for each size.
         return jax.device_put(np.arange(self.capacity) < np.asarray(self.count))
+
+
+@functools.lru_cache(maxsize=256)
+def _complete(n_sources: int, n_targets: int, device: object) -> Fibre:
+    """One for all lifts of a size: nothing of it can be changed. The device is where it will be."""
+    del device
+    with jax.ensure_compile_time_eval():
+        none, count = as_indices((np.zeros(0), n_sources * n_targets))
+    return Fibre(
+        sources=none,
+        targets=none,
+        indptr=none,
+        count=count,
+        t_perm=none,
+        t_targets=none,
+        t_indptr=none,
+        n_sources=n_sources,
+        n_targets=n_targets,
+        regular=n_sources,
+        is_complete=True,
+    )
 
 
 def _check_copies(n_sources: int, n_targets: int) -> None:
@@ -284,6 +299,5 @@ def _check_aligned(src: np.ndarray, n_sources: int, n_targets: int, regular, ali
         )
 
 
-def _padded(values: np.ndarray, size: int, fill: int) -> Int32[Array, " edges"]:
-    tail = np.full(size - values.size, fill, np.int32)
-    return jnp.asarray(np.concatenate([values, tail]), jnp.int32)
+def _padded(values: np.ndarray, size: int, fill: int) -> np.ndarray:
+    return np.concatenate([values, np.full(size - values.size, fill, np.int32)])

@@ -1,9 +1,11 @@
 """The rows of a sparse matrix in slices of equal width, for products without index arithmetic."""
 
+import functools
 import math
+from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Int32
 
@@ -92,25 +94,43 @@ def slice_rows(
         offset += real.size
     position = np.empty(n, np.int32)
     position[order] = np.arange(n, dtype=np.int32)
-    as_index = lambda x: jnp.asarray(x, jnp.int32)
-    return Slices(
-        order=as_index(order),
-        position=as_index(position),
-        columns=tuple(as_index(c) for c, _ in slots),
-        edges=tuple(as_index(e) for _, e in slots),
-        head_indptr=as_index(head[0]),
-        head_columns=as_index(head[1]),
-        head_edges=as_index(head[2]),
-        places=as_index(places),
-    )
+    indices = {
+        "order": order,
+        "position": position,
+        "columns": tuple(c for c, _ in slots),
+        "edges": tuple(e for _, e in slots),
+        "head_indptr": head[0],
+        "head_columns": head[1],
+        "head_edges": head[2],
+        "places": places,
+    }
+    return Slices(**as_indices(indices))
+
+
+def as_indices(tree: Any) -> Any:
+    """Integers as arrays of JAX, put on the device in one call.
+
+    Args:
+        tree: of numbers or arrays of NumPy's, which nobody changes afterwards.
+
+    Returns:
+        The tree, of int32.
+    """
+    return jax.device_put(jax.tree.map(lambda x: np.asarray(x, np.int32), tree))
 
 
 def _width(n: int, mean: float, start: int, largest: int) -> int:
     """Slots per row from rank `start` on: a bound from the law, or what this graph needs."""
+    width = _width_by_law(n, mean, start)
+    return width if largest <= width else 4 * math.ceil(largest / 4)
+
+
+@functools.lru_cache(maxsize=1024)
+def _width_by_law(n: int, mean: float, start: int) -> int:
     width = 0
     while not _rarely_exceeded(n * float(_exceeding(width, mean)), start):
         width += 1
-    return width if largest <= width else 4 * math.ceil(largest / 4)
+    return width
 
 
 def _rarely_exceeded(expected: float, allowed: int) -> bool:
@@ -142,6 +162,7 @@ def _head(indptr, columns, edges, rows, capacity: int, places):
     )
 
 
+@functools.lru_cache(maxsize=1024)
 def _head_size(n: int, n_head: int, capacity: int) -> int:
     """The sum of the n_head largest of n Poisson degrees, with a tenth to spare."""
     if n_head == 0:
