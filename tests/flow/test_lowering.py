@@ -18,6 +18,7 @@ from flowlift.flow.legs import advancing, beginning, interpolating
 from flowlift.flow.methods import resolve_method
 from flowlift.flow.problem import make_problem
 from flowlift.kernels import METHODS, Fibre, fibre_sum
+from flowlift.packing import packed
 from flowlift.static import split
 from flowlift.tasks import resolve_objective
 
@@ -143,7 +144,7 @@ def problem_of(name, precision, samples):
 def programs_of(problem, solver, precision):
     """Beginning, a leg with both thresholds and save times, and what interpolates."""
     method = resolve_method(solver, 1e-3, 1e-6, precision, problem)
-    arrays, static = split((problem, method))
+    arrays, static = packed((problem, method), problem.objective)
     y = problem.state_on_host
     begin = beginning(static)
     memory = jax.eval_shape(begin, arrays, y)[0]
