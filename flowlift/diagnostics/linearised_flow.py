@@ -48,7 +48,7 @@ class LinearisedFlow(eqx.Module):
 
     def residual(self, t: float | Array) -> Float[Array, "*times N"]:
         """r(t), the linearised outputs minus the targets, in L^2(D)."""
-        return self._map(lambda t: self._coordinates(jnp.exp, t) @ self.krylov.basis[:-1], t)
+        return self._map(lambda t: self.krylov.combined(self._coordinates(jnp.exp, t)), t)
 
     def loss(self, t: float | Array) -> Float[Array, " *times"]:
         """L_lin(t) = |r(t)|^2."""
@@ -164,7 +164,7 @@ def _linearised(at: Tangent, horizon: Array, rtol: float, max_products: int) -> 
 @eqx.filter_jit
 def _displacement(flow: LinearisedFlow, t: Array) -> Theta:
     # -J^T K^{-1} (1 - e^{-2Kt}) r_0 = -2 t J^T phi_1(-2 K t) r_0, free of division by 0.
-    inner = flow._coordinates(_phi1, t) @ flow.krylov.basis[:-1]
+    inner = flow.krylov.combined(flow._coordinates(_phi1, t))
     return -2 * t * flow.at.scaled(flow.at.linearise().pull(inner))
 
 

@@ -292,7 +292,8 @@ def _move(at: Tangent, levels: Array, rtol: Array, max_products: int) -> Move:
     gains = jnp.where(lower.nodes > 0, left[0] / (lower.nodes + mu), 0)
     gains = jnp.linalg.norm(residual) * gains
     if _in_function_space(residual, at.theta):
-        step = -linear.pull((left @ gains) @ process.basis[:-1])
+        # Without its last row the basis would be copied for the product.
+        step = -linear.pull(jnp.pad(left @ gains, (0, 1)) @ process.basis)
     else:
         step = -((values * gains) @ right) @ process.basis
     loss = residual @ residual

@@ -110,6 +110,19 @@ class Krylov(eqx.Module):
             jnp.maximum(self.defect, self._defect(overlaps, image)),
         )
 
+    def combined(self, coordinates: Float[Array, "*k M"]) -> Float[Array, "*k P"]:
+        """Combinations of v_1 .. v_M.
+
+        Args:
+            coordinates: of each vector, one number for each of M.
+
+        Returns:
+            The vectors.
+        """
+        # v_{M+1} has the coordinate 0: without its row the basis would be copied for the product.
+        last = [(0, 0)] * (coordinates.ndim - 1) + [(0, 1)]
+        return jnp.pad(coordinates, last) @ self.basis
+
     def _defect(self, overlaps, image: Vector) -> Float[Array, ""]:
         """The part of <v_i, H v_m>, i < m, that is not <v_m, H v_i>, relative to |H|."""
         m = self.size

@@ -302,7 +302,7 @@ def estimate_curvature(
     pairs = ritz(krylov)
     top = krylov.size - 1
     radius = SAFETY * jnp.maximum(pairs.values[top] + pairs.residuals[top], 0)
-    vector = pairs.coordinates[:, top] @ krylov.basis[:-1]
+    vector = krylov.combined(pairs.coordinates[:, top])
     sound = jnp.isfinite(radius)
     # What is not finite is left to the error control, which sees it too.
     curvature = Curvature(

@@ -119,7 +119,7 @@ def ritz_pairs(
 
     Returns:
         The pairs, with the residuals that were reached, and whether the last process found
-        nothing. Memory: two sets of at most `max_products` vectors.
+        nothing. Memory: at most `max_products` + 1 vectors, and a few times `count`.
 
     Raises:
         ValueError: if not 1 <= count <= P.
@@ -227,7 +227,7 @@ class _Search:
         whole = krylov.size == krylov.basis.shape[1]
         nothing = jnp.all(values <= self.bound(self.tolerance(pairs)))
         nothing = nothing & ((turns > 0) | jnp.isfinite(self.above))
-        fresh = pairs.coordinates[:, chosen].T @ krylov.basis[:-1]
+        fresh = krylov.combined(pairs.coordinates[:, chosen].T)
         together = jnp.concatenate([found.values, values])
         order = jnp.argsort(-together)[:count]
         # NaN is no eigenvalue, and no -inf either.
@@ -280,6 +280,6 @@ def spectral_ends(
     krylov = lanczos(operator, start, max_products, until if rtol else None)
     pairs = ritz(krylov)
     both = ends(pairs)
-    vectors = pairs.coordinates[:, both].T @ krylov.basis[:-1]
+    vectors = krylov.combined(pairs.coordinates[:, both].T)
     low, high = pairs.values[both]
     return SpectralEnds(low, high, pairs.residuals[both], vectors, krylov.size)

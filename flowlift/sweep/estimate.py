@@ -1,6 +1,7 @@
 """What a study will take and give, said before it starts."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 import equinox as eqx
@@ -26,11 +27,21 @@ from .checking import without_flow
 _VECTORS, _VECTORS_STIFF = 40, 120
 _DENSE = ("kvaerno5", "dense-bdf")
 _EXPLICIT = ("tsit5", "dopri8", "rkc2")
+# The engine of the graph compiles a BDF for some 15 s where the host takes 1, and then saves 0.2 s
+# a flow to t = 10^4 of up to so many parameters, so that it pays from a hundred of a shape on, with
+# margin (`benchmarks/engines.py`, `benchmarks/ensembles.py --study`).
+_SMALL, _MANY, _DRIVEN = 500, 200, ("auto", "bdf")
 # Variants looked at, which takes 2 ms each, and gradients traced, of different models or tasks,
 # which takes 0.1 s each: at most.
 _LOOKED_AT, _TRACED = 500, 50
 # Python, JAX and compiled code of one process, as measured after a small flow.
 _PROCESS = 500_000_000
+
+
+_ADVICE = (
+    ' Stiff flows so small and so many take less time with engine = "graph" under [flow], which '
+    "compiles their solver whole; they are other runs than these."
+)
 
 
 @shows_itself
@@ -47,6 +58,8 @@ class Forecast:
         seeds: the study's numbers of seeds, the least and the greatest over sizes.
         looked_at: of how many combinations of further axes the memory was estimated, and of how
             many there are.
+        graph_pays: whether flows that the host drives are so small and so many that stiff ones
+            take less time where `flow.engine` is "graph".
     """
 
     runs: int
@@ -56,6 +69,7 @@ class Forecast:
     seconds: float | None
     seeds: tuple[int, int]
     looked_at: tuple[int, int] = (1, 1)
+    graph_pays: bool = False
 
     def __str__(self) -> str:
         """The forecast for a terminal."""
@@ -67,7 +81,7 @@ class Forecast:
         return (
             f"{self.runs} runs in {self.cells} cells, {self.compilations} compilations; memory of "
             f"a worker at most {self.bytes / 1e9:.2g} GB{self._of_which()}; time {time}; "
-            f"{self._widths()}."
+            f"{self._widths()}.{_ADVICE if self.graph_pays else ''}"
         )
 
     def _of_which(self) -> str:
@@ -103,7 +117,8 @@ def forecast(
         The forecast.
     """
     largest = _largest(missing)
-    bytes, looked_at = _most_bytes(study, largest)
+    memory = _Memory(study)
+    bytes, looked_at = _most_bytes(memory, largest)
     counts = [len(row.seeds) for row in (rows(study) if plan is None else plan)]
     return Forecast(
         runs=sum(len(cell.seeds) for cell in missing),
@@ -113,7 +128,17 @@ def forecast(
         looked_at=(looked_at, len(largest)),
         seconds=rates.total(missing) if rates.known else None,
         seeds=(min(counts), max(counts)),
+        graph_pays=_most_of_a_shape(missing, memory.driven) >= _MANY,
     )
+
+
+def _most_of_a_shape(cells: Collection[Cell], variants: Collection[tuple]) -> int:
+    """The most runs of one size and one of these variants."""
+    counts = Counter[tuple]()
+    for cell in cells:
+        if cell.variant in variants:
+            counts[cell.variant, cell.size] += len(cell.seeds)
+    return max(counts.values(), default=0)
 
 
 def _largest(cells: Collection[Cell]) -> list[Cell]:
@@ -132,6 +157,8 @@ class _Memory:
         self._study = study
         # Parameters, and bytes of one gradient's samples, by record and size.
         self._known: dict[tuple[str, int], tuple[int, int]] = {}
+        # Variants whose largest flows are small, and may be stiff ones that the host drives.
+        self.driven: set[tuple] = set()
 
     def of(self, cell: Cell) -> int | None:
         """Bytes in a cell; None if enough others have been looked at."""
@@ -142,18 +169,20 @@ class _Memory:
         if key not in self._known:
             self._known[key] = _parameters_and_bytes(variant, cell)
         parameters, samples = self._known[key]
+        flow = variant.flow
+        if parameters <= _SMALL and flow.solver in _DRIVEN and flow.engine is None:
+            self.driven.add(cell.variant)
         item = np.dtype(variant.precision).itemsize
         vectors = _VECTORS if variant.flow.solver in _EXPLICIT else _VECTORS_STIFF
         vectors += parameters * (variant.flow.solver in _DENSE)
         return _PROCESS + parameters * item * vectors + samples
 
 
-def _most_bytes(study: Study, cells: Sequence[Cell]) -> tuple[int, int]:
+def _most_bytes(memory: _Memory, cells: Sequence[Cell]) -> tuple[int, int]:
     """The greatest estimate, and how many cells it is of."""
     # Some of all parts of the grid first, should they be more than are looked at.
     step = -(-len(cells) // _TRACED) or 1
     order = [cell for first in range(step) for cell in cells[first::step]]
-    memory = _Memory(study)
     with doing("estimating memory"):
         found = [memory.of(cell) for cell in order[:_LOOKED_AT]]
     seen = [bytes for bytes in found if bytes is not None]

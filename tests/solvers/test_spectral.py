@@ -181,3 +181,14 @@ def test_only_pairs_above_a_bound_need_be_accurate():
     assert none.complete
     assert np.all(none.values < 30)
     assert int(none.products) < 12 < int(above.products)
+
+
+@pytest.mark.slow  # Two compilations of a second each.
+@pytest.mark.parametrize("find", [spectral_ends, functools.partial(ritz_pairs, count=2)])
+def test_the_basis_is_held_once(find):
+    """By XLA's plan of the memory: nothing copies the vectors, as a slice of them would."""
+    size, products = 20_000, 40
+    eigenvalues = jnp.linspace(-1, 5, size)
+    run = jax.jit(lambda start: find(lambda v: eigenvalues * v, start, max_products=products))
+    plan = run.lower(jnp.ones(size)).compile().memory_analysis()
+    assert plan.temp_size_in_bytes < 1.3 * (products + 1) * size * eigenvalues.dtype.itemsize

@@ -103,6 +103,29 @@ def test_what_a_size_counts_is_part_of_a_run_unless_it_is_copies(study):
         dataclasses.replace(study.lift, size_counts="neurons")
 
 
+@pytest.mark.parametrize(
+    ("seeds", "solver", "engine", "pays"),
+    [
+        (200, "auto", None, True),
+        (199, "auto", None, False),
+        (200, "auto", "graph", False),
+        (200, "bdf", None, True),
+        (200, "tsit5", None, False),
+    ],
+)
+def test_many_small_flows_that_may_be_stiff_are_told_of_the_graph(
+    study, seeds, solver, engine, pays
+):
+    from flowlift import store, studies, sweep
+
+    flow = dataclasses.replace(study.flow, solver=solver, engine=engine)
+    lift = dataclasses.replace(study.lift, sizes=(8,))
+    many = dataclasses.replace(study, flow=flow, lift=lift, seeds=seeds)
+    rates = store.Rates(list(studies.grid.rows(many)), {})
+    found = sweep.forecast(many, list(studies.cells(many)), rates)
+    assert found.graph_pays == pays == ('engine = "graph"' in str(found))
+
+
 def test_a_forecast_says_what_is_known(study):
     from flowlift import store, studies, sweep
 
