@@ -76,7 +76,8 @@ def _options() -> dict[str, Any]:
 
     XLA's pool of threads can wait for itself for ever in batched programs with factorisations in
     loops: four of seven studies of a BDF in lanes on two cores. Others met it in theirs
-    (PyAutoFit 1528).
+    (PyAutoFit 1528). Decompositions of many matrices hand their parts to the pool all the same,
+    which `solvers.lanczos` therefore never asks for.
 
     Returns:
         Options of `jax.jit`.

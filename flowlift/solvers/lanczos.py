@@ -193,6 +193,40 @@ def ritz(krylov: Krylov) -> Ritz:
     return Ritz(values, coordinates, residuals, krylov.size)
 
 
+@jax.custom_jvp
+def _eigh(matrix: Float[Array, "n n"]) -> tuple[Array, Array]:
+    # Of a symmetric matrix, differentiable in both modes: a batching rule alone is not.
+    return _eigh_alone(matrix)
+
+
+@_eigh.defjvp
+def _eigh_derivative(primals, tangents):
+    # dw = diag(V^T dA V), dV = V F with F_ij = (V^T dA V)_ij / (w_j - w_i) off the diagonal.
+    values, vectors = _eigh(*primals)
+    inner = vectors.T @ tangents[0] @ vectors
+    one = jnp.eye(values.size, dtype=values.dtype)
+    inverse = 1 / (one + values[None] - values[:, None]) - one
+    return (values, vectors), (jnp.diag(inner), vectors @ (inverse * inner))
+
+
+@jax.custom_batching.custom_vmap
+def _eigh_alone(matrix: Float[Array, "n n"]) -> tuple[Array, Array]:
+    # Of many on a CPU one after another: JAX hands the parts of a batched decomposition to XLA's
+    # pool of threads, and waits. With flows side by side all threads of the pool could be waiting
+    # so, for parts that none was left to take.
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values, vectors
+
+
+@_eigh_alone.def_vmap
+def _eigh_of_lanes(size: int, batched: list, matrices: Float[Array, "k n n"]):
+    del size, batched
+    one_by_one = lambda all_: jax.lax.map(_eigh_alone, all_)
+    at_once = lambda all_: tuple(jnp.linalg.eigh(all_))
+    found = jax.lax.platform_dependent(matrices, cpu=one_by_one, default=at_once)
+    return found, (True, True)
+
+
 def _eigenpairs(alpha: Array, beta: Array, size: Int[Array, ""]) -> tuple[Array, Array]:
     """Of the tridiagonal matrix, which is diagonal beyond the size."""
     count = alpha.size
@@ -201,7 +235,7 @@ def _eigenpairs(alpha: Array, beta: Array, size: Int[Array, ""]) -> tuple[Array,
     def leading(n: int):
         coupling = beta[: n - 1]
         matrix = jnp.diag(alpha[:n]) + jnp.diag(coupling, 1) + jnp.diag(coupling, -1)
-        values, vectors = jnp.linalg.eigh(matrix)
+        values, vectors = _eigh(matrix)
         rest = jnp.eye(count - n, dtype=vectors.dtype)
         both = jnp.concatenate([values, alpha[n:]])
         return both, jax.scipy.linalg.block_diag(vectors, rest)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flowlift.solvers import lanczos
 from flowlift.solvers.curvature import Curvature
 from flowlift.solvers.lanczos import Krylov, generic_vector, ritz
 from flowlift.solvers.learner import Learner
@@ -199,3 +200,24 @@ def test_the_dense_model_is_the_positive_part_of_the_hessian():
     expected = (vectors * np.maximum(values, 0)) @ vectors.T
     np.testing.assert_allclose(dense(curvature), expected, atol=1e-11)
     assert bool(curvature.knows(jnp.asarray(1e6), CONTRACTION))
+
+
+def test_many_decompositions_are_those_of_each_and_no_pool_shares_them():
+    """On a CPU: XLA's pool could wait for itself where the parts of a batch are handed to it."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        matrices = jnp.asarray(rng.standard_normal((3, 5, 5)))
+        matrices = matrices + matrices.swapaxes(1, 2)
+        program = jax.jit(jax.vmap(lanczos._eigh)).lower(matrices).compile()
+        for found, each in zip(program(matrices), jnp.linalg.eigh(matrices), strict=True):
+            np.testing.assert_array_equal(found, each)
+        if jax.default_backend() == "cpu":
+            calls = [line for line in program.as_text().splitlines() if "syevd_ffi" in line]
+            assert calls
+            assert not any("f64[3,5,5]" in line for line in calls)
+
+        def of(eigh):
+            whole = lambda a: [jnp.sum(part**2 * jnp.arange(5)) for part in eigh((a + a.T) / 2)]
+            return jax.grad(lambda a: sum(whole(a)))(matrices[0])
+
+        np.testing.assert_allclose(of(lanczos._eigh), of(jnp.linalg.eigh), rtol=1e-12, atol=1e-12)
