@@ -10,9 +10,9 @@ def read_plainly(cls: _Class) -> _Class:
 
     Equinox makes every method that is read a pytree, so that `jax.jit(module.method)` works: a
     module more for each call, whose making goes through all arrays of the first. On the host that
-    was a fifth of what a flow of a hundred parameters waits for. Modules that stay among ourselves
-    do without: their methods are called and never handed to JAX. Not for what users make, hand
-    around or derive from.
+    was a fifth of what a flow of a hundred parameters waits for. Modules whose methods are called
+    and not handed to JAX do without; a method that is handed to it all the same has the arrays of
+    its module as constants. Not for classes that users derive from.
 
     Args:
         cls: the class.

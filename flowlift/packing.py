@@ -36,6 +36,7 @@ class Packed:
             parts: where each array of it is.
         """
         self._static, self._parts = static, tuple(parts)
+        # Once: it is asked for at every call of a program.
         self._hash = hash((static, self._parts))
 
     def __hash__(self) -> int:
